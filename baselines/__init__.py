@@ -1,0 +1,1 @@
+"""MoTHer and everything it should be compared with."""

@@ -1,0 +1,249 @@
+"""Checkpoint and ModelSet: the only place that opens weight files for reading.
+
+Only safetensors files are read. Pickled weights are refused, since opening them runs their author's code.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import NodeId
+from mothr.benchmark.method import Told
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file's header says about one tensor."""
+
+    shape: tuple[int, ...]
+    """Its dimensions."""
+    dtype: str
+    """How it is stored, in the words of safetensors: F64, F32, F16, BF16, I8, ..."""
+    file: Path = field(repr=False)
+    """The file it lies in."""
+    key: str = field(repr=False)
+    """Its name in that file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model: an opaque id and lazy tensors. Data are read only when asked for."""
+
+    id: NodeId
+    """An opaque name; it says nothing about the model."""
+    tensors: Mapping[str, TensorInfo]
+    """Tensor name -> header entry, sorted by name."""
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns tensor ``name`` as stored.
+
+        Raises:
+            MothrError: the file has changed or is damaged since it was opened.
+        """
+        info = self.tensors[name]
+        try:
+            with safe_open(info.file, framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(info.key)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(info.file, error) from error
+        return tensor
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of each tensor: of its name, dtype, shape and bytes, so that packaging plays no part."""
+        return {name: self._digest(name) for name in self.tensors}
+
+    def _digest(self, name: str) -> str:
+        info, tensor = self.tensors[name], self.read(name).contiguous()
+        found = hashlib.sha256(f"{name}|{info.dtype}|{info.shape}|".encode())
+        if tensor.numel():
+            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all tensors: two checkpoints share it exactly if their weights are the same, bit for bit."""
+        return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The models a method is given, ordered by content digest, so that neither ids nor listing order say anything."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    """The models; reordered by content digest (then id) on construction."""
+    told: Told = field(default_factory=Told)
+    """What the harness tells beside the weights."""
+
+    def __post_init__(self) -> None:
+        if not self.checkpoints:
+            raise MothrError("no models: at least one is needed")
+        ordered = tuple(sorted(self.checkpoints, key=lambda checkpoint: (checkpoint.digest, checkpoint.id)))
+        object.__setattr__(self, "checkpoints", ordered)
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    @property
+    def ids(self) -> tuple[NodeId, ...]:
+        """The models' ids, in the order of every array this set gives."""
+        return tuple(checkpoint.id for checkpoint in self.checkpoints)
+
+    @cached_property
+    def shapes(self) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
+        """(tensor name, shape) -> the positions of the models that hold such a tensor, sorted by name."""
+        found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        for position, checkpoint in enumerate(self.checkpoints):
+            for name, info in checkpoint.tensors.items():
+                found.setdefault((name, info.shape), []).append(position)
+        return {key: tuple(found[key]) for key in sorted(found)}
+
+    def stack(self, name: str, positions: Sequence[int]) -> torch.Tensor:
+        """Returns tensor ``name`` of the models at ``positions``, (n, *shape), float64 if any is stored so, else float32.
+
+        Raises:
+            MothrError: a value is NaN or infinite, or a file is damaged.
+        """
+        parts = []
+        for position in positions:
+            checkpoint = self.checkpoints[position]
+            part = checkpoint.read(name)
+            part = part.to(torch.float64 if part.dtype == torch.float64 else torch.float32)
+            if not torch.isfinite(part).all():
+                raise MothrError(f"{checkpoint.tensors[name].file}: tensor {name!r} holds NaN or infinite values; remove this model")
+            parts.append(part)
+        if len({part.dtype for part in parts}) > 1:
+            parts = [part.double() for part in parts]
+        return torch.stack(parts)
+
+    def stacks(self, select: Iterable[tuple[str, tuple[int, ...]]] | None = None) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
+        """Yields (name, positions, stack) for each (name, shape) in ``select``, one tensor of all models at a time.
+
+        Memory is the models times one tensor, and each byte is read once.
+        """
+        for key in self.shapes if select is None else select:
+            positions = self.shapes[key]
+            yield key[0], positions, self.stack(key[0], positions)
+
+    def relabel(self, names: Mapping[NodeId, NodeId]) -> "ModelSet":
+        """Returns the same models called ``names[id]``."""
+        renamed = tuple(_renamed(checkpoint, names[checkpoint.id]) for checkpoint in self.checkpoints)
+        return ModelSet(renamed, self.told.relabel(names))
+
+    def with_told(self, told: Told) -> "ModelSet":
+        """Returns the same models with ``told`` beside them."""
+        return replace(self, told=told)
+
+
+def _renamed(checkpoint: Checkpoint, name: NodeId) -> Checkpoint:
+    renamed = Checkpoint(name, checkpoint.tensors)
+    renamed.__dict__["digests"] = checkpoint.digests  # the weights are the same: do not hash them again
+    return renamed
+
+
+def open_folder(folder: Path) -> ModelSet:
+    """Returns the models of a plain folder: each sub-folder is one, or each ``.safetensors`` file is one.
+
+    Raises:
+        MothrError: the folder holds no models, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise MothrError(f"{folder}: no such folder")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    folders = [entry for entry in entries if entry.is_dir()]
+    files = [entry for entry in entries if entry.suffix == ".safetensors"]
+    pickled = [entry for entry in entries if entry.suffix in PICKLED]
+    if folders and files:
+        raise MothrError(f"{folder}: holds both sub-folders and .safetensors files; one model must be one or the other")
+    if not folders and not files:
+        if pickled:
+            raise _refuse_pickle(pickled[0])
+        raise MothrError(f"{folder}: holds no models; each sub-folder or each .safetensors file is one")
+    if folders:
+        return ModelSet(tuple(open_checkpoint(entry, entry.name) for entry in folders))
+    return ModelSet(tuple(Checkpoint(entry.stem, _headers([entry], folder)) for entry in files))
+
+
+def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
+    """Returns the model in ``folder``: every safetensors file below it, shards and diffusers' sub-folders included.
+
+    Tensors of a sub-folder are named ``<sub-folder>.<name>``.
+
+    Raises:
+        MothrError: no safetensors file, pickled weights, a damaged file, or a path that leaves the folder.
+    """
+    if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
+        raise _escapes(folder, folder.resolve())
+    files, pickled = [], []
+    for place, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = Path(place, name)
+            if name.endswith(".safetensors.index.json"):
+                _check_index(path, folder)
+            elif path.suffix == ".safetensors":
+                files.append(path)
+            elif path.suffix in PICKLED:
+                pickled.append(path)
+    if not files:
+        if pickled:
+            raise _refuse_pickle(pickled[0])
+        raise MothrError(f"{folder}: holds no .safetensors file")
+    return Checkpoint(id, _headers(files, folder))
+
+
+def _headers(files: Sequence[Path], folder: Path) -> dict[str, TensorInfo]:
+    home = folder.resolve()
+    tensors: dict[str, TensorInfo] = {}
+    for path in files:
+        if not path.resolve().is_relative_to(home):
+            raise _escapes(path, path.resolve())
+        prefix = "".join(f"{part}." for part in path.parent.relative_to(folder).parts)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():
+                    entry = file.get_slice(key)
+                    name = prefix + key
+                    if name in tensors:
+                        raise MothrError(f"{path}: tensor {name!r} is also in {tensors[name].file.name}; keep one of the two files")
+                    tensors[name] = TensorInfo(tuple(entry.get_shape()), entry.get_dtype(), path, key)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, error) from error
+    if not tensors:
+        raise MothrError(f"{files[0]}: holds no tensors")
+    return dict(sorted(tensors.items()))
+
+
+def _check_index(path: Path, folder: Path) -> None:
+    """Refuses a shard index that names a file outside the model's folder or one that is missing."""
+    try:
+        shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise MothrError(f"{path}: not a shard index ({error!r}); download the model again") from error
+    for shard in sorted(map(str, shards)):
+        target = (path.parent / shard).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise _escapes(path, target)
+        if not target.is_file():
+            raise MothrError(f"{path}: names the shard {shard!r}, which is missing; download the model again")
+
+
+def _escapes(path: Path, target: Path) -> MothrError:
+    return MothrError(f"{path}: leads out of its folder, to {target}; copy the file itself to where the link is")
+
+
+def _refuse_pickle(path: Path) -> MothrError:
+    return MothrError(f"{path}: pickled weights can run code when opened and are refused; save the model with safetensors instead")
+
+
+def _damaged(path: Path, error: Exception) -> MothrError:
+    return MothrError(f"{path}: not a whole safetensors file ({error}); download or generate it again")

@@ -1,0 +1,1 @@
+"""Fine-tunes small models into forests whose truth is known."""

@@ -1,0 +1,1 @@
+"""Real pictures, text and captions that need no download."""

@@ -1,0 +1,1 @@
+"""One file a family of models: how to build, train, load and save it."""
