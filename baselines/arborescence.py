@@ -1,0 +1,254 @@
+"""Spanning trees of a set of models: the minimum directed one (MDST), its edge probabilities, and the undirected one."""
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+from mothr.benchmark.errors import MothrError
+
+Node = TypeVar("Node", bound=Hashable)
+ROOT = -1
+TOLERANCE = 1e-6  # how far the probabilities of one node's parents may be from summing to one
+
+
+def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) -> np.ndarray:
+    """Returns the parent of each node in the spanning arborescence (or forest) of least total cost, (n,) int, -1 for a root.
+
+    Chu-Liu/Edmonds by growing one path of cheapest in-edges and contracting its cycles (Gabow, Galil, Spencer and Tarjan,
+    Combinatorica 1986) over dense rows: O(n^2) time and memory. Ties go to the node of lower position, and to a parent
+    rather than to being a root.
+
+    Args:
+        cost: (n, n), ``cost[i, j]`` of the edge i -> j; ``inf`` where it is not allowed. The diagonal is ignored.
+        root_cost: cost of being a root, (n,) or one number for all; ``inf`` where it is not allowed. The number of roots is
+            then chosen by cost. None asks for exactly one root, at no cost: the number of roots is minimised before the cost
+            (exactly, as a lexicographic pair; no large penalty is added). Where the allowed edges permit no single root
+            there are as few as they permit.
+
+    Raises:
+        MothrError: a wrong shape, NaN or -inf, or some node that can neither be a root nor be reached from one.
+    """
+    entering, root = _prepare(cost, root_cost)
+    n = len(entering)
+    if n == 0:
+        return np.empty(0, dtype=np.int64)
+    nodes = np.arange(n)
+    # Slot s stands for a set of contracted nodes. entering[s, t] is the reduced cost of the best edge from the set t to the
+    # set s, tail[s, t] -> head[s, t] that edge; root[s] and root_head[s] are the same for the edge from the virtual root.
+    tail, head = (np.ascontiguousarray(grid, dtype=np.int32) for grid in np.broadcast_arrays(nodes[None, :], nodes[:, None]))
+    root_head = nodes.copy()
+    # A set, single nodes being 0..n-1 and contracted ones n.., knows the set it went into and its chosen (parent, node) edge.
+    within, chosen = [-1] * n, [(ROOT, -1)] * n
+    set_of = list(range(n))
+    place = np.full(n, -1)  # position of a slot on the path
+    done = np.zeros(n, dtype=bool)  # slots whose way up to the virtual root is found
+    dead = np.zeros(n, dtype=bool)  # slots contracted into another
+
+    for start in range(n):
+        if done[start] or dead[start]:
+            continue
+        path = [start]
+        place[start] = 0
+        while True:
+            slot = path[-1]
+            source = int(entering[slot].argmin())
+            best = entering[slot, source]
+            if root[slot] < best if root_cost is not None else np.isinf(best):
+                if np.isinf(root[slot]):
+                    raise _infeasible()
+                chosen[set_of[slot]] = (ROOT, int(root_head[slot]))
+                break
+            if np.isinf(best):
+                raise _infeasible()
+            chosen[set_of[slot]] = (int(tail[slot, source]), int(head[slot, source]))
+            entering[slot] -= best
+            root[slot] -= best
+            if done[source]:
+                break
+            if place[source] < 0:
+                place[source] = len(path)
+                path.append(source)
+                continue
+            cycle = sorted(path[place[source] :])
+            del path[place[source] :]
+            keep, gone = cycle[0], cycle[1:]
+            within.append(-1)
+            chosen.append((ROOT, -1))
+            for member in cycle:
+                within[set_of[member]] = len(within) - 1
+            set_of[keep] = len(within) - 1
+            pick = np.array(cycle)[entering[cycle].argmin(axis=0)]
+            for grid in (tail, head, entering):
+                grid[keep] = grid[pick, nodes]
+            pick = np.array(cycle)[entering[:, cycle].argmin(axis=1)]
+            for grid in (tail, head, entering):
+                grid[:, keep] = grid[nodes, pick]
+            best_root = cycle[int(root[cycle].argmin())]
+            root[keep], root_head[keep] = root[best_root], root_head[best_root]
+            entering[:, gone] = np.inf
+            entering[keep, keep] = np.inf
+            dead[gone] = True
+            place[cycle] = -1
+            place[keep] = len(path)
+            path.append(keep)
+        done[path] = True
+        place[path] = -1
+    return _expand(within, chosen, n)
+
+
+def _prepare(cost: np.ndarray, root_cost: np.ndarray | float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (cost transposed, so that row j holds the edges into j, with an infinite diagonal; root cost), as new arrays."""
+    entering = np.array(np.asarray(cost, dtype=np.float64).T, order="C")
+    if entering.ndim != 2 or entering.shape[0] != entering.shape[1]:
+        raise MothrError(f"the edge costs have shape {np.shape(cost)}; they must be a square matrix")
+    np.fill_diagonal(entering, np.inf)
+    n = len(entering)
+    root = np.asarray(0.0 if root_cost is None else root_cost, dtype=np.float64)
+    if root.shape not in ((), (n,)):
+        raise MothrError(f"the root costs have shape {root.shape}; they must be one number or one for each of the {n} nodes")
+    root = np.broadcast_to(root, (n,)).copy()
+    for what, array in (("an edge", entering), ("a root", root)):
+        if np.isnan(array).any() or np.isneginf(array).any():
+            raise MothrError(f"{what} cost is NaN or -inf; costs must be numbers, or inf where not allowed")
+    return entering, root
+
+
+def _infeasible() -> MothrError:
+    return MothrError("no spanning arborescence: some node can neither be a root nor be reached from one; allow more")
+
+
+def _expand(within: list[int], chosen: list[tuple[int, int]], n: int) -> np.ndarray:
+    """Returns the parents of the n nodes: a contracted set's edge replaces the one its entered member had chosen."""
+    settled = [False] * len(within)
+    for outer in range(len(within) - 1, n - 1, -1):
+        if settled[outer]:  # the edge into an enclosing set has been handed down through this one
+            continue
+        member = chosen[outer][1]
+        while member != outer:
+            chosen[member] = chosen[outer]
+            settled[member] = True
+            member = within[member]
+    return np.array([parent for parent, _ in chosen[:n]], dtype=np.int64)
+
+
+def marginals(cost: np.ndarray, root_cost: np.ndarray | float | None, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the probability of each edge, (n, n), and of being a root, (n,), where P(forest) ~ exp(-cost / temperature).
+
+    The directed matrix-tree theorem (Tutte 1948; as used by Koo, Globerson, Carreras and Collins, EMNLP 2007, sections 3.1
+    and 3.2): with weights w = exp(-cost / temperature) and L the Laplacian of in-weights, root weights included in its diagonal,
+    ``mu[i, j] = w[i, j] (L^-1[j, j] - L^-1[j, i])``. The costs into one node are shifted by their minimum first, which changes
+    no probability. O(n^3).
+
+    Args:
+        cost: (n, n) as in :func:`arborescence`.
+        root_cost: as in :func:`arborescence`; None is the distribution over trees of exactly one root, all roots alike.
+        temperature: above 0; towards 0 all probability goes to the cheapest forest.
+
+    Raises:
+        MothrError: as in :func:`arborescence`, a temperature that is not positive, or one too low for double precision.
+    """
+    entering, root = _prepare(cost, root_cost)
+    if not temperature > 0:
+        raise MothrError(f"the temperature is {temperature}; it must be above 0")
+    n = len(entering)
+    if n == 0:
+        return np.empty((0, 0)), np.empty(0)
+    if n == 1 and root_cost is None:
+        return np.zeros((1, 1)), np.ones(1)
+    least = entering.min(axis=1) if root_cost is None else np.minimum(entering.min(axis=1), root)
+    closed = np.isinf(least)  # no edge into these nodes (and, where roots have a cost, no root either)
+    if closed.sum() > (root_cost is None):
+        raise _infeasible()
+    least[closed] = 0.0
+    # One root, all alike: a node's root weight follows the shift of its in-edges, which for all nodes at once changes nothing.
+    root_weight = np.exp(((least - least.max()) if root_cost is None else (least - root)) / temperature)
+    weight = np.exp(-(entering - least[:, None]) / temperature)  # weight[j, i] of the edge i -> j
+    laplacian = np.diag(weight.sum(axis=1)) - weight
+    if root_cost is not None:
+        laplacian += np.diag(root_weight)
+        inverse = _inverse(laplacian, temperature)
+        edge = weight * (np.diag(inverse)[:, None] - inverse.T)
+        being_root = root_weight * np.diag(inverse)
+    else:
+        # Koo et al.: with one row of L^T (here: one column) replaced by the root weights, det L counts single-rooted trees.
+        laplacian[:, 0] = root_weight
+        inverse = _inverse(laplacian, temperature)
+        diagonal = np.diag(inverse)[:, None].copy()
+        diagonal[0] = 0.0
+        other = inverse.T.copy()
+        other[:, 0] = 0.0
+        edge = weight * (diagonal - other)
+        being_root = root_weight * inverse[0]
+    if not np.abs(edge.sum(axis=1) + being_root - 1).max() < TOLERANCE:
+        raise _too_cold(temperature)
+    return np.clip(edge.T, 0, 1), np.clip(being_root, 0, 1)
+
+
+def _inverse(matrix: np.ndarray, temperature: float) -> np.ndarray:
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError as error:
+        raise _too_cold(temperature) from error
+
+
+def _too_cold(temperature: float) -> MothrError:
+    return MothrError(f"edge probabilities at temperature {temperature:g} are lost to rounding; raise it")
+
+
+def spanning_tree(distance: np.ndarray) -> list[tuple[int, int]]:
+    """Returns the edges (i, j), i < j, sorted, of the minimum spanning tree of a symmetric (n, n) distance matrix.
+
+    Pairs at distance ``inf`` are not joined, so the result may be a forest. Zero is a distance like any other. Ties go to
+    the pair of lower position.
+
+    Raises:
+        MothrError: the matrix is not square, not symmetric, or holds NaN.
+    """
+    distance = np.asarray(distance, dtype=np.float64)
+    if distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
+        raise MothrError(f"the distances have shape {distance.shape}; they must be a square matrix")
+    if np.isnan(distance).any():
+        raise MothrError("a distance is NaN; distances must be numbers, or inf where two models cannot be compared")
+    if not np.allclose(distance, distance.T):
+        raise MothrError("the distances are not symmetric; an undirected tree needs d[i, j] = d[j, i]")
+    n = len(distance)
+    rows, columns = np.triu_indices(n, k=1)
+    values = distance[rows, columns]
+    allowed = ~np.isinf(values)
+    rows, columns, values = rows[allowed], columns[allowed], values[allowed]
+    # scipy takes a zero for "no edge" and breaks ties as its sort happens to; ranks from 1 have neither zeros nor ties.
+    rank = np.empty(len(values))
+    rank[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
+    tree = minimum_spanning_tree(csr_array((rank, (rows, columns)), shape=(n, n))).tocoo()
+    return sorted((int(min(i, j)), int(max(i, j))) for i, j in zip(*tree.coords, strict=True))
+
+
+def orient(edges: Iterable[tuple[Node, Node]], root: Node) -> list[tuple[Node, Node]]:
+    """Returns the undirected tree ``edges`` as (parent, child) pairs pointing away from ``root``, nearest first.
+
+    Edges that ``root`` does not reach are left out.
+
+    Raises:
+        MothrError: the edges reached from the root hold a cycle.
+    """
+    near: dict[Node, list[Node]] = {}
+    for first, second in edges:
+        near.setdefault(first, []).append(second)
+        near.setdefault(second, []).append(first)
+    found: list[tuple[Node, Node]] = []
+    seen, queue = {root}, deque([(root, root)])
+    while queue:
+        node, origin = queue.popleft()
+        for other in near.get(node, ()):
+            if other == origin:
+                continue
+            if other in seen:
+                raise MothrError(f"the edges around {other!r} form a cycle; only a tree can be oriented")
+            seen.add(other)
+            found.append((node, other))
+            queue.append((other, node))
+    return found
