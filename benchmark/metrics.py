@@ -1,0 +1,332 @@
+"""What is measured: pure functions of two Model Graphs, and the table of them.
+
+Every metric ranges over the nodes of ``truth``. ``predicted`` may hold more nodes: one Model Tree of a forest is scored by
+``metric(truth.subgraph(tree), predicted)``. A predicted edge counts where its child is a node of ``truth``, so an edge
+from another tree is a wrong edge. A ratio 0/0 is 1 where truth and prediction are both empty of what is counted (nothing
+was to be found, nothing was claimed) and 0 where only its denominator is: an answer that claims nothing is not precise.
+None means undefined; each metric says when.
+"""
+
+import math
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import Edge, ModelGraph, NodeId
+
+MOTIFS = (
+    "unrelated",
+    "siblings",
+    "parent-child and a stranger",
+    "parent with two children",
+    "merge of two",
+    "grandparent-parent-child",
+    "shortcut",
+)
+"""How three models may be related; a shortcut is a grandparent that is a parent as well."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the board."""
+
+    name: str
+    """The name in result files."""
+    function: Callable[[ModelGraph, ModelGraph], float | None]
+    """(truth, predicted) -> value, None where undefined."""
+    low: float
+    """The smallest possible value."""
+    high: float
+    """The largest possible value; infinite where it grows with the graph."""
+    better: Literal["higher", "lower"]
+    """Which way is better."""
+    chance: float | str
+    """What guessing gives, or in words why no one number can say."""
+    answers: str
+    """The question it answers."""
+    per_tree: bool = True
+    """Whether it means something for one Model Tree by itself."""
+
+
+def _ratio(part: float, whole: float, other: float) -> float:
+    """Returns part / whole; with an empty whole, 1 if ``other`` (the opposite side's size) is empty too, else 0."""
+    if whole:
+        return part / whole
+    return 0.0 if other else 1.0
+
+
+def _f1(truth: Set[Any], predicted: Set[Any]) -> float:
+    """Returns the harmonic mean of precision and recall of two sets."""
+    total = len(truth) + len(predicted)
+    return _ratio(2 * len(truth & predicted), total, total)
+
+
+def _edges(truth: ModelGraph, predicted: ModelGraph) -> tuple[set[Edge], set[Edge]]:
+    """Returns the true edges and the predicted edges whose child is in ``truth``."""
+    return set(truth.edges), {(parent, child) for child in truth.nodes for parent in predicted.parents[child]}
+
+
+def edge_precision(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the share of predicted edges that are true."""
+    true, found = _edges(truth, predicted)
+    return _ratio(len(true & found), len(found), len(true))
+
+
+def edge_recall(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the share of true edges that are predicted."""
+    true, found = _edges(truth, predicted)
+    return _ratio(len(true & found), len(true), len(found))
+
+
+def edge_f1(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the harmonic mean of edge precision and edge recall."""
+    return _f1(*_edges(truth, predicted))
+
+
+def edge_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns right edges / true edges: the number MoTHer (arXiv 2405.18432) reports, the same as :func:`edge_recall`."""
+    return edge_recall(truth, predicted)
+
+
+def ancestor_f1(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the F1 of the (ancestor, descendant) pairs; the descendants are the nodes of ``truth``."""
+    true, found = ({(above, node) for node in truth.nodes for above in graph.ancestors(node)} for graph in (truth, predicted))
+    return _f1(true, found)
+
+
+def root_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the share of nodes given exactly their true roots (one, save below merges); None without nodes."""
+    right = [truth.root_of(node) == predicted.root_of(node) for node in truth.nodes]
+    return sum(right) / len(right) if right else None
+
+
+def _roots(truth: ModelGraph, predicted: ModelGraph) -> tuple[set[NodeId], set[NodeId]]:
+    return set(truth.roots), {node for node in truth.nodes if not predicted.parents[node]}
+
+
+def root_precision(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the share of predicted roots that are roots."""
+    true, found = _roots(truth, predicted)
+    return _ratio(len(true & found), len(found), len(true))
+
+
+def root_recall(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the share of roots that are predicted to be roots."""
+    true, found = _roots(truth, predicted)
+    return _ratio(len(true & found), len(true), len(found))
+
+
+def direction_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the share of pairs adjacent in truth and prediction that are directed right; None without such a pair."""
+    true, found = _edges(truth, predicted)
+    right, reversed_ = len(true & found), sum((child, parent) in found for parent, child in true)
+    return right / (right + reversed_) if right + reversed_ else None
+
+
+def undirected_f1(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the F1 of the edges with their directions dropped."""
+    true, found = _edges(truth, predicted)
+    return _f1({frozenset(edge) for edge in true}, {frozenset(edge) for edge in found})
+
+
+def shd(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns the structural Hamming distance: edges to add, drop or reverse, a reversal counting 1 (Tsamardinos et al. 2006)."""
+    true, found = ({frozenset(edge): edge for edge in side} for side in _edges(truth, predicted))
+    return float(sum(true.get(pair) != found.get(pair) for pair in true.keys() | found.keys()))
+
+
+def parent_hops(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the mean number of true edges between predicted and true parent; None without nodes.
+
+    One virtual node stands above all true roots: it is the parent of a node without parents, and the way between trees, so
+    that every node counts. A parent that is no node of ``truth`` counts as the root of another tree. With several parents,
+    each is compared with the nearest of the other side, and both sides' means are averaged.
+    """
+    if not truth.nodes:
+        return None
+    place = {node: position for position, node in enumerate(truth.nodes)}
+    above, outside = len(place), len(place) + 1
+    edges = [(place[parent], place[child]) for parent, child in truth.edges]
+    edges += [(above, place[root]) for root in truth.roots] + [(above, outside)]
+    tails, heads = zip(*edges, strict=True)
+    adjacent = coo_array((np.ones(len(edges)), (tails, heads)), shape=(outside + 1, outside + 1)).tocsr()
+    hops = shortest_path(adjacent, directed=False, unweighted=True)
+    total = 0.0
+    for node in truth.nodes:
+        true = [place[parent] for parent in truth.parents[node]] or [above]
+        found = [place.get(parent, outside) for parent in predicted.parents[node]] or [above]
+        between = hops[np.ix_(true, found)]
+        total += float(between.min(axis=0).mean() + between.min(axis=1).mean()) / 2
+    return total / len(place)
+
+
+def motif_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the share of node triples whose motif is right, averaged over the motifs that occur; None below 3 nodes.
+
+    The motifs are :data:`MOTIFS`; right means the same motif with the same node in each part. Averaged over motifs, since
+    nearly all triples of a forest are unrelated and would hide the rest.
+    """
+    n = len(truth.nodes)
+    if n < 3:
+        return None
+    first, second = np.triu_indices(n, k=1)
+    codes = [_relations(graph, truth.nodes) for graph in (truth, predicted)]
+    inner = [relation[first, second] for relation in codes]
+    canonical, motif = _motif_table()
+    totals, right = np.zeros(len(MOTIFS)), np.zeros(len(MOTIFS))
+    for node in range(n - 2):  # one node at a time with the pairs of later ones: memory is n^2, not n^3
+        later = slice(int(np.searchsorted(first, node, side="right")), None)
+        true, found = (
+            16 * relation[node, first[later]] + 4 * relation[node, second[later]] + pair[later]
+            for relation, pair in zip(codes, inner, strict=True)
+        )
+        kinds = motif[true]
+        totals += np.bincount(kinds, minlength=len(MOTIFS))
+        right += np.bincount(kinds[canonical[true] == canonical[found]], minlength=len(MOTIFS))
+    return float((right[totals > 0] / totals[totals > 0]).mean())
+
+
+def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
+    """Returns how each pair is related, (n, n) int: 0 not, 1 row is parent, 2 column is parent, 3 they share a parent."""
+    place = {node: position for position, node in enumerate(names)}
+    codes = np.zeros((len(names), len(names)), dtype=np.uint8)
+    families: dict[NodeId, list[int]] = {}
+    for node in names:
+        for parent in graph.parents[node]:
+            families.setdefault(parent, []).append(place[node])
+    for family in families.values():
+        codes[np.ix_(family, family)] = 3
+    for parent, children in families.items():
+        if parent in place:
+            codes[place[parent], children] = 1
+            codes[children, place[parent]] = 2
+    return codes
+
+
+def _motif_table() -> tuple[np.ndarray, np.ndarray]:
+    """Returns, for each of the 64 keys of three pair relations (ab, ac, bc), its canonical key and its motif's position."""
+    canonical, motif = np.arange(64, dtype=np.uint8), np.zeros(64, dtype=np.uint8)
+    for key in range(64):
+        codes = [key // 16, key // 4 % 4, key % 4]
+        pairs = zip(("ab", "ac", "bc"), codes, strict=True)
+        edges = [pair if code == 1 else pair[::-1] for pair, code in pairs if code in (1, 2)]
+        if edges:  # beside an edge, who is whose sibling is no part of the motif
+            codes = [code % 3 for code in codes]
+            canonical[key] = 16 * codes[0] + 4 * codes[1] + codes[2]
+        if len(edges) == 2:
+            shared_parent, shared_child = (edges[0][side] == edges[1][side] for side in (0, 1))
+            name = "parent with two children" if shared_parent else "merge of two" if shared_child else "grandparent-parent-child"
+        elif edges:
+            name = "shortcut" if len(edges) == 3 else "parent-child and a stranger"
+        else:
+            name = "siblings" if 3 in codes else "unrelated"
+        motif[key] = MOTIFS.index(name)
+    return canonical, motif
+
+
+def _labels(graph: ModelGraph, nodes: tuple[NodeId, ...]) -> list[int]:
+    """Returns the position of each node's Model Tree."""
+    found = {node: position for position, tree in enumerate(graph.trees) for node in tree}
+    return [found[node] for node in nodes]
+
+
+def adjusted_rand(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the adjusted Rand index of the two partitions into Model Trees (Hubert and Arabie 1985); None without nodes."""
+    if not truth.nodes:
+        return None
+    return float(adjusted_rand_score(_labels(truth, truth.nodes), _labels(predicted, truth.nodes)))
+
+
+def adjusted_mutual_information(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the adjusted mutual information of the two partitions into Model Trees (Vinh et al. 2010); None without nodes."""
+    if not truth.nodes:
+        return None
+    return float(adjusted_mutual_info_score(_labels(truth, truth.nodes), _labels(predicted, truth.nodes)))
+
+
+def tree_count_error(truth: ModelGraph, predicted: ModelGraph) -> float:
+    """Returns by how many Model Trees the prediction is off, either way."""
+    return float(abs(len(set(_labels(predicted, truth.nodes))) - len(truth.trees)))
+
+
+def false_parent_rate(truth: ModelGraph, predicted: ModelGraph) -> float | None:
+    """Returns the share of models without a parent (roots, unrelated models) that are given one; None without nodes."""
+    given = [bool(predicted.parents[root]) for root in truth.roots]
+    return sum(given) / len(given) if given else None
+
+
+SHAPE = "depends on the shape: see the null rows"
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("edge_precision", edge_precision, 0, 1, "higher", SHAPE, "How many of the named parents are right?"),
+        Metric("edge_recall", edge_recall, 0, 1, "higher", SHAPE, "How many of the true parents are named?"),
+        Metric("edge_f1", edge_f1, 0, 1, "higher", SHAPE, "Who is my parent?"),
+        Metric("edge_accuracy", edge_accuracy, 0, 1, "higher", SHAPE, "Who is my parent, as MoTHer counts it (= recall)?"),
+        Metric("ancestor_f1", ancestor_f1, 0, 1, "higher", SHAPE, "Which models do I descend from, and so whose licence?"),
+        Metric("root_accuracy", root_accuracy, 0, 1, "higher", SHAPE, "What is the original I descend from?"),
+        Metric("root_precision", root_precision, 0, 1, "higher", SHAPE, "How many of the named originals are originals?"),
+        Metric("root_recall", root_recall, 0, 1, "higher", SHAPE, "How many of the originals are found?"),
+        Metric("direction_accuracy", direction_accuracy, 0, 1, "higher", 0.5, "Of two related models, which is the parent?"),
+        Metric("undirected_f1", undirected_f1, 0, 1, "higher", SHAPE, "Which models are directly related?"),
+        Metric("motif_accuracy", motif_accuracy, 0, 1, "higher", SHAPE, "Are the graphs of three models right?"),
+        Metric("shd", shd, 0, math.inf, "lower", SHAPE, "How many edges are to be added, dropped or turned?"),
+        Metric("parent_hops", parent_hops, 0, math.inf, "lower", SHAPE, "How far from the true parent is the named one?"),
+        Metric("adjusted_rand", adjusted_rand, -0.5, 1, "higher", 0.0, "Is the forest split right, pair by pair?", False),
+        Metric("adjusted_mutual_information", adjusted_mutual_information, -1, 1, "higher", 0.0, "The same, in bits", False),
+        Metric("tree_count_error", tree_count_error, 0, math.inf, "lower", SHAPE, "Is the number of Model Trees right?", False),
+        Metric("false_parent_rate", false_parent_rate, 0, 1, "lower", SHAPE, "Can it say: none of these is the parent?"),
+    )
+}
+
+
+def catalogue() -> list[dict[str, str]]:
+    """Returns one row of text for each metric, for ``mothr list metrics``."""
+    return [
+        {
+            "name": metric.name,
+            "range": f"[{metric.low:g}, {metric.high:g}{']' if math.isfinite(metric.high) else ')'}",
+            "better": metric.better,
+            "chance": metric.chance if isinstance(metric.chance, str) else f"{metric.chance:g}",
+            "answers": metric.answers,
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def score(truth: ModelGraph, predicted: ModelGraph) -> dict[str, float | None]:
+    """Returns the value of every metric, None where it is undefined.
+
+    Raises:
+        MothrError: a node of ``truth`` is missing from ``predicted``.
+    """
+    _check(truth, predicted)
+    return {name: metric.function(truth, predicted) for name, metric in METRICS.items()}
+
+
+def per_tree(truth: ModelGraph, predicted: ModelGraph) -> list[dict[str, float | None]]:
+    """Returns the metrics that suit one Model Tree for each true one, with its position in ``truth.trees`` as ``tree``.
+
+    Raises:
+        MothrError: a node of ``truth`` is missing from ``predicted``.
+    """
+    _check(truth, predicted)
+    found = []
+    for position, nodes in enumerate(truth.trees):
+        alone = truth.subgraph(nodes)
+        values = {name: metric.function(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
+        found.append({"tree": float(position), **values})
+    return found
+
+
+def _check(truth: ModelGraph, predicted: ModelGraph) -> None:
+    missing = [node for node in truth.nodes if node not in predicted.parents]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise MothrError(f"the prediction lacks {len(missing)} of the {len(truth.nodes)} models: {shown}; name every model")
