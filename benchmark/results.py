@@ -108,6 +108,17 @@ class Result(BaseModel):
         except TypeError as error:
             raise ValueError(str(error)) from None
 
+    @field_validator("per_tree")
+    @classmethod
+    def _labelled(cls, value: list[dict[str, int | float | None]]) -> list[dict[str, int | float | None]]:
+        """Refuses rows without a tree's label, or two with the same; makes the labels whole numbers."""
+        labels = [scores.get("tree") for scores in value]
+        if any(label is None or label != int(label) for label in labels):
+            raise ValueError("each entry needs its tree's label, a whole number, under 'tree'")
+        if len(set(labels)) < len(labels):
+            raise ValueError("a tree is named twice")
+        return [scores | {"tree": int(scores["tree"] or 0)} for scores in value]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.status == "ok":
@@ -119,11 +130,6 @@ class Result(BaseModel):
                 raise ValueError(str(error)) from None
         elif self.parents is not None or not self.error:
             raise ValueError(f"a run that is {self.status} has no parents and says why under 'error'")
-        labels = [scores.get("tree") for scores in self.per_tree]
-        if any(label is None or label != int(label) for label in labels):
-            raise ValueError("each entry of per_tree needs its tree's label, a whole number, under 'tree'")
-        if len(set(labels)) < len(labels):
-            raise ValueError("per_tree names a tree twice")
         return self
 
     def prediction(self) -> Prediction:
