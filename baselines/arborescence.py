@@ -12,7 +12,7 @@ from mothr.benchmark.errors import MothrError
 
 Node = TypeVar("Node", bound=Hashable)
 ROOT = -1
-TOLERANCE = 1e-6  # how far the probabilities of one node's parents may be from summing to one
+TOLERANCE = 1e-6  # how far rounding may move a probability
 
 
 def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) -> np.ndarray:
@@ -138,10 +138,9 @@ def _expand(within: list[int], chosen: list[tuple[int, int]], n: int) -> np.ndar
 def marginals(cost: np.ndarray, root_cost: np.ndarray | float | None, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the probability of each edge, (n, n), and of being a root, (n,), where P(forest) ~ exp(-cost / temperature).
 
-    The directed matrix-tree theorem (Tutte 1948; as used by Koo, Globerson, Carreras and Collins, EMNLP 2007, sections 3.1
-    and 3.2): with weights w = exp(-cost / temperature) and L the Laplacian of in-weights, root weights included in its diagonal,
-    ``mu[i, j] = w[i, j] (L^-1[j, j] - L^-1[j, i])``. The costs into one node are shifted by their minimum first, which changes
-    no probability. O(n^3).
+    The directed matrix-tree theorem (Tutte 1948; as used by Koo, Globerson, Carreras and Collins, EMNLP 2007): one inverse
+    of the Laplacian, O(n^3). Where rounding spoils that (a temperature far below the gaps between the costs) the nodes are
+    eliminated one by one in the logarithmic domain instead, which is much slower and good at any temperature.
 
     Args:
         cost: (n, n) as in :func:`arborescence`.
@@ -149,54 +148,96 @@ def marginals(cost: np.ndarray, root_cost: np.ndarray | float | None, temperatur
         temperature: above 0; towards 0 all probability goes to the cheapest forest.
 
     Raises:
-        MothrError: as in :func:`arborescence`, a temperature that is not positive, or one too low for double precision.
+        MothrError: as in :func:`arborescence`, no tree of one root where ``root_cost`` is None, or a temperature not above 0.
     """
     entering, root = _prepare(cost, root_cost)
     if not temperature > 0:
         raise MothrError(f"the temperature is {temperature}; it must be above 0")
-    n = len(entering)
-    if n == 0:
-        return np.empty((0, 0)), np.empty(0)
-    if n == 1 and root_cost is None:
-        return np.zeros((1, 1)), np.ones(1)
-    least = entering.min(axis=1) if root_cost is None else np.minimum(entering.min(axis=1), root)
-    closed = np.isinf(least)  # no edge into these nodes (and, where roots have a cost, no root either)
-    if closed.sum() > (root_cost is None):
+    single = root_cost is None
+    if (arborescence(cost, root_cost) == ROOT).sum() > 1 and single:
         raise _infeasible()
-    least[closed] = 0.0
-    # One root, all alike: a node's root weight follows the shift of its in-edges, which for all nodes at once changes nothing.
-    root_weight = np.exp(((least - least.max()) if root_cost is None else (least - root)) / temperature)
-    weight = np.exp(-(entering - least[:, None]) / temperature)  # weight[j, i] of the edge i -> j
-    laplacian = np.diag(weight.sum(axis=1)) - weight
-    if root_cost is not None:
-        laplacian += np.diag(root_weight)
-        inverse = _inverse(laplacian, temperature)
-        edge = weight * (np.diag(inverse)[:, None] - inverse.T)
-        being_root = root_weight * np.diag(inverse)
-    else:
-        # Koo et al.: with one row of L^T (here: one column) replaced by the root weights, det L counts single-rooted trees.
-        laplacian[:, 0] = root_weight
-        inverse = _inverse(laplacian, temperature)
-        diagonal = np.diag(inverse)[:, None].copy()
-        diagonal[0] = 0.0
-        other = inverse.T.copy()
-        other[:, 0] = 0.0
-        edge = weight * (diagonal - other)
-        being_root = root_weight * inverse[0]
-    if not np.abs(edge.sum(axis=1) + being_root - 1).max() < TOLERANCE:
-        raise _too_cold(temperature)
+    if len(entering) == 0:
+        return np.empty((0, 0)), np.empty(0)
+    # The costs into one node may be shifted together: each forest holds just one of them. So the cheapest becomes 0.
+    least = entering.min(axis=1) if single else np.minimum(entering.min(axis=1), root)
+    least[np.isinf(least)] = 0.0
+    log_weight = (least[:, None] - entering) / temperature  # [j, i] of the edge i -> j
+    log_root = (least - (least.max() if single else root)) / temperature  # all at once may be shifted where there is one root
+    found = _by_inverse(np.exp(log_weight), np.exp(log_root), single)
+    edge, being_root = _by_elimination(log_weight, log_root, single) if found is None else found
     return np.clip(edge.T, 0, 1), np.clip(being_root, 0, 1)
 
 
-def _inverse(matrix: np.ndarray, temperature: float) -> np.ndarray:
+def _by_inverse(weight: np.ndarray, root: np.ndarray, single: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the marginals of the edges, [j, i] of i -> j, and of the roots; None where rounding may move them by TOLERANCE.
+
+    Koo et al. 2007, sections 3.1 (any number of roots: the root weights join the diagonal, and
+    ``mu[i, j] = w[i, j] (L^-1[j, j] - L^-1[j, i])``) and 3.2 (one root: they replace the edges out of the first node).
+    """
+    laplacian = np.diag(weight.sum(axis=1)) - weight
+    if single:
+        laplacian[:, 0] = root
+    else:
+        laplacian += np.diag(root)
     try:
-        return np.linalg.inv(matrix)
-    except np.linalg.LinAlgError as error:
-        raise _too_cold(temperature) from error
+        inverse = np.linalg.inv(laplacian)
+    except np.linalg.LinAlgError:
+        return None
+    if not np.linalg.norm(laplacian, 1) * np.linalg.norm(inverse, 1) * np.finfo(np.float64).eps < TOLERANCE:
+        return None
+    diagonal, other = np.diag(inverse).copy(), inverse.T.copy()
+    being_root = root * (inverse[0] if single else diagonal)
+    if single:
+        diagonal[0] = other[:, 0] = 0.0
+    return weight * (diagonal[:, None] - other), being_root
 
 
-def _too_cold(temperature: float) -> MothrError:
-    return MothrError(f"edge probabilities at temperature {temperature:g} are lost to rounding; raise it")
+def _by_elimination(log_weight: np.ndarray, log_root: np.ndarray, single: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same as :func:`_by_inverse`, by eliminating nodes without a subtraction (Grassmann, Taksar and Heyman 1985).
+
+    Eliminating node k gives the remaining ones the edges i -> k -> j on top of theirs, ``a[i, j] += a[i, k] a[k, j] / d[k]``,
+    where ``d[k]`` is the total weight into k. The marginals, derivatives of log Z by log a, follow backwards.
+    """
+    n = len(log_root)
+    if single:  # so light that a second root never pays
+        finite = log_weight[np.isfinite(log_weight)]
+        log_root = log_root - log_root.max() - 50.0 - n * (10.0 - finite.min(initial=0.0))
+    # Node 0 is the virtual root. Every `stride`-th stage is kept and those between are made again: memory is n^2.5, not n^3.
+    stage = np.full((n + 1, n + 1), -np.inf)
+    stage[1:, 0], stage[1:, 1:] = log_root, log_weight
+    stride = int(np.sqrt(n)) + 1
+    kept = [stage]
+    while len(stage) > 1:
+        stage = _eliminate(stage)
+        if len(stage) % stride == 0:
+            kept.append(stage)
+    edge = np.zeros((1, 1))
+    while kept:
+        stages = [kept.pop()]
+        while len(stages[-1]) > len(edge):
+            stages.append(_eliminate(stages[-1]))
+        for after, before in zip(stages[:0:-1], stages[-2::-1], strict=True):
+            edge = _restore(before, after, edge)
+    return edge[1:, 1:], edge[1:, 0]
+
+
+def _eliminate(stage: np.ndarray) -> np.ndarray:
+    """Returns the logarithmic weights (m, m) with the last node eliminated, (m - 1, m - 1)."""
+    after = np.logaddexp(stage[:-1, :-1], stage[:-1, -1:] + stage[-1:, :-1] - np.logaddexp.reduce(stage[-1]))
+    np.fill_diagonal(after, -np.inf)
+    return after
+
+
+def _restore(before: np.ndarray, after: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Returns the marginals (m, m) before the last node was eliminated, from those after it, (m - 1, m - 1)."""
+    share = before[-1, :-1] - np.logaddexp.reduce(before[-1])
+    possible = np.where(np.isneginf(after), 0.0, after)  # where no edge was possible its marginal is 0 anyway
+    through = edge * np.exp(before[:-1, -1:] + share - possible)
+    found = np.zeros_like(before)
+    found[:-1, :-1] = edge * np.exp(before[:-1, :-1] - possible)
+    found[:-1, -1] = through.sum(axis=1)
+    found[-1, :-1] = through.sum(axis=0) + np.exp(share) * (1 - through.sum())
+    return found
 
 
 def spanning_tree(distance: np.ndarray) -> list[tuple[int, int]]:
