@@ -321,7 +321,7 @@ def per_tree(truth: ModelGraph, predicted: ModelGraph) -> list[dict[str, float |
     for position, nodes in enumerate(truth.trees):
         alone = truth.subgraph(nodes)
         values = {name: metric.function(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
-        found.append({"tree": float(position), **values})
+        found.append({"tree": position, **values})
     return found
 
 
