@@ -1,1 +1,5 @@
-"""One file a family of models: how to build, train, load and save it."""
+"""One file a family of models: how to build, load, save and train one."""
+
+from mothr.generators.families.vit import ViT
+
+FAMILIES = {"vit": ViT}

@@ -1,0 +1,89 @@
+"""The commands that make data sets, joined to ``mothr`` through an entry point."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mothr.benchmark.cli import Json, say
+from mothr.benchmark.errors import MothrError
+
+WORKERS = typer.Option(min=1, help="Processes, each with one thread; the number of cores if left out.")
+
+
+def generate(
+    recipe: Annotated[str, typer.Argument(help="A name from 'mothr list recipes', or the path of a .toml file.")],
+    out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or left by an interrupted run.")],
+    workers: Annotated[int | None, WORKERS] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Fine-tune the models of a recipe into a data set. Run again after an interruption, it goes on where it was.
+
+    Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
+    """
+    from mothr.generators.recipe import load_recipe
+
+    checked = load_recipe(recipe)
+    from mothr.generators.generate import generate as make
+
+    manifest = make(checked, out, workers=workers or _cores(), device=device)
+    value = {"out": str(out), "name": manifest.name, "version": manifest.version, "models": len(manifest.models)}
+    say(value, as_json, f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: mothr verify {out}")
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where data, results and page go.")] = Path("quickstart"),
+    workers: Annotated[int | None, WORKERS] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a small forest, recover it with every method, score them, and write the page. Takes a few minutes.
+
+    Example: mothr quickstart --out quickstart
+    """
+    from mothr.benchmark import cli, dataset, drawing, evaluate, leaderboard, results
+    from mothr.benchmark.method import find_method, method_names
+    from mothr.benchmark.storage import write_text
+    from mothr.generators.generate import generate as make
+    from mothr.generators.recipe import load_recipe
+
+    recipe = load_recipe("quickstart")
+    data, records = out / "data", out / "results"
+    typer.echo(f"1/4 fine-tuning {recipe.description.lower()}", err=True)
+    make(recipe, data, workers=workers or _cores())
+    verdict = dataset.verify(data)
+    if verdict.problems:
+        raise MothrError(f"{data}: {verdict.problems[0]}")
+    names = method_names()
+    typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
+    cli.one_thread()
+    truth, models = dataset.open_truth(data), dataset.open_models(data)
+    place = records / f"{truth.split}-v{truth.version}"
+    results.keep_split(data, place)
+    rows = []
+    for name in names:
+        for setting in evaluate.SETTINGS:
+            record = evaluate.run(find_method(name), name, data, setting, models=models)
+            results.write(record, place)
+            if setting == "open":
+                rows.append(record)
+    typer.echo("3/4 scoring", err=True)
+    rows.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
+    shown = [{"method": r.method, "told": ", ".join(r.told) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))} for r in rows]
+    typer.echo("4/4 writing the page", err=True)
+    page = leaderboard.write_page(records, out / "board")
+    ours = next(record for record in rows if record.method == "linea")
+    picture = out / "board" / "quickstart.svg"
+    labels = {node: (value.task or "").split("+")[0] if value.depth else "root" for node, value in truth.nodes.items()}
+    write_text(picture, drawing.forest_svg(truth.graph, ours.prediction().graph, "Recovered by linea, told nothing", labels))
+    value = {"page": str(page), "picture": str(picture), "methods": shown}
+    say(value, as_json, f"{cli.table(shown)}\n\nopen {page} in a browser")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+commands = (generate, quickstart)
+"""What the entry point adds to ``mothr``."""

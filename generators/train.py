@@ -1,0 +1,118 @@
+"""One model: parent's weights + training -> child's weights, with what it learned."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from mothr.generators.recipe import Lora, Training
+from mothr.generators.seeds import torch_generator
+
+
+class Objective(Protocol):
+    """What a model is trained and tested on."""
+
+    metric: str
+    """Name of what ``evaluate`` measures."""
+    chance: float
+    """Its value for guessing."""
+
+    @property
+    def tested_on(self) -> int:
+        """Number of test examples."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Returns parameters of its own (heads) that train along."""
+
+    def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+        """Returns the loss of one random batch."""
+
+    def evaluate(self, model: nn.Module) -> float:
+        """Returns the metric on the test part."""
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    training: Training,
+    seed: int,
+    *,
+    lora: Lora | None = None,
+    rank: int | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the trained model and the record of what it learned.
+
+    With ``lora``, only low-rank updates (and the objective's own parameters) train; they are merged into the dense
+    weights at the end, so what comes back has the shape of what went in.
+    """
+    if lora is not None:
+        assert rank is not None
+        model = _with_lora(model, lora, rank, seed)
+    weights = [value for value in model.parameters() if value.requires_grad]
+    optimizer, schedule = _optimizer([*weights, *objective.parameters()], training)
+    generator = torch_generator(seed, "batches")
+    model.eval()  # dropout is off in evaluation and in these small models' training alike
+    before = objective.evaluate(model)
+    losses = []
+    for step in range(training.steps):
+        loss = objective.loss(model, training.batch_size, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*weights, *objective.parameters()], training.clip)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        on_step(step + 1)
+    after = objective.evaluate(model)
+    if lora is not None:
+        model = model.merge_and_unload()
+    edge = max(1, training.steps // 20)
+    curve = torch.stack(losses).cpu()
+    return model, {
+        "metric": objective.metric,
+        "before": round(before, 6),
+        "after": round(after, 6),
+        "chance": round(objective.chance, 6),
+        "tested_on": objective.tested_on,
+        "loss_first": round(float(curve[:edge].mean()), 6),
+        "loss_last": round(float(curve[-edge:].mean()), 6),
+        "seed": seed,
+        **training.model_dump(mode="json"),
+        **({} if lora is None else {"rank": rank, "alpha": lora.alpha_over_rank * rank, "targets": list(lora.targets)}),
+    }
+
+
+def _optimizer(parameters: list[nn.Parameter], training: Training) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    groups = [
+        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer
+    if training.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9)
+    warm = max(1, round(training.warmup * training.steps))
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, training.steps - warm)))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _with_lora(model: nn.Module, lora: Lora, rank: int, seed: int) -> nn.Module:
+    """Returns ``model`` frozen, with fresh low-rank updates drawn from a generator of their own (A uniform, B zero)."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=lora.alpha_over_rank * rank, target_modules=list(lora.targets), lora_dropout=0.0)
+    adapted = get_peft_model(model, config)
+    generator = torch_generator(seed, "lora")
+    for name, value in adapted.named_parameters():
+        if "lora_A" in name:
+            nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator)
+    return adapted
