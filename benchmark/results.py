@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mothr.benchmark import __version__
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import Prediction
+from mothr.benchmark.method import Fact, Prediction
 from mothr.benchmark.storage import canonical_sha256, read_json, write_json
 
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
@@ -31,7 +31,6 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", 
 
 Setting = Literal["known-trees", "open"]
 Status = Literal["ok", "failed", "timeout", "skipped"]
-Told = Literal["metadata", "tree_count", "trees", "truth"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -60,7 +59,7 @@ class Result(BaseModel):
     """The method's hyper-parameters; any JSON values."""
     seed: Annotated[int, Field(ge=0)]
     """The number of the run, from 0, from which its random generator is derived."""
-    told: list[Told]
+    told: list[Fact]
     """What this method was told beside the weights, sorted."""
     status: Status
     """How the run ended. A run that failed or ran out of time scores zero; a skipped one is a gap."""

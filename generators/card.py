@@ -23,8 +23,8 @@ def card(recipe: Recipe, truth: Truth) -> str:
         "",
         recipe.description,
         "",
-        f"{len(graph.nodes)} models of the family {recipe.family} in {len(graph.trees)} Model Trees with {len(graph.edges)} edges; purpose: "
-        f"{recipe.purpose}. Only backbones are stored: a head's shape would name the task.",
+        f"{len(graph.nodes)} models of the family {recipe.family} in {len(graph.trees)} Model Trees with {len(graph.edges)} edges; "
+        f"purpose: {recipe.purpose}. Only backbones are stored: a head's shape would name the task.",
         "",
         "## How it was made",
         "",
@@ -41,8 +41,8 @@ def card(recipe: Recipe, truth: Truth) -> str:
         kind = "Full fine-tuning"
         if edge.lora:
             kind = (
-                f"LoRA of rank {'/'.join(map(str, edge.lora.ranks))} on {', '.join(edge.lora.targets)}, alpha {edge.lora.alpha_over_rank:g} x rank, "
-                "merged into the dense weights"
+                f"LoRA of rank {'/'.join(map(str, edge.lora.ranks))} on {', '.join(edge.lora.targets)}, "
+                f"alpha {edge.lora.alpha_over_rank:g} x rank, merged into the dense weights"
             )
         lines.append(f"- {kind}: {_training(edge.training)}. Tasks: {', '.join(edge.tasks)}.")
     lines += [
@@ -72,8 +72,8 @@ def card(recipe: Recipe, truth: Truth) -> str:
 def _training(training: Training) -> str:
     name = "AdamW" if training.optimizer == "adamw" else "SGD with momentum 0.9"
     return (
-        f"{training.steps} steps of {training.batch_size}, {name}, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, "
-        f"warm-up {training.warmup:.0%} then cosine"
+        f"{training.steps} steps of {training.batch_size}, {name}, learning rate {training.learning_rate:g}, "
+        f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%} then cosine"
     )
 
 
@@ -81,7 +81,8 @@ def _shortcuts(recipe: Recipe) -> list[str]:
     found = []
     if any(edge.lora for edge in recipe.edges):
         targets = sorted({target for edge in recipe.edges if edge.lora for target in edge.lora.targets})
-        found.append(f"- LoRA touches {', '.join(targets)} only: every other tensor is bit-identical throughout a tree, so the partition is given away.")
+        touched = ", ".join(targets)
+        found.append(f"- LoRA touches {touched} only: all else is bit-identical throughout a tree, which gives the partition away.")
         found.append("- The rank of the difference of two models grows with the number of edges between them.")
     if any(not edge.lora for edge in recipe.edges):
         found.append("- All trees of a split are trained alike, so the size of an update says how many edges lie between two models.")

@@ -60,7 +60,7 @@ def quickstart(
     cli.one_thread()
     truth, models = dataset.open_truth(data), dataset.open_models(data)
     place = records / f"{truth.split}-v{truth.version}"
-    results.keep_split(data, place)
+    dataset.keep_beside_results(data, place)
     rows = []
     for name in names:
         for setting in evaluate.SETTINGS:

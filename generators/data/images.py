@@ -13,11 +13,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from mothr.benchmark.errors import unknown_name
-from mothr.generators.data import drawing
 from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_image
 from sklearn.model_selection import train_test_split
+
+from mothr.benchmark.errors import unknown_name
+from mothr.generators.data import drawing
 
 Part = Literal["train", "test"]
 Pictures = tuple[np.ndarray, np.ndarray]

@@ -92,7 +92,7 @@ def initialise(model: nn.Module, init: str, std: float, generator: torch.Generat
             nn.init.zeros_(value)
         elif value.ndim == 1:
             nn.init.ones_(value)
-        elif init == "normal" or "embeddings" in name and init != "truncated-normal":
+        elif init == "normal" or ("embeddings" in name and init != "truncated-normal"):
             nn.init.normal_(value, std=std, generator=generator)
         elif init == "truncated-normal":
             nn.init.trunc_normal_(value, std=std, a=-2 * std, b=2 * std, generator=generator)

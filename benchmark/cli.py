@@ -1,0 +1,266 @@
+"""The command ``mothr``."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mothr.benchmark import __version__
+from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.results import Setting
+
+app = typer.Typer(
+    help="Recover who was fine-tuned from whom, from weights alone: generate forests, run methods, score them.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, for machines.")]
+SettingOption = Annotated[Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the method; repeatable.")
+]
+CATALOGUES = "mothr.catalogues"
+COMMANDS = "mothr.commands"
+
+
+def main() -> None:
+    """Runs the command line: prints a MothrError as one line and leaves with status 1."""
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+        for command in point.load():
+            app.command()(command)
+    try:
+        app()
+    except MothrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def say(value: Any, as_json: bool, text: str | Callable[[], str]) -> None:
+    """Prints ``value`` as JSON, or ``text`` for people."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    else:
+        print(text if isinstance(text, str) else text())
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Returns ``rows`` as aligned text with a heading."""
+    if not rows:
+        return "(none)"
+    names = list(rows[0])
+    widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in names}
+    lines = [{name: name for name in names}, *rows]
+    return "\n".join("  ".join(str(row[name]).ljust(widths[name]) for name in names).rstrip() for row in lines)
+
+
+def version(show: bool) -> None:
+    """Prints the version and leaves."""
+    if show:
+        print(f"mothr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    show: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    """Recover who was fine-tuned from whom, from weights alone: generate forests, run methods, score them."""
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="recipes, methods, distances, directions or metrics.")], as_json: Json = False) -> None:
+    """List what there is to choose from.
+
+    Example: mothr list methods
+    """
+    points = {point.name: point for point in entry_points(group=CATALOGUES)}
+    if what == "methods":
+        rows = method_rows()
+    elif what in points:
+        rows = points[what].load()()
+    else:
+        raise unknown_name("list", what, [*points, "methods"])
+    say(rows, as_json, lambda: table(rows))
+
+
+def method_rows() -> list[dict[str, str]]:
+    """Returns one row a registered method: its name, what it must be told, and its first line of documentation."""
+    from mothr.benchmark.method import find_method, method_names, needs, parameters
+
+    rows = []
+    for name in method_names():
+        method = find_method(name)
+        described = getattr(method, "description", None) or (inspect.getdoc(method) or "").split("\n")[0]
+        settings = ", ".join(f"{key}={value}" for key, value in parameters(method).items())
+        rows.append({"name": name, "told": ", ".join(sorted(needs(method))) or "-", "description": described, "fields": settings})
+    return rows
+
+
+@app.command()
+def verify(
+    dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote.")], as_json: Json = False
+) -> None:
+    """Check a data set: hashes, shapes, finite values, truth, nodes that learned, files that tell nothing.
+
+    Example: mothr verify data/vthr-ft
+    """
+    from mothr.benchmark import dataset as datasets
+
+    verdict = datasets.verify(dataset)
+    value = {"ok": not verdict.problems, "models": verdict.models, "notes": verdict.notes, "problems": verdict.problems}
+    lines = [*verdict.notes, *(f"problem: {problem}" for problem in verdict.problems)]
+    say(value, as_json, "\n".join([*lines, "sound" if not verdict.problems else f"{len(verdict.problems)} problems"]))
+    if verdict.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Argument(metavar="METHOD", help="A registered name, module:attribute, several with commas, or 'all'.")],
+    dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote, with its truth.")],
+    setting: Annotated[Setting | None, typer.Option(help="What methods are told; both settings if left out.")] = None,
+    settings: SetOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with ids and generator drawn anew.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of results; a sub-folder a split is made in it.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Run methods on a data set, score them, and write one result file a run.
+
+    Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
+    """
+    from tqdm import tqdm
+
+    from mothr.benchmark import dataset as datasets
+    from mothr.benchmark import evaluate, results
+    from mothr.benchmark.method import find_method, method_names
+
+    one_thread()
+    values = pairs(settings or [])
+    names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
+    chosen = [(name, find_method(name, values)) for name in names]
+    truth = datasets.open_truth(dataset)
+    models = datasets.open_models(dataset)
+    place = out / f"{truth.split}-v{truth.version}"
+    datasets.keep_beside_results(dataset, place)
+    asked = (setting,) if setting else evaluate.SETTINGS
+    todo = [(name, method, one, seed) for name, method in chosen for one in asked for seed in range(seeds)]
+    rows: list[dict[str, Any]] = []
+    for name, method, one, seed in tqdm(todo, desc=truth.split, unit="run", disable=len(todo) < 2, file=sys.stderr):
+        record = evaluate.run(method, name, dataset, one, seed, models=models)
+        path = results.write(record, place)
+        shown = {key: record.metrics.get(key) for key in ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")}
+        rows.append({
+            "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown, "file": str(path),
+        })
+    say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key != "error"} for row in rows]))
+    failed = [row for row in rows if row["status"] != "ok"]
+    if failed:
+        raise MothrError(f"{len(failed)} of {len(rows)} runs failed; the first, {failed[0]['method']}: {failed[0]['error']}")
+
+
+@app.command()
+def predict(
+    method: Annotated[str, typer.Argument(help="A registered name or module:attribute.")],
+    folder: Annotated[Path, typer.Argument(help="A data set, or a folder of models: each sub-folder or each .safetensors file is one.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the prediction; standard output if left out.")] = None,
+    settings: SetOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the method's generator.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Recover the Model Graph of a folder of models, from weights alone; no truth is needed.
+
+    Example: mothr predict linea models/ --out prediction.json
+    """
+    from mothr.benchmark import dataset as datasets
+    from mothr.benchmark import evaluate
+    from mothr.benchmark.method import Told, find_method, needs
+    from mothr.benchmark.storage import write_json
+
+    one_thread()
+    found = find_method(method, pairs(settings or []))
+    if "truth" in needs(found):
+        raise MothrError(f"method {method!r} is an oracle: it needs the truth, and predict has none; use 'mothr run'")
+    models = datasets.open_models(folder)
+    told = Told(metadata=datasets.metadata(folder)) if "metadata" in needs(found) else Told()
+    value = evaluate.predict(found, models.with_told(told), seed).to_json()
+    if out is not None:
+        write_json(out, value)
+        say(value, as_json, f"{out}: parents of {len(models)} models")
+    else:
+        say(value, True, "")
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="A prediction file, or a result file.")],
+    dataset: Annotated[Path, typer.Argument(help="The data set with its truth, or a results folder of its split.")],
+    as_json: Json = False,
+) -> None:
+    """Score a prediction file against the truth.
+
+    Example: mothr score prediction.json data/vthr-ft
+    """
+    from mothr.benchmark import dataset as datasets
+    from mothr.benchmark import evaluate
+    from mothr.benchmark.method import Prediction
+    from mothr.benchmark.metrics import METRICS
+    from mothr.benchmark.storage import read_json
+
+    value = read_json(predictions)
+    if isinstance(value, dict) and "manifest_sha256" in value:
+        from mothr.benchmark import results
+
+        prediction = results.read(predictions).prediction()
+    else:
+        prediction = Prediction.from_json(value, str(predictions))
+    try:
+        scores = evaluate.score(prediction, datasets.open_truth(dataset))
+    except MothrError as error:
+        raise MothrError(f"{predictions}: {error}") from None
+    rows = [{"metric": name, "value": cell(number), "answers": METRICS[name].answers} for name, number in scores.whole.items()]
+    say({"metrics": dict(scores.whole), "per_tree": [dict(tree) for tree in scores.trees]}, as_json, lambda: table(rows))
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[Path, typer.Argument(help="The folder of results.")],
+    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("board"),
+    as_json: Json = False,
+) -> None:
+    """Write the static page: the board, and every forest drawn as predicted over true.
+
+    Example: mothr leaderboard results --out board
+    """
+    from mothr.benchmark import leaderboard as boards
+
+    page = boards.write_page(results, out)
+    say({"page": str(page)}, as_json, f"open {page} in a browser")
+
+
+def pairs(settings: list[str]) -> dict[str, str]:
+    """Returns ``["field=value", ...]`` as a dictionary."""
+    found = {}
+    for text in settings:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise MothrError(f"--set {text}: write it as field=value")
+        found[key] = value
+    return found
+
+
+def one_thread() -> None:
+    """Keeps torch to one thread: the tensors here are small, and several threads slow each other down."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def cell(value: Any) -> str:
+    """Returns a value as a cell of a table."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,135 @@
+"""Runs a method on the weights of a data set, and scores what it answered."""
+
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mothr.benchmark import dataset, metrics, results
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import NodeId
+from mothr.benchmark.method import Method, Prediction, Told, needs, parameters
+from mothr.benchmark.storage import sha256_of
+from mothr.benchmark.weights import ModelSet
+
+Setting = Literal["known-trees", "open"]
+SETTINGS: tuple[Setting, ...] = ("known-trees", "open")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a method answered, and at what cost."""
+
+    prediction: Prediction | None
+    """None where it failed."""
+    error: str | None
+    """Why it failed."""
+    seconds: float
+    """Wall-clock time."""
+
+
+def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
+    """Returns what ``method`` answers about ``models``, which it sees under ids drawn anew from ``seed``.
+
+    Raises:
+        MothrError: the answer does not name exactly the models, or is no Prediction.
+    """
+    rng = np.random.default_rng(seed)
+    fresh = _fresh_ids(len(models), rng)
+    hidden = dict(zip(models.ids, fresh, strict=True))
+    answer = method(models.relabel(hidden), rng)
+    if not isinstance(answer, Prediction):
+        raise MothrError(f"the method returned a {type(answer).__name__}; it must return a mothr.benchmark.method.Prediction")
+    for what, ids in (("leaves out", set(fresh) - set(answer.graph.nodes)), ("adds", set(answer.graph.nodes) - set(fresh))):
+        if ids:
+            raise MothrError(f"the method's answer {what} {len(ids)} models; it must name exactly the {len(models)} it was given")
+    return answer.relabel({new: old for old, new in hidden.items()})
+
+
+def _fresh_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
+    """Returns ``count`` different ids of 12 hex digits."""
+    found: dict[NodeId, None] = {}
+    while len(found) < count:
+        found[rng.bytes(6).hex()] = None
+    return list(found)
+
+
+def told_for(method: Method, folder: Path, truth: dataset.Truth, setting: Setting) -> Told:
+    """Returns what the harness tells ``method`` in ``setting``: the partition if known, and what it declares it needs."""
+    needed = needs(method)
+    return Told(
+        trees=truth.trees if setting == "known-trees" else None,
+        tree_count=len(truth.graph.trees) if "tree_count" in needed else None,
+        metadata=dataset.metadata(folder) if "metadata" in needed else None,
+        truth=truth.graph if "truth" in needed else None,
+    )
+
+
+def attempt(method: Method, models: ModelSet, seed: int) -> Run:
+    """Runs :func:`predict` and returns what came of it; a method's failure is a result, not an error."""
+    start = time.perf_counter()
+    try:
+        prediction, error = predict(method, models, seed), None
+    except MothrError as problem:
+        prediction, error = None, str(problem)
+    except Exception as problem:  # a method is foreign code: whatever it raises is recorded in its row
+        place = traceback.extract_tb(problem.__traceback__)[-1]
+        prediction, error = None, f"{type(problem).__name__}: {problem} ({Path(place.filename).name}, line {place.lineno})"
+    return Run(prediction, error, time.perf_counter() - start)
+
+
+def run(
+    method: Method, name: str, folder: Path, setting: Setting, seed: int = 0, *, models: ModelSet | None = None
+) -> results.Result:
+    """Returns the result record of one method on one data set with known truth.
+
+    Args:
+        method: what to run.
+        name: what to call it in the record.
+        folder: the data set.
+        setting: what the method is told.
+        seed: seeds the method's generator and the ids that it sees.
+        models: the data set's models where they are open already.
+    """
+    truth = dataset.open_truth(folder)
+    models = dataset.open_models(folder) if models is None else models
+    told = told_for(method, folder, truth, setting)
+    outcome = attempt(method, models.with_told(told), seed)
+    scored = score(outcome.prediction, truth) if outcome.prediction else Scores({}, ())
+    answer = outcome.prediction.to_json() if outcome.prediction else {}
+    return results.Result(
+        split=truth.split, split_version=truth.version, manifest_sha256=sha256_of(folder / dataset.MANIFEST), setting=setting,
+        method=name, method_version=str(getattr(method, "version", "0")), parameters=parameters(method), seed=seed,
+        told=told.names(), status="ok" if outcome.prediction else "failed", error=outcome.error,
+        parents=answer.get("parents"), confidence=answer.get("confidence"), trees=answer.get("trees"), abstained=answer.get("abstained"),
+        metrics=dict(scored.whole), per_tree=[dict(row) for row in scored.trees], seconds=round(outcome.seconds, 3),
+        **results.environment(),
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one prediction."""
+
+    whole: Mapping[str, float | None]
+    """Over the whole Model Graph."""
+    trees: tuple[Mapping[str, float | None], ...]
+    """For each true Model Tree."""
+
+
+def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
+    """Returns every metric of ``prediction`` against ``truth``.
+
+    Raises:
+        MothrError: the prediction leaves models out or names unknown ones.
+    """
+    known, named = set(truth.nodes), set(prediction.graph.nodes)
+    for what, ids in (("leaves out", known - named), ("names the unknown", named - known)):
+        if ids:
+            raise MothrError(f"the prediction {what} model {min(ids)!r}; it must name each of the {len(known)} models once")
+    return Scores(metrics.score(truth.graph, prediction.graph), tuple(metrics.per_tree(truth.graph, prediction.graph)))
+
