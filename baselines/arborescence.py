@@ -223,7 +223,7 @@ def _by_elimination(log_weight: np.ndarray, log_root: np.ndarray, single: bool) 
 
 def _eliminate(stage: np.ndarray) -> np.ndarray:
     """Returns the logarithmic weights (m, m) with the last node eliminated, (m - 1, m - 1)."""
-    after = np.logaddexp(stage[:-1, :-1], stage[:-1, -1:] + stage[-1:, :-1] - np.logaddexp.reduce(stage[-1]))
+    after: np.ndarray = np.logaddexp(stage[:-1, :-1], stage[:-1, -1:] + stage[-1:, :-1] - np.logaddexp.reduce(stage[-1]))
     np.fill_diagonal(after, -np.inf)
     return after
 

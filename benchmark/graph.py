@@ -142,10 +142,25 @@ class ModelGraph:
         return {node: tuple(named) for node, named in found.items()}
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "ModelGraph":
-        """Returns the same graph with each node called ``names[node]``."""
+        """Returns the same graph with each node called ``names[node]``.
+
+        Raises:
+            MothrError: a node has no new name, or two have the same.
+        """
+        missing = [node for node in self.parents if node not in names]
+        if missing:
+            raise MothrError(f"no new name for node {missing[0]!r}; name every node")
+        if len({names[node] for node in self.parents}) < len(self.parents):
+            raise MothrError("two nodes have the same new name; names must differ")
         return ModelGraph({names[node]: tuple(names[parent] for parent in named) for node, named in self.parents.items()})
 
     def subgraph(self, nodes: Iterable[NodeId]) -> "ModelGraph":
-        """Returns the graph of ``nodes`` alone, with the edges among them."""
+        """Returns the graph of ``nodes`` alone, with the edges among them.
+
+        Raises:
+            MothrError: one of ``nodes`` is no node.
+        """
         kept = set(nodes)
+        for node in sorted(kept - set(self.parents)):
+            raise MothrError(f"unknown node {node!r}; a subgraph holds nodes of the graph")
         return ModelGraph({node: tuple(p for p in self.parents[node] if p in kept) for node in kept})

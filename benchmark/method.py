@@ -2,10 +2,14 @@
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, get_type_hints, runtime_checkable
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
@@ -16,7 +20,10 @@ if TYPE_CHECKING:
     from mothr.benchmark.weights import ModelSet
 
 ENTRY_POINTS = "mothr.methods"
-Need = Literal["tree_count", "metadata", "truth"]
+Fact = Literal["metadata", "tree_count", "trees", "truth"]
+"""What a method can be told beside the weights."""
+Need = Literal["metadata", "tree_count", "truth"]
+"""What a method can declare that it needs in every setting."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,9 @@ class Told:
     truth: ModelGraph | None = None
     """The answer itself (oracles, which declare ``needs = {"truth"}`` and are never ranked)."""
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> list[Fact]:
         """Returns the names of what was told, sorted, as recorded in a result."""
-        return tuple(sorted(item.name for item in fields(self) if getattr(self, item.name) is not None))
+        return [fact for fact in get_args(Fact) if getattr(self, fact) is not None]
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "Told":
         """Returns the same knowledge about models called ``names[id]``."""
@@ -106,7 +113,7 @@ class Prediction:
             if not isinstance(named, expected):
                 raise MothrError(f"{where}: {key!r} must be a JSON {'object' if expected is dict else 'list'}")
             for node in named:
-                if node not in graph.parents:
+                if not isinstance(node, str) or node not in graph.parents:
                     raise MothrError(f"{where}: {key!r} names the unknown model {node!r}")
         trees = value.get("trees")
         if trees is not None and not all(type(label) is int for label in trees.values()):
@@ -156,18 +163,19 @@ def find_method(name: str, settings: Mapping[str, str] | None = None) -> Method:
         MothrError: no such name, the import fails, the object is no method, or a setting does not fit.
     """
     points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name in points:
-        found = points[name].load()
-    elif ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise MothrError(f"method {name!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from error
-    else:
+    module, colon, attribute = (points[name].value if name in points else name).partition(":")
+    if not colon:
         raise unknown_name("method", name, points)
-    method = found() if inspect.isclass(found) else found
-    if not isinstance(method, Method) or not callable(method):
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: an empty or a relative module
+        remedy = "install mothr again" if name in points else "write it as module:attribute, its folder on PYTHONPATH"
+        raise MothrError(f"method {name!r} cannot be imported: {error}; {remedy}") from error
+    try:
+        method = found() if inspect.isclass(found) else found
+    except TypeError as error:
+        raise MothrError(f"method {name!r} cannot be made without arguments: {error}; give each field a default") from error
+    if not isinstance(method, Method):
         raise MothrError(f"method {name!r} is a {type(method).__name__}, which cannot be called with (models, rng)")
     return _apply(method, name, settings or {})
 
@@ -177,12 +185,13 @@ def _apply(method: Method, name: str, settings: Mapping[str, str]) -> Method:
         return method
     if not is_dataclass(method) or isinstance(method, type):
         raise MothrError(f"method {name!r} has no fields to set; only dataclass methods take --set")
-    hints = inspect.get_annotations(type(method), eval_str=True)
+    hints = get_type_hints(type(method))
+    known = [item.name for item in fields(method) if item.init]
     values = {}
     for key, text in settings.items():
-        if key not in {item.name for item in fields(method)}:
-            raise unknown_name(f"field of {name}", key, (item.name for item in fields(method)))
-        values[key] = _convert(text, hints.get(key, str), f"--set {key}={text}")
+        if key not in known:
+            raise unknown_name(f"field of {name}", key, known)
+        values[key] = _convert(text, hints[key], f"--set {key}={text}")
     try:
         return replace(method, **values)
     except (TypeError, ValueError) as error:
@@ -190,22 +199,19 @@ def _apply(method: Method, name: str, settings: Mapping[str, str]) -> Method:
 
 
 def _convert(text: str, hint: Any, where: str) -> Any:
-    kinds = get_args(hint) or (hint,)
-    if type(None) in kinds and text.lower() == "none":
-        return None
-    if bool in kinds:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise MothrError(f"{where}: expected true or false")
-    for kind in (int, float):
-        if kind in kinds:
-            try:
-                return kind(text)
-            except ValueError:
-                continue
-    if str in kinds or any(isinstance(kind, str) for kind in kinds):
-        return text
-    raise MothrError(f"{where}: the value does not fit {hint}")
+    """Returns ``text`` as a value of type ``hint``; ``none`` is None where that is allowed, a sequence is comma-separated."""
+    try:
+        adapter = TypeAdapter(hint)
+    except PydanticSchemaGenerationError as error:
+        raise MothrError(f"{where}: a field of type {hint} cannot be set from text") from error
+    values = [None, text] if text.lower() == "none" else [text, text.split(",")]
+    for value in values:
+        with suppress(ValidationError):
+            converted = adapter.validate_strings(value) if isinstance(value, str) else adapter.validate_python(value)
+            if isinstance(converted, float) and not math.isfinite(converted):
+                raise MothrError(f"{where}: the value must be finite, so that it can be recorded")
+            return converted
+    raise MothrError(f"{where}: the value does not fit {hint.__name__ if isinstance(hint, type) else hint}")
 
 
 def parameters(method: Method) -> dict[str, Any]:

@@ -17,9 +17,16 @@ def cache_folder(kind: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the SHA-256 of a file's bytes in hex.
+
+    Raises:
+        MothrError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MothrError(f"{path}: cannot read ({error.strerror or error})") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -74,7 +81,7 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MothrError(f"{path}: not valid JSON ({error})") from None
     except OSError as error:
-        raise MothrError(f"{path}: cannot read ({error.strerror})") from None
+        raise MothrError(f"{path}: cannot read ({error.strerror or error})") from error
 
 
 def canonical_sha256(value: Any) -> str:
