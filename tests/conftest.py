@@ -1,0 +1,30 @@
+"""What all tests share: a cache of their own, one thread, and model sets written to disk."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mothr.benchmark.weights import ModelSet, open_folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads what another one, or the user, has kept; and none starts threads that others would wait for."""
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def write_models(tmp_path_factory) -> Callable[[Mapping[str, Mapping[str, torch.Tensor]]], ModelSet]:
+    """Returns a function that writes {model id: {tensor name: tensor}} to a new folder and opens it."""
+
+    def write(contents: Mapping[str, Mapping[str, torch.Tensor]]) -> ModelSet:
+        folder: Path = tmp_path_factory.mktemp("models")
+        for name, tensors in contents.items():
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
+        return open_folder(folder)
+
+    return write
