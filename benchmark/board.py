@@ -1,0 +1,204 @@
+"""From result records to the board: one row per method and parameters on each split and setting, with intervals and ranks."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mothr.benchmark.metrics import METRICS
+from mothr.benchmark.results import Result, folder_name
+from mothr.benchmark.statistics import mean_interval, shared_ranks
+from mothr.benchmark.storage import canonical_sha256
+
+TREE_METRICS = ("edge_f1", "edge_accuracy", "ancestor_f1", "direction_accuracy", "undirected_f1", "root_accuracy")
+"""Shown as a mean over true Model Trees with its interval; the first three are primary."""
+FOREST_METRICS = ("adjusted_rand",)
+"""Shown for the forest as a whole, where a tree by itself has no meaning."""
+RANKED_BY = "edge_f1"
+LEVEL = 0.95
+"""Confidence of the intervals."""
+ERROR = 0.05
+"""Family-wise error at which two methods are told apart."""
+RowKind = Literal["method", "null", "oracle", "metadata"]
+Manifests = Mapping[tuple[str, int], str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """All runs of one method with one set of parameters on one board."""
+
+    runs: tuple[Result, ...]
+    """Its records, by seed."""
+    kind: RowKind
+    """Nulls and oracles are bounds, and metadata methods look at more than weights: none of them is ranked."""
+    unranked: tuple[str, ...]
+    """Why it has no rank, beyond its kind: missing runs above all."""
+    scores: pd.DataFrame
+    """(true trees, :data:`TREE_METRICS`) the mean over seeds; a failed run counts as zero."""
+
+    @property
+    def board(self) -> tuple[str, int, str]:
+        """Split, its version, and the setting."""
+        return self.runs[0].split, self.runs[0].split_version, self.runs[0].setting
+
+    @property
+    def id(self) -> str:
+        """8 hex digits for links: the same for as long as the method and the board are."""
+        first = self.runs[0]
+        return canonical_sha256([*self.board, first.manifest_sha256, first.method, first.method_version, first.parameters])[:8]
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the method was told, sorted."""
+        return tuple(sorted({name for run in self.runs for name in run.told}))
+
+    def drawn(self) -> Result | None:
+        """Returns the run whose forest is shown: the first with an answer."""
+        return next((run for run in self.runs if run.status == "ok"), None)
+
+
+def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[Row]:
+    """Returns the rows of every board, grouped by split, version and setting.
+
+    Args:
+        records: any result records.
+        manifests: (split, version) -> SHA-256 of its manifest; without it, the one most records name is taken for right.
+    """
+
+    def key(record: Result) -> tuple[Any, ...]:
+        parameters = json.dumps(record.parameters, sort_keys=True)
+        board = (record.split, record.split_version, record.setting)
+        return *board, record.method, record.method_version, parameters, record.manifest_sha256
+
+    ordered = sorted(records, key=lambda record: (*key(record), record.seed))
+    found = []
+    for split, group in groupby(ordered, key=lambda record: (record.split, record.split_version)):
+        members = list(group)
+        counts = pd.Series([record.manifest_sha256 for record in members]).value_counts()
+        manifest = (manifests or {}).get(split) or str(counts.sort_index(kind="stable").idxmax())
+        trees = sorted({tree for one in members if one.manifest_sha256 == manifest for tree in one.tree_scores()})
+        found += [_row(tuple(runs), trees, manifest) for _, runs in groupby(members, key=key)]
+    return found
+
+
+def _row(runs: tuple[Result, ...], trees: list[int], manifest: str) -> Row:
+    first = runs[0]
+    told = {name for run in runs for name in run.told}
+    kind: RowKind = "method"
+    if first.method.startswith("null-"):
+        kind = "null"
+    elif first.method.startswith("oracle-") or "truth" in told:
+        kind = "oracle"
+    elif "metadata" in told:
+        kind = "metadata"
+    absent = sorted(set(range(runs[-1].seed)) - {run.seed for run in runs})
+    reasons = [f"seed {', '.join(map(str, absent))} missing"] if absent else []
+    reasons += [f"seed {run.seed} was skipped: {run.error}" for run in runs if run.status == "skipped"]
+    for run in runs:
+        missing = [str(tree) for tree in trees if tree not in run.tree_scores()]
+        if run.status == "ok" and missing:
+            reasons.append(f"seed {run.seed} is not scored on tree {', '.join(missing)}; score it again")
+    if first.manifest_sha256 != manifest:
+        reasons.append(f"run on another build of the split (manifest {first.manifest_sha256[:12]}, not {manifest[:12]})")
+    if any({first.split, folder_name(first.split, first.split_version)} & set(run.tuned_on) for run in runs):
+        reasons.append("tuned on the truth of this split")
+    return Row(runs, kind, tuple(reasons), _scores(runs, trees))
+
+
+def _scores(runs: Sequence[Result], trees: list[int]) -> pd.DataFrame:
+    """Returns the mean over seeds of each tree's scores; an undefined one (NaN) is left out, a failed run is all zeros."""
+    metrics = list(TREE_METRICS)
+    frames = [pd.DataFrame(np.nan, index=trees, columns=metrics)]
+    for run in runs:
+        if run.status == "ok":
+            scored = pd.DataFrame.from_dict(run.tree_scores(), orient="index")
+            frames.append(scored.reindex(index=trees, columns=metrics).astype(float))
+        elif run.status != "skipped":
+            frames.append(pd.DataFrame(0.0, index=trees, columns=metrics))
+    mean: pd.DataFrame = pd.concat(frames).groupby(level=0).mean()
+    return mean
+
+
+def board(records: Iterable[Result], manifests: Manifests | None = None) -> pd.DataFrame:
+    """Returns the board as a tidy table: one row per split, version, setting, and method with its parameters.
+
+    ``<metric>`` is the mean over true Model Trees (each the mean over seeds first), ``<metric>_low`` and ``<metric>_high``
+    its t-interval cut to the metric's range, ``<metric>_n`` the number of trees where it is defined, ``edge_f1_worst`` the
+    worst tree. ``rank`` is by edge F1 within the board; methods that no paired test tells apart share one; NaN is unranked.
+
+    Args:
+        records: any result records.
+        manifests: see :func:`rows`.
+    """
+    return table(rows(records, manifests))
+
+
+def table(every: Sequence[Row]) -> pd.DataFrame:
+    """Returns the tidy table of ``every`` row, in the same order; see :func:`board`."""
+    labels, ranks = _labels(every), _ranks(every)
+    found = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in every])
+    numbers = ["rank", *TREE_METRICS, *(f"{name}_{end}" for name in TREE_METRICS for end in ("low", "high")), "seconds"]
+    return found.astype(dict.fromkeys(numbers, float))
+
+
+def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
+    first, answered = row.runs[0], [run for run in row.runs if run.status == "ok"]
+    seconds = [run.seconds for run in answered if run.seconds is not None]
+    flat: dict[str, Any] = {
+        "id": row.id,
+        "split": first.split,
+        "split_version": first.split_version,
+        "setting": first.setting,
+        "rank": rank,
+        "method": first.method,
+        "method_version": first.method_version,
+        "parameters": json.dumps(first.parameters, sort_keys=True),
+        "label": label,
+        "kind": row.kind,
+        "told": ", ".join(row.told),
+        "unranked": "; ".join(row.unranked),
+        "trees": len(row.scores),
+        "seeds": len(row.runs),
+        "failed": sum(run.status in ("failed", "timeout") for run in row.runs),
+    }
+    for name in TREE_METRICS:
+        values = row.scores[name].dropna().to_numpy()
+        interval = mean_interval(values, LEVEL, (METRICS[name].low, METRICS[name].high)) if len(values) else None
+        flat |= {name: getattr(interval, "mean", None), f"{name}_n": len(values)}
+        flat |= {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
+    flat[f"{RANKED_BY}_worst"] = row.scores[RANKED_BY].min()
+    for name in FOREST_METRICS:
+        whole = [run.metrics.get(name) if run.status == "ok" else 0.0 for run in row.runs if run.status != "skipped"]
+        flat[name] = pd.Series(whole, dtype=float).mean()
+    flat["seconds"] = float(np.mean(seconds)) if seconds else None
+    return flat
+
+
+def _labels(every: Sequence[Row]) -> dict[str, str]:
+    """Returns row id -> the method's name, with the parameters and the version in which rows of that name differ."""
+    found = {}
+    for method, group in groupby(sorted(every, key=lambda row: row.runs[0].method), key=lambda row: row.runs[0].method):
+        members = list(group)
+        described = {row.id: {"version": row.runs[0].method_version} for row in members}
+        for row in members:
+            described[row.id] |= {name: json.dumps(value) for name, value in row.runs[0].parameters.items()}
+        names = {name: None for one in described.values() for name in one}
+        differing = [name for name in names if len({one.get(name) for one in described.values()}) > 1]
+        for row in members:
+            extra = " ".join(f"{name}={described[row.id][name]}" for name in differing if name in described[row.id])
+            found[row.id] = f"{method} {extra}".strip()
+    return found
+
+
+def _ranks(every: Sequence[Row]) -> dict[str, int]:
+    """Returns row id -> shared rank within its board, for the rows that are ranked."""
+    found: dict[str, int] = {}
+    for _, group in groupby(sorted(every, key=lambda row: row.board), key=lambda row: row.board):
+        ranked = {row.id: row.scores[RANKED_BY] for row in group if row.kind == "method" and not row.unranked and len(row.scores)}
+        if ranked:
+            found |= shared_ranks({name: scores.tolist() for name, scores in ranked.items()}, ERROR)
+    return found
