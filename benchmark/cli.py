@@ -141,17 +141,18 @@ def run(
     one_thread()
     values = pairs(settings or [])
     names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
+    if not names:
+        raise MothrError(f"no method in {methods!r}; name one of 'mothr list methods', several with commas, or 'all'")
     chosen = [(name, find_method(name, values)) for name in names]
     truth = datasets.open_truth(dataset)
     models = datasets.open_models(dataset)
-    place = out / f"{truth.split}-v{truth.version}"
-    datasets.keep_beside_results(dataset, place)
+    datasets.keep_beside_results(dataset, out / results.folder_name(truth.split, truth.version))
     asked = (setting,) if setting else evaluate.SETTINGS
     todo = [(name, method, one, seed) for name, method in chosen for one in asked for seed in range(seeds)]
     rows: list[dict[str, Any]] = []
     for name, method, one, seed in tqdm(todo, desc=truth.split, unit="run", disable=len(todo) < 2, file=sys.stderr):
         record = evaluate.run(method, name, dataset, one, seed, models=models)
-        path = results.write(record, place)
+        path = results.write(record, out)
         shown = {key: record.metrics.get(key) for key in ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")}
         rows.append({
             "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown, "file": str(path),
@@ -185,7 +186,7 @@ def predict(
     if "truth" in needs(found):
         raise MothrError(f"method {method!r} is an oracle: it needs the truth, and predict has none; use 'mothr run'")
     models = datasets.open_models(folder)
-    told = Told(metadata=datasets.metadata(folder)) if "metadata" in needs(found) else Told()
+    told = Told(metadata=datasets.metadata(folder, models.ids)) if "metadata" in needs(found) else Told()
     value = evaluate.predict(found, models.with_told(told), seed).to_json()
     if out is not None:
         write_json(out, value)

@@ -1,8 +1,10 @@
 """The folder format of a data set: write it, open its models, open its truth, verify it."""
 
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -131,12 +133,15 @@ def read_manifest(path: Path) -> Manifest:
         MothrError: missing, malformed, or naming a path outside the data set.
     """
     manifest = _parse(Manifest, path)
+    counts = Counter(model.id for model in manifest.models)
     for model in manifest.models:
+        if counts[model.id] > 1:
+            raise MothrError(f"{path}: lists the model {model.id} {counts[model.id]} times; generate or download the data set again")
         if not ID.fullmatch(model.id):
-            raise MothrError(f"{path}: model id {model.id!r} is not 12 hex digits")
+            raise MothrError(f"{path}: model id {model.id!r} is not 12 hex digits; generate or download the data set again")
         for file in model.files:
             if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-                raise MothrError(f"{path}: the file {file.path!r} of model {model.id} lies outside the data set")
+                raise MothrError(f"{path}: the file {file.path!r} of model {model.id} lies outside the data set; remove the entry")
     return manifest
 
 
@@ -221,10 +226,11 @@ def keep_beside_results(folder: Path, place: Path) -> None:
     Raises:
         MothrError: results of other weights under the same split and version are there already.
     """
-    for name in (TRUTH, MANIFEST):
-        content = (folder / name).read_bytes()
+    contents = {name: (folder / name).read_bytes() for name in (TRUTH, MANIFEST)}
+    for name, content in contents.items():
         if (place / name).is_file() and (place / name).read_bytes() != content:
             raise MothrError(f"{place / name}: belongs to other weights than {folder}; raise the recipe's version or choose another --out")
+    for name, content in contents.items():
         write_bytes(place / name, content)
 
 
@@ -289,7 +295,7 @@ def _file_problems(folder: Path, manifest: Manifest) -> list[str]:
 def _stray_files(folder: Path, manifest: Manifest) -> list[str]:
     listed = {f"{model.id}/{file.path}" for model in manifest.models for file in model.files}
     home = folder / MODELS
-    found = {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
+    found = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()}
     return [f"{home / name}: not in the manifest; remove it" for name in sorted(found - listed)]
 
 
@@ -300,7 +306,7 @@ def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
         if {name: info.shape for name, info in checkpoint.tensors.items()} != shapes:
             problems.append(f"model {checkpoint.id}: its tensors or shapes differ from those of model {checkpoints[0].id}")
         for name in checkpoint.tensors:
-            if not torch.isfinite(checkpoint.read(name)).all():
+            if not torch.isfinite(checkpoint.read(name).double()).all():  # eight-bit floats have no isfinite
                 problems.append(f"model {checkpoint.id}: tensor {name!r} holds NaN or infinite values")
     return problems
 
@@ -330,7 +336,13 @@ def _learning(truth: Truth) -> tuple[int, list[str]]:
             if value.training is not None:
                 problems.append(f"model {node}: its training records no metric before and after")
             continue
-        before, after, chance, count = (float(record[key]) for key in ("before", "after", "chance", "tested_on"))
+        try:
+            before, after, chance, count = (float(record[key]) for key in ("before", "after", "chance", "tested_on"))
+        except (TypeError, ValueError):
+            before = after = chance = count = math.nan
+        if not (math.isfinite(before + after + chance) and 0 < count < math.inf):
+            problems.append(f"model {node}: its training's metric before and after, its chance and its count are not numbers")
+            continue
         noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
         if after <= max(before, chance + noise):
             figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
@@ -340,14 +352,15 @@ def _learning(truth: Truth) -> tuple[int, list[str]]:
     return learned, problems
 
 
-def metadata(folder: Path) -> Mapping[NodeId, Mapping[str, Any]]:
-    """Returns what the files of each model say beside weights, for methods that declare they read it."""
+def metadata(folder: Path, ids: Iterable[NodeId]) -> Mapping[NodeId, Mapping[str, Any]]:
+    """Returns what the files of the models ``ids`` say beside weights, for methods that declare they read it."""
     home = folder / MODELS if is_dataset(folder) else folder
     found: dict[NodeId, Mapping[str, Any]] = {}
-    for place in sorted(entry for entry in home.iterdir() if not entry.name.startswith(".")):
+    for node in sorted(ids):
+        place = home / node if (home / node).is_dir() else home / f"{node}.safetensors"
         files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
         config = next((path.read_text(encoding="utf-8", errors="replace") for path in files if path.name == "config.json"), "")
-        found[place.name if place.is_dir() else place.stem] = {
+        found[node] = {
             "name": place.name,
             "bytes": sum(path.stat().st_size for path in files),
             "mtime": max((path.stat().st_mtime for path in files), default=0.0),

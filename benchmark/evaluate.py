@@ -1,8 +1,11 @@
 """Runs a method on the weights of a data set, and scores what it answered."""
 
+import re
 import time
 import traceback
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,9 +14,10 @@ import numpy as np
 
 from mothr.benchmark import dataset, metrics, results
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Method, Prediction, Told, needs, parameters
-from mothr.benchmark.storage import sha256_of
+from mothr.benchmark.storage import canonical_sha256, sha256_of
 from mothr.benchmark.weights import ModelSet
 
 Setting = Literal["known-trees", "open"]
@@ -36,18 +40,39 @@ def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
     """Returns what ``method`` answers about ``models``, which it sees under ids drawn anew from ``seed``.
 
     Raises:
-        MothrError: the answer does not name exactly the models, or is no Prediction.
+        MothrError: the answer is no legal Prediction, or does not name exactly the models.
     """
     rng = np.random.default_rng(seed)
     fresh = _fresh_ids(len(models), rng)
     hidden = dict(zip(models.ids, fresh, strict=True))
-    answer = method(models.relabel(hidden), rng)
-    if not isinstance(answer, Prediction):
-        raise MothrError(f"the method returned a {type(answer).__name__}; it must return a mothr.benchmark.method.Prediction")
-    for what, ids in (("leaves out", set(fresh) - set(answer.graph.nodes)), ("adds", set(answer.graph.nodes) - set(fresh))):
-        if ids:
-            raise MothrError(f"the method's answer {what} {len(ids)} models; it must name exactly the {len(models)} it was given")
-    return answer.relabel({new: old for old, new in hidden.items()})
+    real = {new: old for old, new in hidden.items()}
+    with _in_names_of_the_user(real):
+        answer = method(models.relabel(hidden), rng)
+        if not isinstance(answer, Prediction):
+            raise MothrError(f"the method returned a {type(answer).__name__}; it must return a mothr.benchmark.method.Prediction")
+        for what, ids in (("leaves out", set(fresh) - set(answer.graph.nodes)), ("adds", set(answer.graph.nodes) - set(fresh))):
+            if ids:
+                raise MothrError(f"the method's answer {what} {len(ids)} models; it must name exactly the {len(models)} it was given")
+        return Prediction.from_json(answer.to_json(), "the method's answer").relabel(real)
+
+
+@contextmanager
+def _in_names_of_the_user(real: Mapping[NodeId, NodeId]) -> Iterator[None]:
+    """Lets warnings (each once) and errors call the models as the user does, not by the ids that the method sees."""
+
+    def renamed(text: str) -> str:
+        return re.sub(r"\b[0-9a-f]{12}\b", lambda found: real.get(found[0], found[0]), text)
+
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", MothrWarning)
+            yield
+    except MothrError as error:
+        raise MothrError(renamed(str(error))) from error
+    finally:
+        for (text, category), one in {(renamed(str(one.message)), one.category): one for one in caught}.items():
+            warnings.warn_explicit(text, category, one.filename, one.lineno)
 
 
 def _fresh_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
@@ -64,7 +89,7 @@ def told_for(method: Method, folder: Path, truth: dataset.Truth, setting: Settin
     return Told(
         trees=truth.trees if setting == "known-trees" else None,
         tree_count=len(truth.graph.trees) if "tree_count" in needed else None,
-        metadata=dataset.metadata(folder) if "metadata" in needed else None,
+        metadata=dataset.metadata(folder, truth.nodes) if "metadata" in needed else None,
         truth=truth.graph if "truth" in needed else None,
     )
 
@@ -76,7 +101,7 @@ def attempt(method: Method, models: ModelSet, seed: int) -> Run:
         prediction, error = predict(method, models, seed), None
     except MothrError as problem:
         prediction, error = None, str(problem)
-    except Exception as problem:  # a method is foreign code: whatever it raises is recorded in its row
+    except (Exception, SystemExit) as problem:  # a method is foreign code: whatever it raises is recorded in its row
         place = traceback.extract_tb(problem.__traceback__)[-1]
         prediction, error = None, f"{type(problem).__name__}: {problem} ({Path(place.filename).name}, line {place.lineno})"
     return Run(prediction, error, time.perf_counter() - start)
@@ -94,7 +119,14 @@ def run(
         setting: what the method is told.
         seed: seeds the method's generator and the ids that it sees.
         models: the data set's models where they are open already.
+
+    Raises:
+        MothrError: the data set cannot be opened or has no truth, or the method's fields cannot be recorded.
     """
+    try:
+        canonical_sha256(parameters(method))
+    except (TypeError, ValueError) as error:
+        raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
     truth = dataset.open_truth(folder)
     models = dataset.open_models(folder) if models is None else models
     told = told_for(method, folder, truth, setting)

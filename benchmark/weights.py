@@ -185,7 +185,10 @@ def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
     if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
         raise _escapes(folder, folder.resolve())
     files, pickled = [], []
-    for place, _, names in sorted(os.walk(folder)):
+    for place, folders, names in sorted(os.walk(folder)):
+        for path in (Path(place, name) for name in folders):  # a link that stays inside is passed over: its target is read
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise _escapes(path, path.resolve())
         for name in sorted(names):
             path = Path(place, name)
             if name.endswith(".safetensors.index.json"):
@@ -227,7 +230,7 @@ def _check_index(path: Path, folder: Path) -> None:
     """Refuses a shard index that names a file outside the model's folder or one that is missing."""
     try:
         shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise MothrError(f"{path}: not a shard index ({error!r}); download the model again") from error
     for shard in sorted(map(str, shards)):
         target = (path.parent / shard).resolve()
@@ -238,7 +241,7 @@ def _check_index(path: Path, folder: Path) -> None:
 
 
 def _escapes(path: Path, target: Path) -> MothrError:
-    return MothrError(f"{path}: leads out of its folder, to {target}; copy the file itself to where the link is")
+    return MothrError(f"{path}: leads out of its folder, to {target}; put the files themselves where the link is")
 
 
 def _refuse_pickle(path: Path) -> MothrError:
