@@ -1,5 +1,6 @@
 """generate(): the only writer of data sets. Resumable node by node; the manifest comes last."""
 
+import errno
 import fcntl
 import os
 import platform
@@ -17,6 +18,7 @@ from typing import Any
 
 import tomli_w
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -269,7 +271,14 @@ def _child(node: PlannedNode, context: dict[str, Any], work: Path, state: Path) 
 
 def _save(family: Any, model: torch.nn.Module, work: Path) -> None:
     """Writes ``model`` and removes what could name its parent: file metadata, header order, config traces, times."""
-    family.save(model.cpu(), work)
+    try:
+        family.save(model.cpu(), work)
+        _strip(work)
+    except SafetensorError as error:  # a full disk, as safetensors tells it
+        raise cannot_write(work, OSError(errno.ENOSPC, str(error))) from error
+
+
+def _strip(work: Path) -> None:
     for path in sorted(work.rglob("*")):
         if path.suffix == ".safetensors":
             tensors = {name: value.contiguous() for name, value in sorted(load_file(path).items())}

@@ -222,8 +222,8 @@ def _draw_shapes(factor: str, rng: np.random.Generator, part: Part) -> Pictures:
     kind = rng.choice(LONG if factor == "angle" else KINDS, n)
     if factor == "kind":
         kind = np.array(KINDS)[labels]
-    angle = (labels + jitter) * 20 if factor == "angle" else rng.uniform(0, 360, n)
-    radius = rng.uniform(4, 6.5, n) if factor in ("x", "y") else rng.uniform(7, 11, n)
+    angle = (labels + jitter) * 20 if factor == "angle" else rng.uniform(-20, 20, n)
+    radius = rng.uniform(4, 6.5, n) if factor in ("x", "y") else rng.uniform(8, 12, n)
     if factor == "size":
         radius = 4 + (labels + jitter) * 2.2
     room = 15.5 - np.minimum(radius, 13)
@@ -233,8 +233,8 @@ def _draw_shapes(factor: str, rng: np.random.Generator, part: Part) -> Pictures:
         x, y = (centre, y) if factor == "x" else (x, centre)
     mask = _several(rng, kind, labels + 1) if factor == "count" else drawing.shapes(kind, x, y, radius, angle)
 
-    first = drawing.tints(rng, n, 0.1, 0.9, spread=0.06)
-    contrast = rng.uniform(0.15, 0.3, (n, 1)) * np.where(first.mean(axis=1, keepdims=True) < 0.5, 1, -1)
+    first = drawing.tints(rng, n, 0.1, 0.4, spread=0.06)
+    contrast = rng.uniform(0.1, 0.2, (n, 1)) * np.where(first.mean(axis=1, keepdims=True) < 0.25, 1, -1)
     pattern = labels if factor == "background" else rng.integers(len(drawing.GROUNDS), size=n)
     ground = drawing.grounds(rng, np.array(list(drawing.GROUNDS))[pattern], first, (first + contrast).astype(np.float32))
     return drawing.paint(rng, mask, drawing.vivid(rng, hue), ground), labels

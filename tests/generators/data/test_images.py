@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.ft2font import FT2Font
+
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import drawing, images
 
