@@ -121,8 +121,8 @@ class Metadata:
         """Returns for each part the tree that its files suggest.
 
         Models are put in the order of their times, then by length of name (a child's often extends its parent's), by name and
-        by size. The parent is the earlier model that the configuration mentions by name, else the one whose name shares the
-        longest beginning, else the nearest in size; ``rng`` settles what is left.
+        by size. The parent is the earlier model that the configuration mentions by name, else the one whose name this one
+        extends, else the one that shares the longest beginning, else the nearest in size; ``rng`` settles what is left.
 
         Raises:
             MothrError: no metadata was told.
@@ -154,11 +154,12 @@ class _File:
         name = str(told.get("name", "")).removesuffix(".safetensors")
         return cls(node, name, float(told.get("bytes", 0)), float(told.get("mtime", 0)), str(told.get("config", "")), coin)
 
-    def resembles(self, other: "_File") -> tuple[bool, int, float, int]:
+    def resembles(self, other: "_File") -> tuple[int, int, int, float, int]:
         """Returns how much speaks for ``other`` as the parent; more is more."""
-        mentioned = len(other.name) >= MENTION and other.name in self.config
+        mentioned = len(other.name) if len(other.name) >= MENTION and other.name in self.config else 0
+        extended = len(other.name) if self.name.startswith(other.name) else 0
         shared = len(commonprefix((self.name, other.name)))  # noqa: RUF071 - letter by letter is what is meant
-        return mentioned, shared, -abs(self.size - other.size), other.coin
+        return mentioned, extended, shared, -abs(self.size - other.size), other.coin
 
 
 MOTHER_RANDOM_DIRECTION = replace(MOTHER_V2, direction="random")

@@ -67,7 +67,7 @@ class ModelGraph:
         try:
             return tuple(TopologicalSorter(self.parents).static_order())
         except CycleError as error:
-            raise MothrError(f"cycle: {' -> '.join(reversed(error.args[1]))}; a model cannot descend from itself") from None
+            raise MothrError(f"cycle: {' -> '.join(error.args[1])}; a model cannot descend from itself") from None
 
     @cached_property
     def _ancestors(self) -> dict[NodeId, frozenset[NodeId]]:

@@ -6,12 +6,15 @@ from itertools import product
 import networkx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mothr.baselines.arborescence import arborescence, marginals, orient, spanning_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is not a failure
+settings.load_profile("no deadline")
 
 
 def forests(n):
