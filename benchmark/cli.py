@@ -232,14 +232,15 @@ def leaderboard(
     out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("board"),
     as_json: Json = False,
 ) -> None:
-    """Write the static page: the board, and every forest drawn as predicted over true.
+    """Write the board: index.html, a page with every forest drawn as predicted over true, and README.md, its tables.
 
     Example: mothr leaderboard results --out board
     """
     from mothr.benchmark import leaderboard as boards
 
     page = boards.write_page(results, out)
-    say({"page": str(page)}, as_json, f"open {page} in a browser")
+    boards.write_markdown(results, out / "README.md")
+    say({"page": str(page), "tables": str(out / "README.md")}, as_json, f"open {page} in a browser")
 
 
 def pairs(settings: list[str]) -> dict[str, str]:

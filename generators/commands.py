@@ -59,13 +59,12 @@ def quickstart(
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
     cli.one_thread()
     truth, models = dataset.open_truth(data), dataset.open_models(data)
-    place = records / f"{truth.split}-v{truth.version}"
-    dataset.keep_beside_results(data, place)
+    dataset.keep_beside_results(data, records / results.folder_name(truth.split, truth.version))
     rows = []
     for name in names:
         for setting in evaluate.SETTINGS:
             record = evaluate.run(find_method(name), name, data, setting, models=models)
-            results.write(record, place)
+            results.write(record, records)
             if setting == "open":
                 rows.append(record)
     typer.echo("3/4 scoring", err=True)
