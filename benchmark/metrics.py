@@ -279,7 +279,7 @@ METRICS: dict[str, Metric] = {
         Metric("shd", shd, 0, math.inf, "lower", SHAPE, "How many edges are to be added, dropped or turned?"),
         Metric("parent_hops", parent_hops, 0, math.inf, "lower", SHAPE, "How far from the true parent is the named one?"),
         Metric("adjusted_rand", adjusted_rand, -0.5, 1, "higher", 0.0, "Is the forest split right, pair by pair?", False),
-        Metric("adjusted_mutual_information", adjusted_mutual_information, -1, 1, "higher", 0.0, "Is it split right, in information?", False),
+        Metric("adjusted_mutual_information", adjusted_mutual_information, -1, 1, "higher", 0.0, "The same, in information?", False),
         Metric("tree_count_error", tree_count_error, 0, math.inf, "lower", SHAPE, "Is the number of Model Trees right?", False),
         Metric("false_parent_rate", false_parent_rate, 0, 1, "lower", SHAPE, "Can it say: none of these is the parent?"),
     )
