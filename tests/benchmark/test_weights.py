@@ -58,6 +58,13 @@ def test_renaming_keeps_the_order_and_reads_nothing_again(write_models):
     assert renamed.ids == tuple({"a": "z", "b": "y", "c": "x"}[node] for node in models.ids)
 
 
+def test_no_description_of_the_models_shows_where_they_lie(tmp_path):
+    path = one_file(tmp_path)
+    models = open_folder(path.parent)
+    for value in (models, models.checkpoints[0], models.checkpoints[0].tensors["w"]):
+        assert str(path.parent) not in repr(value)
+
+
 def test_digest_is_of_the_weights_alone_not_of_how_they_are_packed(tmp_path):
     held = tensors(a_w=(4, 4), b_w=(3,))
     places = [tmp_path / name for name in ("whole", "parts", "noted")]
