@@ -6,6 +6,7 @@ a letter, another part of a photograph.
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -107,7 +108,9 @@ PAIRS = [
     "Ra", "ag", "Ga", "bE", "Er", "dd", "nB", "gb", "eR", "fb", "pp", "ta", "hS", "St", "ke",
     "Bk", "en", "Au", "uA", "yy", "TE", "rG", "Fi", "fr", "KP", "ck", "FT", "qF", "jB", "Pd",
 ]  # fmt: skip
-"""Pairs of letters, enough to show how a typeface treats stems, bowls and serifs."""
+"""Pairs of letters, to show how heavy and how upright a face is."""
+TRIPLES = ["".join(letters) for letters in itertools.permutations("Rage", 3)]
+"""The same few letters in every order, to show how a typeface treats stems, bowls and serifs."""
 SCRIPTS = {
     "Latin": "DFGJLNQRSUVWZbdfghjklmnqrtuvwz",
     "Greek": "ΔΘΛΞΣΨΩαβγδεζηθλμξπσφψω",
@@ -152,16 +155,16 @@ GLYPHS: dict[str, tuple[str, Cells, int]] = {
         "Is it a capital or a small letter?", {"capital": _cross(LATIN, CASED), "small": _cross(LATIN, CASED.lower())}, 30
     ),
     "glyph-family": (
-        "Which typeface are the two letters set in?",
+        "Which typeface are the three letters set in?",
         {
-            name: _cross([font], PAIRS)
+            name: _cross([font], TRIPLES)
             for name, font in {
                 "DejaVu Sans": SANS["regular"], "DejaVu Sans Mono": MONO["regular"], "DejaVu Serif": SERIF["regular"],
                 "STIX": STIX["regular"], "Computer Modern Roman": "cmr10", "Computer Modern Sans": "cmss10",
                 "Computer Modern Typewriter": "cmtt10",
             }.items()
         },
-        20,
+        16,
     ),
     "glyph-weight": (
         "Are the two letters regular or bold?",
