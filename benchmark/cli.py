@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,7 +29,8 @@ COMMANDS = "mothr.commands"
 
 
 def main() -> None:
-    """Runs the command line: prints a MothrError as one line and leaves with status 1."""
+    """Runs the command line: prints warnings and a MothrError as one line each; leaves with status 1 after an error."""
+    warnings.formatwarning = one_line
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         for command in point.load():
             app.command()(command)
@@ -37,6 +39,12 @@ def main() -> None:
     except MothrError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Returns a warning as it is shown: to users in one line, to developers (deprecations, numerics) with its place."""
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    return f"warning: {place}{message}\n"
 
 
 def say(value: Any, as_json: bool, text: str | Callable[[], str]) -> None:

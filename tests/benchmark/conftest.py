@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,7 @@ def mothr(monkeypatch, capsys) -> Callable[..., Called]:
     def call(*words: object) -> Called:
         monkeypatch.setattr(sys, "argv", ["mothr", *map(str, words)])
         monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
+        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             cli.main()
