@@ -17,11 +17,12 @@ from scipy.sparse.csgraph import connected_components
 
 from mothr.baselines.arborescence import orient, spanning_tree
 from mothr.baselines.directions import find_direction, pair_scores
-from mothr.baselines.distances import distances, find_distance, replace_infinite
+from mothr.baselines.distances import distances, replace_infinite
+from mothr.baselines.nulls import check_undirected
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph
 from mothr.benchmark.layers import Layers
-from mothr.benchmark.method import Prediction
+from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import ModelSet
 
 
@@ -43,11 +44,17 @@ class Linea:
     """Log-odds of a direction for each unit of evidence; it moves confidence, not the answer."""
 
     def __post_init__(self) -> None:
-        find_distance(self.distance)
+        check_undirected(self.distance, self.layers)
         find_direction(self.direction)
-        Layers.parse(self.layers)
         if not 0 < self.related < 1:
             raise MothrError(f"related is {self.related}; it must lie between 0 and 1")
+        if not 0 <= self.sharpness < np.inf:
+            raise MothrError(f"sharpness is {self.sharpness}; it must be a finite number >= 0")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it must be told beside the weights: nothing, save the truth for the direction ``oracle``."""
+        return frozenset({"truth"}) if self.direction == "oracle" else frozenset()
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest with the probability of each edge's direction; ``rng`` is for the direction ``random`` alone."""

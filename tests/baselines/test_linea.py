@@ -1,0 +1,150 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mothr.baselines.linea import Linea
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import ModelGraph
+from mothr.benchmark.method import Told, needs
+
+SHAPE = (None, 0, 0, 1, 1, 2, 2)
+SIDE = 24
+
+
+def forest(write_models, trees=2, seed=0):
+    """Returns models of heavy-tailed roots and Gaussian updates, and their truth; ids say nothing of the order they were made in."""
+    generator = torch.Generator().manual_seed(seed)
+    names = [f"layers.{layer}.{part}.weight" for layer in range(3) for part in ("attention.q_proj", "attention.o_proj", "mlp.fc1")]
+    ids = iter(f"{number:03d}" for number in torch.randperm(900, generator=generator).tolist())
+    contents, parents = {}, {}
+    for _ in range(trees):
+        made = []
+        for above in SHAPE:
+            noise = {name: torch.randn(SIDE, SIDE, generator=generator) for name in names}
+            node = next(ids)
+            if above is None:
+                contents[node] = {name: value.sign() * value.abs() ** 2 for name, value in noise.items()}
+                parents[node] = ()
+            else:
+                contents[node] = {name: contents[made[above]][name] + 0.3 * value for name, value in noise.items()}
+                parents[node] = (made[above],)
+            made.append(node)
+    return write_models(contents), ModelGraph(parents)
+
+
+def tensors(models):
+    """Returns {id: {name: tensor}} of all that ``models`` hold."""
+    return {checkpoint.id: {name: checkpoint.read(name) for name in checkpoint.tensors} for checkpoint in models.checkpoints}
+
+
+def ask(models, **fields):
+    return Linea(**fields)(models, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("trees", [1, 2, 4])
+def test_told_nothing_it_recovers_the_forest_its_trees_and_its_roots(write_models, trees):
+    models, truth = forest(write_models, trees)
+    found = ask(models)
+    assert models.told.names() == []
+    assert needs(Linea()) == frozenset()
+    assert found.graph == truth
+    assert found.graph.roots == truth.roots
+    assert {frozenset(node for node in models.ids if found.trees[node] == label) for label in range(trees)} == set(truth.trees)
+
+
+def test_every_edge_has_a_probability_and_the_clear_ones_are_high(write_models):
+    models, truth = forest(write_models)
+    found = ask(models)
+    assert set(found.confidence) == set(found.graph.edges)
+    assert all(0 <= value <= 1 for value in found.confidence.values())
+    assert np.mean([found.confidence[edge] for edge in truth.edges]) > 0.9
+    doubtful = ask(models, sharpness=1e-9)
+    assert doubtful.graph == found.graph
+    for parent, child in truth.edges:  # without evidence, the side of an edge with more models is likelier to hold the root
+        tree = next(tree for tree in truth.trees if child in tree)
+        below = 1 + sum(child in truth.ancestors(node) for node in tree)
+        assert doubtful.confidence[parent, child] == pytest.approx(1 - below / len(tree))
+
+
+def test_told_the_trees_it_gives_each_exactly_one_root_even_where_the_trees_are_wrong(write_models):
+    models, truth = forest(write_models)
+    right = {node: 5 - 3 * label for label, tree in enumerate(truth.trees) for node in tree}
+    assert ask(models.with_told(Told(trees=right))).graph == truth
+    shuffled = {node: position % 3 for position, node in enumerate(sorted(models.ids))}
+    found = ask(models.with_told(Told(trees=shuffled))).graph
+    assert set(found.trees) == {frozenset(node for node in shuffled if shuffled[node] == label) for label in range(3)}
+    assert len(found.roots) == 3
+    assert max(map(len, found.parents.values())) == 1
+
+
+def test_unrelated_models_are_given_no_parent(write_models):
+    models, truth = forest(write_models, trees=1)
+    generator = torch.Generator().manual_seed(7)
+    held = tensors(models)
+    strangers = {f"x{number}": {name: torch.randn(SIDE, SIDE, generator=generator) for name in held[models.ids[0]]} for number in range(3)}
+    found = ask(write_models(held | strangers)).graph
+    assert set(found.roots) == {*truth.roots, *strangers}
+    assert found.subgraph(truth.nodes) == truth
+    for node in strangers:
+        assert found.children(node) == ()
+
+
+def test_one_model_two_models_and_copies_are_legal(write_models):
+    models, truth = forest(write_models, trees=1)
+    held = tensors(models)
+    [root], child = truth.roots, truth.children(truth.roots[0])[0]
+    assert ask(write_models({"a": held[root]})).graph == ModelGraph({"a": ()})
+    found = ask(write_models({"a": held[child], "b": held[root]}))
+    assert found.graph == ModelGraph({"b": (), "a": ("b",)})
+    assert 0.5 < found.confidence["b", "a"] <= 1
+    found = ask(write_models(dict.fromkeys("abcd", held[root])))
+    assert len(found.graph.roots) == 1
+    assert all(0 < value < 1 for value in found.confidence.values())
+    found = ask(write_models({"a": held[root], "b": held[root], "c": held[child], "d": held[child]})).graph
+    assert len(found.trees) == 1
+    assert found.roots[0] in "ab"
+
+
+def test_zero_weights_and_constant_tensors_say_nothing_and_break_nothing(write_models):
+    models, truth = forest(write_models, trees=1)
+    held = tensors(models)
+    for weights in held.values():
+        weights |= {"frozen.weight": torch.ones(SIDE, SIDE), "empty.weight": torch.zeros(SIDE, SIDE)}
+    assert ask(write_models(held)).graph == truth
+
+
+def test_the_answer_does_not_depend_on_the_generator_unless_it_tosses(write_models):
+    models, _ = forest(write_models)
+    assert {str(Linea()(models, np.random.default_rng(seed))) for seed in range(3)} == {str(ask(models))}
+    tossed = {Linea(direction="random")(models, np.random.default_rng(seed)).graph.roots for seed in range(8)}
+    assert len(tossed) > 1
+
+
+def test_told_the_true_directions_it_needs_the_truth(write_models):
+    models, truth = forest(write_models)
+    method = Linea(direction="oracle")
+    assert needs(method) == {"truth"}
+    assert method(models.with_told(Told(truth=truth)), np.random.default_rng(0)).graph == truth
+    with pytest.raises(MothrError, match="direction 'oracle' needs the truth"):
+        ask(models, direction="oracle")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"distance": "relativ"}, "unknown distance 'relativ'; did you mean relative"),
+        ({"direction": "kurtossis"}, "unknown direction 'kurtossis'; did you mean kurtosis"),
+        ({"layers": "matrix"}, "unknown layers 'matrix'; did you mean matrices"),
+        ({"related": 0.0}, "related is 0.0; it must lie between 0 and 1"),
+        ({"related": 1.0}, "related is 1.0"),
+        ({"related": float("nan")}, "related is nan"),
+        ({"distance": "signed_max"}, "distance 'signed_max' is not symmetric"),
+        ({"sharpness": -1.0}, "sharpness is -1.0; it must be a finite number >= 0"),
+        ({"sharpness": float("inf")}, "sharpness is inf"),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused(write_models, fields, expected):
+    with pytest.raises(MothrError, match=re.escape(expected)):
+        ask(write_models({"a": {"w": torch.eye(4)}, "b": {"w": torch.eye(4)}}), **fields)
