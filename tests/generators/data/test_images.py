@@ -146,7 +146,7 @@ def test_filters_do_what_they_are_called():
     assert (rows["pixelate"][:, :, ::4] == rows["pixelate"][:, :, 3::4]).all()
 
 
-def test_filters_and_letters_do_not_bleed_from_one_picture_to_the_next():
+def test_filters_do_not_bleed_from_one_picture_to_the_next():
     for filtered in images.FILTERS.values():
         alone = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
         together = np.concatenate([alone, 1 - alone])
