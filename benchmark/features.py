@@ -167,9 +167,12 @@ def _warn_of_gaps(models: ModelSet, keys: Sequence[Key], layers: Layers) -> None
     holds = np.zeros((len(models), len(keys)), dtype=np.int64)
     for column, key in enumerate(keys):
         holds[list(models.shapes[key]), column] = 1
-    lacking = np.flatnonzero(holds.sum(axis=1) < len(keys))
-    if not lacking.size:
+    lacks = len(keys) - holds.sum(axis=1)
+    if not lacks.any():
         return
+    usual = np.median(lacks)  # where one model has a shape of its own, all others lack that, and it is the odd one
+    lacking = np.flatnonzero(lacks > usual) if (lacks > usual).any() else np.flatnonzero(lacks)
+    lacking = lacking[np.argsort(-lacks[lacking], kind="stable")]
     first = lacking[0]
     lacked = [keys[column] for column in np.flatnonzero(holds[first] == 0).tolist()]
     name, shape = lacked[0]
