@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.storage import read_json, sha256_of, write_bytes, write_json
-from mothr.benchmark.weights import Checkpoint, ModelSet, open_checkpoint, open_folder
+from mothr.benchmark.weights import Checkpoint, ModelSet, aligned, open_checkpoint, open_folder
 
 MANIFEST, TRUTH, MODELS = "manifest.json", "truth.json", "models"
 ID = re.compile(r"[0-9a-f]{12}")
@@ -175,7 +175,7 @@ def open_models(folder: Path, *, check: bool = True) -> ModelSet:
     if check:
         for problem in _file_problems(folder, manifest):
             raise MothrError(problem)
-    return ModelSet(tuple(open_checkpoint(folder / MODELS / model.id, model.id) for model in manifest.models))
+    return ModelSet(aligned([open_checkpoint(folder / MODELS / model.id, model.id) for model in manifest.models]))
 
 
 def open_manifest(folder: Path) -> Manifest:

@@ -170,8 +170,38 @@ def open_folder(folder: Path) -> ModelSet:
             raise _refuse_pickle(pickled[0])
         raise MothrError(f"{folder}: holds no models; each sub-folder or each .safetensors file is one")
     if folders:
-        return ModelSet(tuple(open_checkpoint(entry, entry.name) for entry in folders))
-    return ModelSet(tuple(Checkpoint(entry.stem, _headers([entry], folder)) for entry in files))
+        return ModelSet(aligned([open_checkpoint(entry, entry.name) for entry in folders]))
+    return ModelSet(aligned([Checkpoint(entry.stem, _headers([entry], folder)) for entry in files]))
+
+
+def aligned(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Returns the checkpoints with a wrapper's prefix taken off tensor names where that makes them another model's names.
+
+    A backbone saves ``encoder.layer.0...``; the classifier that was made from it saves ``vit.encoder.layer.0...``.
+    """
+    schemes = {frozenset(checkpoint.tensors) for checkpoint in checkpoints}
+    if len(schemes) == 1:
+        return tuple(checkpoints)
+    prefixes = {scheme: _wrapper(scheme, schemes) for scheme in schemes}
+    return tuple(_unwrapped(checkpoint, prefixes[frozenset(checkpoint.tensors)]) for checkpoint in checkpoints)
+
+
+def _wrapper(scheme: frozenset[str], schemes: Iterable[frozenset[str]]) -> str:
+    """Returns the shortest prefix of one or two words without which most names of another scheme appear; else nothing."""
+    words = [name.split(".") for name in scheme]
+    candidates = {f"{'.'.join(parts[:depth])}." for parts in words for depth in (1, 2) if len(parts) > depth}
+    for prefix in sorted(candidates, key=lambda candidate: (len(candidate), candidate)):
+        bare = {name.removeprefix(prefix) for name in scheme if name.startswith(prefix)}
+        if any(2 * len(bare & other) > len(other) and len(bare & other) > len(scheme & other) for other in schemes):
+            return prefix
+    return ""
+
+
+def _unwrapped(checkpoint: Checkpoint, prefix: str) -> Checkpoint:
+    bare = {name.removeprefix(prefix): info for name, info in checkpoint.tensors.items()}
+    if not prefix or len(bare) < len(checkpoint.tensors):  # two names would become one
+        return checkpoint
+    return Checkpoint(checkpoint.id, dict(sorted(bare.items())))
 
 
 def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:

@@ -326,3 +326,22 @@ def test_a_shard_index_that_does_not_fit_is_refused(tmp_path, outside, index, ex
     with pytest.raises(MothrError, match=expected) as caught:
         open_folder(tmp_path / "models")
     assert "model.safetensors.index.json" in str(caught.value)
+
+
+def test_a_classifier_is_compared_with_the_backbone_it_was_made_from(write_models):
+    backbone = {f"encoder.layer.{index}.weight": torch.randn(4, 4) for index in range(6)}
+    classifier = {f"vit.{name}": tensor + 0.1 for name, tensor in backbone.items()} | {"classifier.weight": torch.randn(3, 4)}
+    models = write_models({"base": backbone, "tuned": classifier})
+    assert {name for (name, _), positions in models.shapes.items() if len(positions) == 2} == set(backbone)
+    name = next(iter(backbone))
+    both = models.stack(name, models.shapes[name, (4, 4)])
+    expected = {"base": backbone[name], "tuned": classifier[f"vit.{name}"]}
+    for position, id in enumerate(models.ids):
+        assert torch.equal(both[position], expected[id])
+
+
+def test_names_that_share_a_word_are_left_alone(write_models):
+    first = {"a.weight": torch.randn(2, 2), "a.a.weight": torch.randn(2, 2)}
+    second = {"a.weight": torch.randn(2, 2), "a.b.weight": torch.randn(2, 2)}
+    models = write_models({"one": first, "two": second})
+    assert {name for name, _ in models.shapes} == {"a.weight", "a.a.weight", "a.b.weight"}
