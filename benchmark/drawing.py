@@ -202,7 +202,8 @@ def _node(x: float, y: float, radius: float, fill: str, words: str) -> str:
 
 
 def _text(x: float, y: float, words: str, style: str) -> str:
-    return f'<text x="{_px(x)}" y="{_px(y)}" fill="{SOFT}" {style}>{escape(words)}</text>'
+    halo = 'paint-order="stroke" stroke="#fff" stroke-width="4" stroke-linejoin="round"'  # words stay readable over edges
+    return f'<text x="{_px(x)}" y="{_px(y)}" fill="{SOFT}" {halo} {style}>{escape(words)}</text>'
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float], kind: Kind) -> str:
