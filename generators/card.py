@@ -4,13 +4,14 @@ import statistics
 from collections import Counter
 
 from mothr.benchmark.dataset import Truth
-from mothr.generators.data import images
+from mothr.generators.families import FAMILIES, Family
 from mothr.generators.recipe import Recipe, Training
 
 
 def card(recipe: Recipe, truth: Truth) -> str:
     """Returns the card as Markdown with YAML front matter, written from the recipe and the truth alone."""
     graph = truth.graph
+    family = FAMILIES[recipe.family](**recipe.model)
     tasks = sorted({task for node in truth.nodes.values() for task in (node.task or "").split("+") if task})
     lines = [
         "---",
@@ -24,7 +25,7 @@ def card(recipe: Recipe, truth: Truth) -> str:
         recipe.description,
         "",
         f"{len(graph.nodes)} models of the family {recipe.family} in {len(graph.trees)} Model Trees with {len(graph.edges)} edges; "
-        f"purpose: {recipe.purpose}. Only backbones are stored: a head's shape would name the task.",
+        f"purpose: {recipe.purpose}. {family.stored}",
         "",
         "## How it was made",
         "",
@@ -46,11 +47,11 @@ def card(recipe: Recipe, truth: Truth) -> str:
             )
         lines.append(f"- {kind}: {_training(edge.training)}. Tasks: {', '.join(edge.tasks)}.")
     lines += [
-        "- A child never uses its parent's task, and siblings never share one. Each child gets a fresh head, which is not stored.",
+        " ".join(["- A child never uses its parent's task, and siblings never share one.", family.fresh]).strip(),
         "",
         "## What the models learned",
         "",
-        "Accuracy on the test part of their task (roots: mean over their mixture) before and after training.",
+        family.measured,
         "",
         "| depth | models | before, mean | after, mean | after, least |",
         "|---|---|---|---|---|",
@@ -64,8 +65,8 @@ def card(recipe: Recipe, truth: Truth) -> str:
         lines.append(f"| {depth} | {len(records)} | {statistics.mean(before):.3f} | {statistics.mean(after):.3f} | {min(after):.3f} |")
     relations = Counter(f"{node.relation} ({node.subtype})" for node in truth.nodes.values() if node.relation)
     lines += ["", f"Relations: {', '.join(f'{name}: {count}' for name, count in sorted(relations.items())) or 'none'}.", "", "## Data", ""]
-    lines += [f"- `{task}`: {images.find(task).description} ({images.find(task).source})" for task in tasks]
-    lines += ["", "The weights are released under Apache-2.0.", "", "## Known shortcuts in the weights", "", *_shortcuts(recipe)]
+    lines += ["- `{}`: {} ({})".format(task, *family.data(task)) for task in tasks]
+    lines += ["", "The weights are released under Apache-2.0.", "", "## Known shortcuts in the weights", "", *_shortcuts(recipe, family)]
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +78,7 @@ def _training(training: Training) -> str:
     )
 
 
-def _shortcuts(recipe: Recipe) -> list[str]:
+def _shortcuts(recipe: Recipe, family: Family) -> list[str]:
     found = []
     if any(edge.lora for edge in recipe.edges):
         targets = sorted({target for edge in recipe.edges if edge.lora for target in edge.lora.targets})
@@ -86,4 +87,5 @@ def _shortcuts(recipe: Recipe) -> list[str]:
         found.append("- The rank of the difference of two models grows with the number of edges between them.")
     if any(not edge.lora for edge in recipe.edges):
         found.append("- All trees of a split are trained alike, so the size of an update says how many edges lie between two models.")
+        found += [f"- {shortcut}" for shortcut in family.shortcuts]
     return found

@@ -224,10 +224,12 @@ def _counter(node: PlannedNode, state: Path) -> Callable[[int], None]:
 def _root(node: PlannedNode, context: dict[str, Any], work: Path, state: Path) -> dict[str, Any]:
     """Trains a root, or copies it from the cache, which is addressed by everything that the weights depend on."""
     assert node.root is not None
+    family = FAMILIES[context["family"]](**context["model"])
+    digests = family.data_digests(node.tasks)
     identity = {
         "cache": ROOT_CACHE_VERSION, "family": context["family"], "model": context["model"], "root": node.root.model_dump(exclude={"name"}),
         "device": context["device"], "processor": _processor(),
-        "packages": {name: version(name) for name in ("torch", "transformers", "numpy", "matplotlib", "pillow", "scikit-learn")},
+        "packages": {name: version(name) for name in family.packages}, **({"data": digests} if digests else {}),
     }
     place = cache_folder("roots") / canonical_sha256(identity)
     if (place / "record.json").is_file():
@@ -236,7 +238,6 @@ def _root(node: PlannedNode, context: dict[str, Any], work: Path, state: Path) -
             shutil.copytree(place, work, ignore=shutil.ignore_patterns("record.json"))
             fix_times(work)
             return dict(record["training"])
-    family = FAMILIES[context["family"]](**context["model"])
     device = torch.device(context["device"])
     model = family.build(node.root.init, node.root.init_std, torch_generator(node.seed, "weights")).to(device)
     objective = family.objective(node.tasks, torch_generator(node.seed, "head"), device)
@@ -304,10 +305,11 @@ def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, st
     write_json(out / TRUTH, truth.model_dump(mode="json"))
     write_text(out / "recipe.toml", tomli_w.dumps(resolved(recipe)))
     write_text(out / "README.md", card(recipe, truth))
+    digests = FAMILIES[recipe.family](**recipe.model).data_digests(sorted({task for node in nodes for task in node.tasks}))
     return write_manifest(
         out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
         recipe_sha256=digest,
-        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": _processor()},
+        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": _processor(), **digests},
     )
 
 

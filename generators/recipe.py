@@ -104,7 +104,7 @@ class Recipe(Part):
     """``dev`` to tune on, ``test`` to report on, ``demo`` to look at."""
     description: str
     """One or two sentences for the card."""
-    family: Literal["vit"]
+    family: Literal["vit", "llama"]
     """The family of models."""
     seed: int
     """Seed of ids, tasks, ranks and the training of all children."""

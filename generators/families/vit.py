@@ -1,13 +1,15 @@
 """Small Vision Transformers (transformers' ViT) trained on picture tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import nn
 
 from mothr.generators.data import drawing, images
+from mothr.generators.families.initialisation import initialise
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
@@ -19,6 +21,12 @@ class ViT(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "numpy", "matplotlib", "pillow", "scikit-learn")
+    stored: ClassVar[str] = "Only backbones are stored: a head's shape would name the task."
+    measured: ClassVar[str] = "Accuracy on the test part of their task (roots: mean over their mixture) before and after training."
+    fresh: ClassVar[str] = "Each child gets a fresh head, which is not stored."
+    shortcuts: ClassVar[tuple[str, ...]] = ()
 
     hidden_size: PositiveInt
     """Width of the residual stream."""
@@ -53,6 +61,15 @@ class ViT(BaseModel):
             if rank > self.hidden_size:
                 raise ValueError(f"lora.ranks: rank {rank} is above the model's width {self.hidden_size}; it would be no low-rank update")
 
+    def data(self, task: str) -> tuple[str, str]:
+        """Returns what the pictures of ``task`` are, and where they come from under which licence."""
+        found = images.find(task)
+        return found.description, found.source
+
+    def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
+        """Returns nothing: the pictures depend on the code and ``packages`` alone."""
+        return {}
+
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights 1."""
         from transformers import ViTConfig, ViTModel  # takes seconds to import, and most commands never build a model
@@ -83,25 +100,6 @@ class ViT(BaseModel):
     def objective(self, tasks: Sequence[str], generator: torch.Generator, device: torch.device) -> "Classification":
         """Returns what a backbone is trained and tested on for ``tasks``, with fresh heads."""
         return Classification(tasks, self.hidden_size, generator, device)
-
-
-def initialise(model: nn.Module, init: str, std: float, generator: torch.Generator) -> None:
-    """Draws every parameter of ``model`` anew with ``generator``: vectors named bias become 0, norm weights 1."""
-    for name, value in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(value)
-        elif value.ndim == 1:
-            nn.init.ones_(value)
-        elif init == "normal" or ("embeddings" in name and init != "truncated-normal"):
-            nn.init.normal_(value, std=std, generator=generator)
-        elif init == "truncated-normal":
-            nn.init.trunc_normal_(value, std=std, a=-2 * std, b=2 * std, generator=generator)
-        elif init == "xavier-uniform":
-            nn.init.xavier_uniform_(value, generator=generator)
-        elif init == "orthogonal":
-            nn.init.orthogonal_(value, generator=generator)
-        else:
-            raise ValueError(f"unknown initialisation {init!r}")
 
 
 class Classification:

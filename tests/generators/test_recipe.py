@@ -6,6 +6,7 @@ import pytest
 import tomli_w
 
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.storage import canonical_sha256
 from mothr.generators.recipe import catalogue, load_recipe, recipe_names, resolved, tree_size
 
 
@@ -16,6 +17,23 @@ def test_every_recipe_of_the_package_loads_and_survives_writing(name, tmp_path):
     path = tmp_path / "again.toml"
     path.write_text(tomli_w.dumps(resolved(recipe)))
     assert load_recipe(str(path)) == recipe
+
+
+PUBLISHED = {
+    "quickstart": "8f83257ced60c0c779955a9a5e0e6c001a782ee0cb348bb592bb1d52e02bb5f9",
+    "vthr-ft": "edf08f8ff7c00e3fd2cca077060bc86e4a90c9f2e558daa90d51c5137fc66f03",
+    "vthr-ft-dev": "576277e353f4ec55c92274610e7666b2b81d9e2f35ea424f2d6b3da4a20fb2e6",
+    "vthr-lora-f": "54e7638e46ae45c35b36c30d15696a5f8ca5f01a2fe1bfb47d94991c631a34b9",
+    "vthr-lora-f-dev": "328753c1473bd13941ab820e28170bfba045471f1ae41412d8c007247715f383",
+    "vthr-lora-v": "7748113d185b404e03845583f13dd66be35cdf08f538284bcc4d563f423a97d8",
+    "vthr-lora-v-dev": "fbdd88a419cb47a85bf9dfb062d578a1f3b242e96606fff8c49fd0061665f5ce",
+}
+"""Published recipe -> the hash that manifests know it by. To change one, raise its version and publish it anew."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_is_never_edited(name):
+    assert canonical_sha256(resolved(load_recipe(name))) == PUBLISHED[name]
 
 
 def test_unknown_recipe_offers_near_names():
@@ -35,7 +53,7 @@ def test_unknown_recipe_offers_near_names():
         ("heads = 2", "heads = 3", r"model\.hidden_size 16 is no multiple of model\.heads 3"),
         ("patch_size = 8", "patch_size = 7", r"model\.patch_size 7 does not divide"),
         ('"digits"', '"digit"', r"unknown picture task 'digit'; did you mean .*digits"),
-        ('family = "vit"', 'family = "vitt"', r"family: Input should be 'vit' \(given: 'vitt'\)"),
+        ('family = "vit"', 'family = "vitt"', r"family: Input should be 'vit' or 'llama' \(given: 'vitt'\)"),
         ("steps = 8", "steps = 0", r"edges\.0\.training\.steps: .*greater than or equal to 1 \(given: 0\)"),
         ("steps = 8,", "steps = 8, lerning_rate = 1,", r"unknown key 'lerning_rate'; did you mean learning_rate"),
         ('init = "xavier-uniform"', 'init = "uniform"', r"roots\.1\.init: .*given: 'uniform'"),
@@ -79,20 +97,43 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path):
         load_recipe(str(tmp_path / "a.toml"))
 
 
-@pytest.mark.parametrize("kind", ["ft", "lora-f", "lora-v"])
-def test_the_vthr_splits_have_its_shape_and_a_dev_split_with_nothing_in_common(kind):
-    test, dev = load_recipe(f"vthr-{kind}"), load_recipe(f"vthr-{kind}-dev")
+SPLITS = [f"{family}-{kind}" for family in ("vthr", "llama") for kind in ("ft", "lora-f", "lora-v")] + ["llama-gqa-ft"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_splits_have_the_shape_of_vthr_and_a_dev_split_with_nothing_in_common(split):
+    test, dev = load_recipe(split), load_recipe(f"{split}-dev")
     assert tree_size(test.topology) * len(test.roots) == 105
     assert (test.purpose, dev.purpose) == ("test", "dev")
     assert test.seed != dev.seed
     assert not {root.seed for root in test.roots} & {root.seed for root in dev.roots}
+    assert not {root.tasks for root in test.roots} & {root.tasks for root in dev.roots}
     assert test.edges[0].training == dev.edges[0].training
+    assert test.model == dev.model
 
 
-def test_the_lora_splits_share_the_roots_of_the_full_one():
-    full = load_recipe("vthr-ft")
-    assert load_recipe("vthr-lora-f").roots == load_recipe("vthr-lora-v").roots == full.roots
-    assert [edge.lora.ranks for name in ("f", "v") for edge in load_recipe(f"vthr-lora-{name}").edges] == [(4,), (2, 4, 8, 16)]
+def test_no_two_recipes_share_a_seed():
+    seeds = [load_recipe(name).seed for name in recipe_names()]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("family", ["vthr", "llama"])
+def test_the_lora_splits_share_the_roots_of_the_full_one(family):
+    full = load_recipe(f"{family}-ft")
+    assert load_recipe(f"{family}-lora-f").roots == load_recipe(f"{family}-lora-v").roots == full.roots
+    assert [edge.lora.ranks for name in ("f", "v") for edge in load_recipe(f"{family}-lora-{name}").edges] == [(4,), (2, 4, 8, 16)]
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("llama")])
+def test_no_llama_is_fine_tuned_on_a_domain_that_its_root_has_read(name):
+    recipe = load_recipe(name)
+    assert not {task for root in recipe.roots for task in root.tasks} & {task for edge in recipe.edges for task in edge.tasks}
+
+
+def test_the_grouped_query_split_has_fewer_key_and_value_heads():
+    full, grouped = (load_recipe(name).model for name in ("llama-ft", "llama-gqa-ft"))
+    assert full["kv_heads"] == full["heads"]
+    assert grouped["kv_heads"] < grouped["heads"]
 
 
 def test_the_catalogue_lists_every_recipe():
