@@ -174,7 +174,8 @@ def test_pairs_are_compared_on_what_both_hold(write_models):
 
 def test_the_odd_model_is_the_one_that_is_named(write_models):
     usual = {"a": torch.zeros(4, 4), "b": torch.zeros(4, 4)}
-    models = write_models({"one": usual, "two": usual, "odd": {"a": torch.zeros(4, 4), "b": torch.zeros(5, 4)}, "bare": {"a": torch.zeros(4, 4)}})
+    odd = {"a": torch.zeros(4, 4), "b": torch.zeros(5, 4)}
+    models = write_models({"one": usual, "two": usual, "odd": odd, "bare": {"a": torch.zeros(4, 4)}})
     with pytest.warns(MothrWarning, match="1 of 4 models lack .*: bare; bare lacks 2"):
         compute(models, [GAP], ALL)
 
