@@ -235,6 +235,28 @@ def score(
 
 
 @app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="A registered name or module:attribute.")],
+    settings: SetOption = None,
+    as_json: Json = False,
+) -> None:
+    """Check that a method keeps the rules, on tiny forests: one line a rule, with what to do where it fails.
+
+    Example: mothr check mine:nearest_to_first
+    """
+    from mothr.benchmark.check import check_method, import_method
+
+    one_thread()
+    findings = check_method(import_method(method, pairs(settings or [])))
+    rows = [{"rule": finding.rule, "status": finding.status, "finding": finding.text} for finding in findings]
+    failed = sum(finding.status == "FAILED" for finding in findings)
+    verdict = f"{failed} of {len(findings)} rules failed" if failed else "it keeps the rules"
+    say({"method": method, "ok": not failed, "rules": rows}, as_json, lambda: f"{table(rows)}\n{method}: {verdict}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def leaderboard(
     results: Annotated[Path, typer.Argument(help="The folder of results.")],
     out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("board"),

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from mothr.benchmark import __version__, cli
 from mothr.benchmark.dataset import fix_times, write_manifest
+from mothr.benchmark.forests import grow
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
 """Parent of each node of a tree: 1 + 2 + 4."""
@@ -33,14 +34,11 @@ def build(folder: Path, trees: int = 2, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     nodes = {}
     for tree in range(trees):
-        ids, weights = [f"{number:012o}" for number in rng.integers(8**12, size=len(SHAPE))], []
-        for node, above in enumerate(SHAPE):
-            old = {name: np.zeros(shape) for name, shape in SHAPES.items()} if above is None else weights[above]
-            draw = rng.laplace if above is None else rng.normal
-            weights.append({name: old[name] + draw(0, 0.1 if above is None else 0.05, size=shape) for name, shape in SHAPES.items()})
+        ids = [f"{number:012o}" for number in rng.integers(8**12, size=len(SHAPE))]
+        for node, (above, weights) in enumerate(zip(SHAPE, grow(rng, SHAPE, SHAPES), strict=True)):
             place = folder / "models" / ids[node]
             place.mkdir(parents=True)
-            save_file({name: value.astype(np.float32) for name, value in weights[node].items()}, place / "model.safetensors")
+            save_file(dict(weights), place / "model.safetensors")
             (place / "config.json").write_text('{"model_type": "toy"}\n')
             nodes[ids[node]] = {
                 "parents": [] if above is None else [ids[above]], "relation": None if above is None else "finetune",
