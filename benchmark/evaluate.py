@@ -108,7 +108,14 @@ def attempt(method: Method, models: ModelSet, seed: int) -> Run:
 
 
 def run(
-    method: Method, name: str, folder: Path, setting: Setting, seed: int = 0, *, models: ModelSet | None = None
+    method: Method,
+    name: str,
+    folder: Path,
+    setting: Setting,
+    seed: int = 0,
+    *,
+    models: ModelSet | None = None,
+    truth: dataset.Truth | None = None,
 ) -> results.Result:
     """Returns the result record of one method on one data set with known truth.
 
@@ -119,6 +126,7 @@ def run(
         setting: what the method is told.
         seed: seeds the method's generator and the ids that it sees.
         models: the data set's models where they are open already.
+        truth: its truth where that is open already.
 
     Raises:
         MothrError: the data set cannot be opened or has no truth, or the method's fields cannot be recorded.
@@ -127,7 +135,7 @@ def run(
         canonical_sha256(parameters(method))
     except (TypeError, ValueError) as error:
         raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
-    truth = dataset.open_truth(folder)
+    truth = dataset.open_truth(folder) if truth is None else truth
     models = dataset.open_models(folder) if models is None else models
     told = told_for(method, folder, truth, setting)
     outcome = attempt(method, models.with_told(told), seed)

@@ -9,8 +9,10 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +32,10 @@ PerTensor = Mapping[Key, tuple[tuple[int, ...], Array]]
 """(tensor name, shape) -> the positions of the k models that hold it, and (k,) or (k, k) values."""
 Cache = Path | Literal["default"] | None
 """Where results are kept: a folder, ``cache_folder("features")``, or nowhere."""
+
+
+MEMORY = 1 << 29
+"""Bytes of results that :func:`in_memory` keeps by default."""
 
 
 class MothrWarning(UserWarning):
@@ -52,6 +58,39 @@ class Feature:
     """For a pair score too dear for all pairs: the same for m given pairs, (m, 2) positions in the stack, as (m,) float64."""
 
 
+@dataclass
+class _Memory:
+    """What :func:`in_memory` keeps; a full one takes no more, since a grid walked again and again would push all of it out."""
+
+    room: int
+    """Bytes left."""
+    arrays: dict[Hashable, Array] = field(default_factory=dict)
+    """Key of the result -> result, read only."""
+
+    def keep(self, key: Hashable, array: Array) -> None:
+        if array.nbytes <= self.room:
+            array.flags.writeable = False
+            self.arrays[key] = array
+            self.room -= array.nbytes
+
+
+_memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
+
+
+@contextmanager
+def in_memory(size: int = MEMORY) -> Iterator[None]:
+    """Keeps up to ``size`` bytes of per-tensor results in memory within the block, beside those on disk.
+
+    For many runs on the same weights: reading from disk is most of the time of a run whose results are there. What
+    :func:`compute` gives is then read only.
+    """
+    token = _memory.set(_Memory(size))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
 def compute(
     models: ModelSet, features: Sequence[Feature], layers: Layers, *, cache: Cache = "default", progress: bool = False
 ) -> dict[str, PerTensor]:
@@ -71,10 +110,11 @@ def compute(
         raise ValueError(f"two features have the same name: {[feature.name for feature in features]}")
     keys = layers.select_from(models)
     _warn_of_gaps(models, keys, layers)
+    folder = _folder(cache)
     found: dict[str, dict[Key, tuple[tuple[int, ...], Array]]] = {feature.name: {} for feature in features}
     for key in tqdm(keys, desc="tensors", disable=not progress):
         positions = models.shapes[key]
-        for feature, array in _of_one_tensor(models, features, key[0], positions, None, cache):
+        for feature, array in _of_one_tensor(models, features, key[0], positions, None, folder):
             found[feature.name][key] = positions, array
     return dict(found)
 
@@ -93,16 +133,20 @@ def compute_pairs(
     """
     keys = layers.select_from(models)
     _warn_of_gaps(models, keys, layers)
-    found = {}
+    folder, found = _folder(cache), {}
     for key in keys:
         held = np.isin(pairs, models.shapes[key]).all(axis=1)
         scores = np.full(len(pairs), np.nan)
         if held.any():
             positions, local = np.unique(pairs[held], return_inverse=True)
             local = local.reshape(-1, 2)
-            [(_, scores[held])] = _of_one_tensor(models, [feature], key[0], tuple(positions.tolist()), local, cache)
+            [(_, scores[held])] = _of_one_tensor(models, [feature], key[0], tuple(positions.tolist()), local, folder)
         found[key] = scores
     return found
+
+
+def _folder(cache: Cache) -> Path | None:
+    return cache_folder("features") if cache == "default" else cache
 
 
 def _of_one_tensor(
@@ -111,35 +155,47 @@ def _of_one_tensor(
     name: str,
     positions: tuple[int, ...],
     pairs: NDArray[np.intp] | None,
-    cache: Cache,
+    folder: Path | None,
 ) -> Iterator[tuple[Feature, Array]]:
-    """Yields each feature with its array for one tensor: from disk, else computed from one reading of the stack."""
+    """Yields each feature with its array for one tensor: from memory or disk, else computed from one reading of the stack."""
     holders = [models.checkpoints[position] for position in positions]
-    digests = [holder.digests[name] for holder in holders]
+    digests = tuple(holder.digests[name] for holder in holders)
     dtypes = tuple(holder.tensors[name].dtype for holder in holders)
-    folder = cache_folder("features") if cache == "default" else cache
+    memory = None if folder is None else _memory.get()
     stack: torch.Tensor | None = None
     k = len(positions)
     for feature in features:
-        shape = (len(pairs),) if pairs is not None else (k,) if feature.kind == "statistic" else (k, k)
-        key = [digests, feature.name, feature.kind, feature.version, None if pairs is None else pairs.tolist()]
-        path = None if folder is None else folder / f"{canonical_sha256(key)}.npz"
-        array = None if path is None else _load(path, shape)
+        identity = (digests, feature.name, feature.kind, feature.version)
+        at = (*identity, None if pairs is None else pairs.tobytes())
+        array = None if memory is None else memory.arrays.get(at)
         if array is None:
-            if stack is None:
-                stack = models.stack(name, positions)
-            if pairs is None:
-                array = feature.function(stack, dtypes)
-            elif feature.on_pairs is not None:
-                array = feature.on_pairs(stack, dtypes, pairs)
-            else:
-                raise ValueError(f"feature {feature.name!r} has no on_pairs")
-            array = np.asarray(array, dtype=np.float64)
-            if array.shape != shape:
-                raise ValueError(f"feature {feature.name!r} gave an array of shape {array.shape} where {shape} was due")
-            if path is not None:
-                _store(path, array)
+            shape = (len(pairs),) if pairs is not None else (k,) if feature.kind == "statistic" else (k, k)
+            key = [*identity, None if pairs is None else pairs.tolist()]
+            path = None if folder is None else folder / f"{canonical_sha256(key)}.npz"
+            array = None if path is None else _load(path, shape)
+            if array is None:
+                stack = models.stack(name, positions) if stack is None else stack
+                array = _computed(feature, stack, dtypes, pairs, shape)
+                if path is not None:
+                    _store(path, array)
+            if memory is not None:
+                memory.keep(at, array)
         yield feature, array
+
+
+def _computed(
+    feature: Feature, stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp] | None, shape: tuple[int, ...]
+) -> Array:
+    if pairs is None:
+        values = feature.function(stack, dtypes)
+    elif feature.on_pairs is not None:
+        values = feature.on_pairs(stack, dtypes, pairs)
+    else:
+        raise ValueError(f"feature {feature.name!r} has no on_pairs")
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"feature {feature.name!r} gave an array of shape {array.shape} where {shape} was due")
+    return array
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Array | None:
@@ -164,12 +220,12 @@ def _store(path: Path, array: Array) -> None:
 
 def _warn_of_gaps(models: ModelSet, keys: Sequence[Key], layers: Layers) -> None:
     """Warns once if models lack tensors that others hold."""
+    if all(len(models.shapes[key]) == len(models) for key in keys):
+        return
     holds = np.zeros((len(models), len(keys)), dtype=np.int64)
     for column, key in enumerate(keys):
         holds[list(models.shapes[key]), column] = 1
     lacks = len(keys) - holds.sum(axis=1)
-    if not lacks.any():
-        return
     usual = np.median(lacks)  # where one model has a shape of its own, all others lack that, and it is the odd one
     lacking = np.flatnonzero(lacks > usual) if (lacks > usual).any() else np.flatnonzero(lacks)
     lacking = lacking[np.argsort(-lacks[lacking], kind="stable")]
@@ -295,6 +351,8 @@ def combine_pairs(per_tensor: PerTensor, n: int, how: str) -> Array:
 
 def _spread(array: Array, positions: tuple[int, ...], n: int) -> Array:
     """Returns the array of k models as one of n, NaN where a model lacks the tensor."""
+    if len(positions) == n:
+        return array
     spread = np.full((n,) * array.ndim, np.nan)
     spread[np.ix_(*[positions] * array.ndim)] = array
     return spread

@@ -6,6 +6,7 @@ Roles are read off the names that transformers 4 and 5 (ViT, BERT, Llama, GPT), 
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mothr.benchmark.errors import MothrError, unknown_name
@@ -50,6 +51,7 @@ PRESETS = {
 _BUFFERS = ("I64", "I32", "I16", "U64", "U32", "U16", "BOOL")  # positions, counters, masks; eight bits may be weights
 
 
+@cache
 def role(name: str) -> str:
     """Returns the role that tensor ``name`` has in its model: a preset's name, ``fused`` or ``other``."""
     words = name.lower().split(".")

@@ -10,6 +10,7 @@ None means undefined; each metric says when.
 import math
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -209,6 +210,7 @@ def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
     return codes
 
 
+@cache
 def _motif_table() -> tuple[np.ndarray, np.ndarray]:
     """Returns, for each of the 64 keys of three pair relations (ab, ac, bc), its canonical key and its motif's position."""
     canonical, motif = np.arange(64, dtype=np.uint8), np.zeros(64, dtype=np.uint8)

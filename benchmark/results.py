@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -233,23 +234,31 @@ def read_all(folder: Path) -> list[Result]:
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Returns the fields of a record that say where and by what it was made: device, versions, commit, date."""
-    packages = {"python": python_version()}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
     commit, dirty = _checkout(Path(__file__))
     return {
         "device": device,
         "mothr_version": __version__,
         "commit": commit,
         "dirty": dirty,
-        "packages": packages,
+        "packages": dict(_packages()),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 
+# Both are looked up once a process: what it has loaded stays as it is, and looking takes longer than a small run.
+@cache
+def _packages() -> dict[str, str]:
+    """Returns package -> installed version for those of :data:`PACKAGES` that are installed, and Python's own."""
+    packages = {"python": python_version()}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return packages
+
+
+@cache
 def _checkout(file: Path) -> tuple[str | None, bool | None]:
     """Returns the commit of the checkout that tracks ``file`` and whether it has been edited since; (None, None) if none does."""
 

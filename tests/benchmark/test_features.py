@@ -15,6 +15,7 @@ from mothr.benchmark.features import (
     combine_statistics,
     compute,
     compute_pairs,
+    in_memory,
 )
 
 ALL = Layers("all")
@@ -224,3 +225,47 @@ def test_statistics_leave_out_what_is_undefined():
     np.testing.assert_allclose(combine_pairs(per_tensor, 3, "vote"), [[0, -1, 0], [1, 0, 0], [0, 0, 0]])
     with pytest.raises(MothrError, match="elements"):
         combine_pairs(per_tensor, 3, "elemnts")
+
+
+# --- memory ---
+
+
+def test_in_memory_nothing_is_read_twice_and_afterwards_nothing_is_kept(write_models, tmp_path):
+    models = three(write_models)
+    pairs = np.array([[0, 1], [2, 1]])
+    with in_memory():
+        first = compute(models, [MEAN, GAP], ALL, cache=tmp_path), compute_pairs(models, PRODUCT, ALL, pairs, cache=tmp_path)
+        erase(models)
+        for entry in tmp_path.iterdir():
+            entry.unlink()
+        again = compute(models, [GAP, MEAN], ALL, cache=tmp_path), compute_pairs(models, PRODUCT, ALL, pairs, cache=tmp_path)
+        assert again[0]["gap"][("x", (2, 3))][1] is first[0]["gap"][("x", (2, 3))][1]
+        for key in first[1]:
+            np.testing.assert_array_equal(first[1][key], again[1][key])
+        assert entries(tmp_path) == set()
+        with pytest.raises(MothrError):
+            compute_pairs(models, PRODUCT, ALL, pairs[::-1], cache=tmp_path)  # the same models, but another question
+        with pytest.raises(MothrError):
+            compute(models, [MEAN], ALL, cache=None)  # asked to keep nothing
+    with pytest.raises(MothrError):
+        compute(models, [MEAN], ALL, cache=tmp_path)
+
+
+def test_what_is_in_memory_cannot_be_changed_by_who_gets_it(write_models):
+    models = three(write_models)
+    with in_memory():
+        _, values = compute(models, [MEAN], ALL)["mean"][("x", (2, 3))]
+        with pytest.raises(ValueError, match="read-only"):
+            values += 1
+
+
+def test_memory_is_bounded(write_models, tmp_path):
+    models = three(write_models)
+    with in_memory(size=3 * 3 * 8 + 7):  # room for one of the two (3, 3) arrays
+        compute(models, [GAP], ALL, cache=tmp_path)
+        erase(models)
+        for entry in tmp_path.iterdir():
+            entry.unlink()
+        assert compute(models, [GAP], Layers("re:x"), cache=tmp_path)["gap"][("x", (2, 3))][1].shape == (3, 3)
+        with pytest.raises(MothrError):
+            compute(models, [GAP], Layers("re:y"), cache=tmp_path)
