@@ -32,7 +32,9 @@ class Linea:
 
     version: ClassVar[str] = "1"
 
-    layers: str = "matrices"
+    tuned_on: ClassVar[tuple[str, ...]] = ("vthr-ft-dev", "vthr-lora-f-dev", "llama-ft-dev")
+
+    layers: str = "body"
     """Tensors that everything looks at; see :class:`mothr.benchmark.layers.Layers`."""
     distance: str = "relative"
     """Length of an edge, a name of ``mothr list distances``."""
@@ -40,7 +42,7 @@ class Linea:
     """Direction score, a name of ``mothr list directions``."""
     related: float = 0.1
     """Cosine of two models' weights, mean over tensors, above which they are of one tree."""
-    sharpness: float = 20.0
+    sharpness: float = 200.0
     """Log-odds of a direction for each unit of evidence; it moves confidence, not the answer."""
 
     def __post_init__(self) -> None:

@@ -143,7 +143,8 @@ def run(
     answer = outcome.prediction.to_json() if outcome.prediction else {}
     return results.Result(
         split=truth.split, split_version=truth.version, manifest_sha256=sha256_of(folder / dataset.MANIFEST), setting=setting,
-        method=name, method_version=str(getattr(method, "version", "0")), parameters=parameters(method), seed=seed,
+        method=name, method_version=str(getattr(method, "version", "0")),
+        tuned_on=list(getattr(method, "tuned_on", ())), parameters=parameters(method), seed=seed,
         told=told.names(), status="ok" if outcome.prediction else "failed", error=outcome.error,
         parents=answer.get("parents"), confidence=answer.get("confidence"), trees=answer.get("trees"), abstained=answer.get("abstained"),
         metrics=dict(scored.whole), per_tree=[dict(row) for row in scored.trees], seconds=round(outcome.seconds, 3),

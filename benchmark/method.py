@@ -139,8 +139,9 @@ def _confidence(value: Any, graph: ModelGraph, where: str) -> dict[Edge, float]:
 class Method(Protocol):
     """Anything that is called with models and a random generator and returns a Prediction.
 
-    By convention a frozen dataclass whose fields are its hyper-parameters, with two class attributes: ``version``
-    (a string, changed whenever answers change) and ``needs`` (see :data:`Need`; absent means the weights suffice).
+    By convention a frozen dataclass whose fields are its hyper-parameters, with three class attributes, any of which may be
+    absent: ``version`` (a string, changed whenever answers change), ``needs`` (see :data:`Need`; absent means the weights
+    suffice) and ``tuned_on`` (names of the splits whose truth was used to choose its parameters).
     """
 
     def __call__(self, models: "ModelSet", rng: "np.random.Generator", /) -> Prediction:

@@ -190,7 +190,7 @@ def test_identical_models_and_models_that_share_nothing(write_models):
     models = write_models(dict.fromkeys("abc", same))
     graph = MOTHER_V2(models.with_told(Told(trees=dict.fromkeys("abc", 0))), RNG).graph
     assert len(graph.roots) == 1
-    renamed = {name.replace("layers.", "other.layers."): value for name, value in root(generator).items()}
+    renamed = {name.replace("layers.", "blocks."): value for name, value in root(generator).items()}
     strangers = write_models({"a": same, "b": renamed})
     with pytest.warns(UserWarning, match="share none"):
         assert len(MOTHER_V2(strangers.with_told(Told(trees={"a": 0, "b": 0})), RNG).graph.roots) == 1
