@@ -402,7 +402,7 @@ def test_as_a_process_warnings_are_lines_and_on_a_full_disk_the_old_file_stays(p
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert len(lines) > 2
-    assert lines[0].startswith("warning: 1 of 4 models lack some of the 10 tensors of layers 'matrices': m2; m2 lacks 1")
+    assert lines[0].startswith("warning: 1 of 4 models lack some of the 10 tensors of layers 'body': m2; m2 lacks 1")
     assert all(line.startswith("warning: ") and "results are not kept; set MOTHR_CACHE" in line for line in lines[1:-1])
     assert lines[-1].startswith(f"error: {out}: cannot write (File too large)")
     assert out.read_text() == "old"
