@@ -3,7 +3,6 @@
 import os
 import random
 import sys
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,12 +17,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import in_words
 from mothr.benchmark.evaluate import SETTINGS, Run, Setting, attempt, told_for
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.forests import Written, forests, opposite
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import Method, Prediction, find_method, needs, parameters
+from mothr.benchmark.method import Method, Prediction, needs, parameters
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 from mothr.benchmark.weights import ModelSet
 
@@ -198,30 +197,12 @@ def _difference(one: Prediction, two: Prediction, digests: Mapping[NodeId, str])
     return "abstentions differ" if abstained[0] != abstained[1] else None
 
 
-def import_method(name: str, settings: Mapping[str, str]) -> Method:
-    """Returns what :func:`find_method` does; an error in the method's own module is a MothrError, too."""
-    try:
-        return find_method(name, settings)
-    except Exception as error:  # a module runs foreign code when imported
-        if isinstance(error, MothrError):
-            raise
-        raise MothrError(f"method {name!r} cannot be imported: {_in_words(error)}") from error
-
-
-def _in_words(error: Exception) -> str:
-    """Returns what an error of foreign code says, with its file and line."""
-    if isinstance(error, MothrError | SyntaxError):  # these name their place themselves
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
-
-
 def _fields_problem(method: Method) -> str | None:
     try:
         needs(method)
         canonical_sha256(parameters(method))
     except Exception as error:  # properties are foreign code and may raise anything
-        return _in_words(error)
+        return in_words(error)
     return None
 
 

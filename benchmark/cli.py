@@ -244,10 +244,11 @@ def check(
 
     Example: mothr check mine:nearest_to_first
     """
-    from mothr.benchmark.check import check_method, import_method
+    from mothr.benchmark.check import check_method
+    from mothr.benchmark.method import find_method
 
     one_thread()
-    findings = check_method(import_method(method, pairs(settings or [])))
+    findings = check_method(find_method(method, pairs(settings or [])))
     rows = [{"rule": finding.rule, "status": finding.status, "finding": finding.text} for finding in findings]
     failed = sum(finding.status == "FAILED" for finding in findings)
     verdict = f"{failed} of {len(findings)} rules failed" if failed else "it keeps the rules"

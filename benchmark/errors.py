@@ -1,7 +1,9 @@
 """The one error a user is meant to read, and the sentence for a name that does not exist."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MothrError(Exception):
@@ -14,3 +16,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> MothrError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
     return MothrError(f"unknown {kind} {name!r}; {hint}")
+
+
+def in_words(error: BaseException) -> str:
+    """Returns what an error of foreign code says, with its kind, file and line, as one line."""
+    if isinstance(error, MothrError | SyntaxError):  # these name their place themselves
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"

@@ -2,7 +2,6 @@
 
 import re
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from mothr.benchmark import dataset, metrics, results
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, in_words
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Method, Prediction, Told, needs, parameters
@@ -99,11 +98,8 @@ def attempt(method: Method, models: ModelSet, seed: int) -> Run:
     start = time.perf_counter()
     try:
         prediction, error = predict(method, models, seed), None
-    except MothrError as problem:
-        prediction, error = None, str(problem)
     except (Exception, SystemExit) as problem:  # a method is foreign code: whatever it raises is recorded in its row
-        place = traceback.extract_tb(problem.__traceback__)[-1]
-        prediction, error = None, f"{type(problem).__name__}: {problem} ({Path(place.filename).name}, line {place.lineno})"
+        prediction, error = None, in_words(problem)
     return Run(prediction, error, time.perf_counter() - start)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, get_type_hin
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.errors import MothrError, in_words, unknown_name
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 
 if TYPE_CHECKING:
@@ -169,9 +169,10 @@ def find_method(name: str, settings: Mapping[str, str] | None = None) -> Method:
         raise unknown_name("method", name, points)
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: an empty or a relative module
+    except Exception as error:  # a module runs foreign code when it is imported
         remedy = "install mothr again" if name in points else "write it as module:attribute, its folder on PYTHONPATH"
-        raise MothrError(f"method {name!r} cannot be imported: {error}; {remedy}") from error
+        known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)  # the last two: an empty or a relative module
+        raise MothrError(f"method {name!r} cannot be imported: {error if known else in_words(error)}; {remedy}") from error
     try:
         method = found() if inspect.isclass(found) else found
     except TypeError as error:
