@@ -35,7 +35,7 @@ _ATTENTION_ROLES = ("query", "key", "value", "output", "fused")
 PRESETS = {
     "all": "every tensor but integer buffers",
     "matrices": "every two-dimensional tensor with no side of one",
-    "body": "the same but heads, which each task replaces or bends to its own labels",
+    "body": "the same and kernels of convolutions, but no heads, which each task replaces or bends to its own labels",
     "attention": "matrices of attention: query, key, value, output, and those fused into one",
     "query": "query matrices of attention",
     "key": "key matrices of attention",
@@ -111,8 +111,10 @@ class Layers:
             return re.search(self.select[3:], name) is not None
         if self.select == "all":
             return True
-        if self.select in ("matrices", "body"):
-            return matrix and not (self.select == "body" and role(name) == "head")
+        if self.select == "matrices":
+            return matrix
+        if self.select == "body":
+            return role(name) != "head" and (matrix or (len(shape) >= 3 and role(name) not in ("embedding", "norm")))
         if self.select == "conv":
             return len(shape) >= 4 or (len(shape) == 3 and "conv" in name)
         if self.select == "attention":

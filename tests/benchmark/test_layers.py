@@ -108,3 +108,21 @@ def test_unknown_preset_suggests_and_bad_expression_is_refused():
         Layers.parse("square-atention")
     with pytest.raises(MothrError, match="not a regular expression"):
         Layers.parse("re:(")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "meant"),
+    [
+        ("encoder.layer.0.attention.attention.query.weight", (64, 64), True),
+        ("model.embed_tokens.weight", (256, 64), True),
+        ("lm_head.weight", (256, 64), False),
+        ("classifier.weight", (10, 64), False),
+        ("embeddings.position_embeddings", (1, 17, 64), False),
+        ("embeddings.patch_embeddings.projection.weight", (64, 3, 8, 8), False),
+        ("unet.down_blocks.0.resnets.0.conv1.weight", (32, 32, 3, 3), True),
+        ("layer1.0.conv1.weight", (64, 64, 3, 3), True),
+        ("encoder.layer.0.layernorm_before.weight", (64,), False),
+    ],
+)
+def test_the_body_is_every_matrix_and_kernel_but_heads(name, shape, meant):
+    assert Layers("body").holds(name, shape) is meant

@@ -277,7 +277,9 @@ def test_bad_parts_are_refused(part, message):
         Prediction.from_json({"schema_version": 1, "parents": {"a": [], "b": ["a"]}, **part}, "mine.json")
 
 
-@pytest.mark.parametrize(("code", "said"), [("def (", "invalid syntax|expected"), ("1 / 0", r"ZeroDivisionError: .*\(broken_.*\.py, line 1\)")])
+@pytest.mark.parametrize(
+    ("code", "said"), [("def (", "invalid syntax|expected"), ("1 / 0", r"ZeroDivisionError: .*\(broken_.*\.py, line 1\)")]
+)
 def test_an_error_in_the_methods_own_module_is_one_line(tmp_path, monkeypatch, code, said):
     name = f"broken_{len(code)}"
     (tmp_path / f"{name}.py").write_text(code)
