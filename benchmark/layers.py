@@ -20,7 +20,7 @@ Key = tuple[str, tuple[int, ...]]
 # A name is split at its dots, lower case; the first rule that fits gives the role. Ambiguous words need "attn" before them.
 _NORM = re.compile(r".*norm.*|(ln|bn)_?[0-9a-z]*")
 _EMBEDDING = re.compile(r"(?!time_|add_).*embed.*|wte|wpe|cls_token|pos_emb.*")
-_HEAD = re.compile(r"lm_head|classifier|score|head")
+_HEAD = re.compile(r"lm_head|classifier|score|heads?|fc|logits|pre_logits|qa_outputs|.*_head|head_.*")
 _MLP = re.compile(r"mlp|ff|ffn|feed_forward|fc_?\d|c_fc|intermediate|(gate|up|down)_proj|.*denserelu.*")
 _ATTENTION = re.compile(r".*(attn|attention).*")
 _PARTS = {
