@@ -9,6 +9,13 @@ from scipy.spatial.distance import squareform
 from mothr.baselines.distances import replace_infinite
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import Array
+from mothr.benchmark.weights import ModelSet
+
+
+def told_trees(models: ModelSet) -> NDArray[np.int64] | None:
+    """Returns the told tree of each model, (n,), labels as :func:`ward` gives them; None where the partition is not told."""
+    told = models.told.trees
+    return None if told is None else _in_order(np.array([told[node] for node in models.ids]))
 
 
 def ward(distances: Array, n_trees: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from mothr.baselines.arborescence import orient, spanning_tree
+from mothr.baselines.clustering import told_trees
 from mothr.baselines.directions import find_direction, pair_scores
 from mothr.baselines.distances import distances, replace_infinite
 from mothr.baselines.nulls import check_undirected
@@ -79,10 +80,9 @@ class Linea:
 
     def _trees(self, models: ModelSet, layers: Layers) -> NDArray[np.int64]:
         """Returns the tree of each model, (n,), numbered in the order in which trees first appear."""
-        told = models.told.trees
+        told = told_trees(models)
         if told is not None:
-            numbers: dict[int, int] = {}
-            return np.array([numbers.setdefault(told[node], len(numbers)) for node in models.ids])
+            return told
         _, labels = connected_components(distances(models, "cosine", layers) < 1 - self.related, directed=False)
         return np.asarray(labels, dtype=np.int64)
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.arborescence import arborescence
-from mothr.baselines.clustering import largest_gap, ward
+from mothr.baselines.clustering import largest_gap, told_trees, ward
 from mothr.baselines.directions import Stage, evidence, find_direction
 from mothr.baselines.distances import distances, find_distance, replace_infinite
 from mothr.benchmark.errors import MothrError, unknown_name
@@ -101,12 +101,11 @@ class MoTHer:
 
     def _partition(self, models: ModelSet) -> NDArray[np.int64]:
         """Returns the tree of each model, (n,), numbered in the order in which trees first appear."""
-        told = models.told
-        if told.trees is not None:
-            numbers: dict[int, int] = {}
-            return np.array([numbers.setdefault(told.trees[node], len(numbers)) for node in models.ids])
+        told = told_trees(models)
+        if told is not None:
+            return told
         found = distances(models, self.clustering, Layers.parse(self.clustering_layers))
-        n_trees = told.tree_count if self.n_trees is None else self.n_trees
+        n_trees = models.told.tree_count if self.n_trees is None else self.n_trees
         return ward(found, n_trees) if n_trees else largest_gap(found)
 
     def _tree(self, models: ModelSet, rng: np.random.Generator) -> dict[NodeId, tuple[NodeId, ...]]:
