@@ -166,19 +166,30 @@ def _noise(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
 def _rounding(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
     """Returns the largest rounding error that each element can have."""
     magnitude = matrix.abs()
-    if dtype not in _STORED:  # integers
-        return torch.full_like(magnitude, 0.5)
+    if dtype not in _STORED:  # integers, times scales where they have some
+        if torch.equal(matrix, matrix.round()):
+            return torch.full_like(magnitude, 0.5)
+        largest = _int8_range(matrix, torch.finfo(torch.float32).eps)
+        return ((magnitude.amax() if largest is None else largest) / 254).expand_as(magnitude)
     stored = _STORED[dtype]
     if stored in (torch.float64, torch.float32):
         narrower = [torch.bfloat16, torch.float16] + [torch.float32] * (stored == torch.float64)
         stored = next((kind for kind in narrower if torch.equal(matrix.to(kind).to(matrix.dtype), matrix)), stored)
     limits = torch.finfo(stored)
-    slack = 127 * limits.eps / 2 + 1e-3  # how far from a whole step a rounded product of an integer and a scale may be
-    for largest in (magnitude.amax(dim=1, keepdim=True), magnitude.amax().reshape(1, 1)):
-        steps = 127 * (matrix / largest.clamp(min=torch.finfo(matrix.dtype).tiny))
-        if slack < 0.25 and matrix.shape[1] > 8 and ((steps - steps.round()).abs() < slack).all():
-            return (largest / 254).expand_as(magnitude)
+    largest = _int8_range(matrix, limits.eps) if matrix.shape[1] > 8 else None
+    if largest is not None:
+        return (largest / 254).expand_as(magnitude)
     return magnitude.clamp(min=limits.smallest_normal) * (limits.eps / 2)
+
+
+def _int8_range(matrix: torch.Tensor, eps: float) -> torch.Tensor | None:
+    """Returns the largest magnitudes of the rows, (rows, 1), or of all, (1, 1), if all entries are whole 127ths of them; else None."""
+    slack = 127 * eps / 2 + 1e-3  # how far from a whole step a rounded product of an integer and a scale may be
+    for largest in (matrix.abs().amax(dim=1, keepdim=True), matrix.abs().amax().reshape(1, 1)):
+        steps = 127 * (matrix / largest.clamp(min=torch.finfo(matrix.dtype).tiny))
+        if slack < 0.25 and ((steps - steps.round()).abs() < slack).all():
+            return largest
+    return None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,18 @@ from pathlib import Path
 class MothrError(Exception):
     """Says what is wrong, where, and what to do about it; the command line prints it without a traceback."""
 
+    heading = "error"
+    """What the command line prints before it."""
+    exit_status = 1
+    """What the command line leaves with."""
+
+
+class Skipped(MothrError):
+    """Says what optional thing is absent, so that nothing was done, and how to have it."""
+
+    heading = "skipped"
+    exit_status = 3
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> MothrError:
     """Returns the error for an unknown ``name`` of some ``kind``, with the nearest known names."""

@@ -1,10 +1,14 @@
 """Checkpoint and ModelSet: the only place that opens weight files for reading.
 
 Only safetensors files are read. Pickled weights are refused, since opening them runs their author's code.
+
+8-bit integers with scales beside them, ``<name>`` (I8) and ``<name>_scale``, are one tensor ``<name>``: its values are the
+integers times the scales, one for each channel of axis 0, (channels, 1, ...) or (channels,), or one for all.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +37,8 @@ class TensorInfo:
     """The file it lies in."""
     key: str = field(repr=False)
     """Its name in that file."""
+    scale: "TensorInfo | None" = field(default=None, repr=False)
+    """What its integers are multiplied by, if they have scales."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +51,49 @@ class Checkpoint:
     """Tensor name -> header entry, sorted by name."""
 
     def read(self, name: str) -> torch.Tensor:
-        """Returns tensor ``name`` as stored.
+        """Returns tensor ``name`` as stored; integers with scales as the float32 values that they stand for.
 
         Raises:
             MothrError: the file has changed or is damaged since it was opened.
         """
         info = self.tensors[name]
-        try:
-            with safe_open(info.file, framework="pt") as file:
-                tensor: torch.Tensor = file.get_tensor(info.key)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(info.file, error) from error
-        return tensor
+        if info.scale is None:
+            return _stored(info)
+        scales = _stored(info.scale).float().reshape(-1, *[1] * (len(info.shape) - 1))
+        return (_stored(info).float() * scales).reshape(info.shape)
+
+    def plain(self) -> dict[str, torch.Tensor]:
+        """Returns all tensors by name, each as :meth:`read` gives it."""
+        return {name: self.read(name) for name in self.tensors}
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
-        """SHA-256 of each tensor: of its name, dtype, shape and bytes, so that packaging plays no part."""
-        return {name: self._digest(name) for name in self.tensors}
-
-    def _digest(self, name: str) -> str:
-        info, tensor = self.tensors[name], self.read(name).contiguous()
-        found = hashlib.sha256(f"{name}|{info.dtype}|{info.shape}|".encode())
-        if tensor.numel():
-            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        """SHA-256 of each tensor: of its name, dtype, shape and bytes, scales included, so that packaging plays no part."""
+        return {name: _digest(name, info) for name, info in self.tensors.items()}
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all tensors: two checkpoints share it exactly if their weights are the same, bit for bit."""
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
+
+
+def _stored(info: TensorInfo) -> torch.Tensor:
+    try:
+        with safe_open(info.file, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(info.key)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(info.file, error) from error
+    return tensor
+
+
+def _digest(name: str, info: TensorInfo) -> str:
+    found = hashlib.sha256(f"{name}|{info.dtype}|{info.shape}|".encode())
+    tensor = _stored(info).contiguous()
+    if tensor.numel():
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    if info.scale is not None:
+        found.update(_digest("scale", info.scale).encode())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -253,7 +273,31 @@ def _headers(files: Sequence[Path], folder: Path) -> dict[str, TensorInfo]:
             raise _damaged(path, error) from error
     if not tensors:
         raise MothrError(f"{files[0]}: holds no tensors")
-    return dict(sorted(tensors.items()))
+    return dict(sorted(_scaled(tensors).items()))
+
+
+def _scaled(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Returns the tensors with the scales of 8-bit integers put beside what they belong to.
+
+    Raises:
+        MothrError: scales that are neither one for all nor one for each channel, or a zero point beside them.
+    """
+    found = dict(tensors)
+    for name, info in tensors.items():
+        scale = tensors.get(f"{name}_scale")
+        if info.dtype != "I8" or scale is None:
+            continue
+        count = math.prod(scale.shape)
+        fits = count == 1 or scale.shape[:1] == info.shape[:1] == (count,)
+        if not fits or scale.dtype not in ("F64", "F32", "F16", "BF16") or f"{name}_zero_point" in tensors:
+            raise MothrError(
+                f"{scale.file}: {name}_scale ({scale.dtype}, {scale.shape}) beside 8-bit integers of shape {info.shape} "
+                f"{'has a zero point' if f'{name}_zero_point' in tensors else 'is not one float for all or for each channel'}; "
+                "such integers cannot be read: store this model dequantized"
+            )
+        found[name] = replace(info, scale=scale)
+        del found[f"{name}_scale"]
+    return found
 
 
 def _check_index(path: Path, folder: Path) -> None:

@@ -170,8 +170,13 @@ def test_rank_of_an_update_rounded_to_eight_bits(write_models):
     root = 0.02 * torch.randn(64, 64, generator=generator)
     child = merged(root, 4, generator, torch.float32, 0.5)
     for scale in (child.abs().amax(dim=1, keepdim=True) / 127, child.abs().amax() / 127):
-        models = write_models({"root": {"x": root}, "child": {"x": (child / scale).round() * scale}})
-        assert distances(models, "rank", MATRICES)[0, 1] == 4
+        steps = (child / scale).round()
+        for stored in ({"x": steps * scale}, {"x": steps.to(torch.int8), "x_scale": scale}):
+            models = write_models({"root": {"x": root}, "child": stored})
+            assert distances(models, "rank", MATRICES)[0, 1] == 4
+    wider = child.abs().amax() / 110  # the largest integer is 110, not 127
+    models = write_models({"root": {"x": root}, "child": {"x": (child / wider).round().to(torch.int8), "x_scale": wider}})
+    assert distances(models, "rank", MATRICES)[0, 1] == 4
 
 
 def test_update_below_the_noise_floor_has_rank_zero(write_models):
