@@ -162,7 +162,9 @@ def _on_all_pairs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     first, second = np.triu_indices(len(stack), 1)
     found = np.zeros((len(stack), len(stack)))
     found[first, second] = residual_independence(stack, dtypes, np.stack([first, second], axis=1))
-    return found - found.T
+    found -= found.T
+    np.fill_diagonal(found, np.nan)
+    return found
 
 
 # --- the table ---

@@ -53,7 +53,9 @@ class Feature:
     kind: Literal["statistic", "distance", "pair"]
     """``statistic``: (k,); ``distance``: (k, k), symmetric; ``pair``: (k, k), [i, j] and [j, i] may differ."""
     function: Callable[[torch.Tensor, tuple[str, ...]], Array]
-    """Maps a stack (k, *shape), float32 or float64, and the k stored dtypes ("F32", "BF16", ...) to (k,) or (k, k) float64."""
+    """Maps a stack (k, *shape), float32 or float64, and the k stored dtypes ("F32", "BF16", ...) to (k,) or (k, k) float64.
+
+    Models that share a tensor bit for bit are one row of the stack; any two of them get what is on the diagonal."""
     on_pairs: Callable[[torch.Tensor, tuple[str, ...], NDArray[np.intp]], Array] | None = None
     """For a pair score too dear for all pairs: the same for m given pairs, (m, 2) positions in the stack, as (m,) float64."""
 
@@ -158,9 +160,10 @@ def _of_one_tensor(
     folder: Path | None,
 ) -> Iterator[tuple[Feature, Array]]:
     """Yields each feature with its array for one tensor: from memory or disk, else computed from one reading of the stack."""
-    holders = [models.checkpoints[position] for position in positions]
-    digests = tuple(holder.digests[name] for holder in holders)
-    dtypes = tuple(holder.tensors[name].dtype for holder in holders)
+    digests = tuple(models.checkpoints[position].digests[name] for position in positions)
+    rows = {digest: row for row, digest in enumerate(dict.fromkeys(digests))}  # models that share a tensor share its row and its answers
+    firsts, place = [positions[digests.index(digest)] for digest in rows], np.array([rows[digest] for digest in digests])
+    dtypes = tuple(models.checkpoints[position].tensors[name].dtype for position in firsts)
     memory = None if folder is None else _memory.get()
     stack: torch.Tensor | None = None
     k = len(positions)
@@ -169,13 +172,13 @@ def _of_one_tensor(
         at = (*identity, None if pairs is None else pairs.tobytes())
         array = None if memory is None else memory.arrays.get(at)
         if array is None:
-            shape = (len(pairs),) if pairs is not None else (k,) if feature.kind == "statistic" else (k, k)
+            shape = (len(pairs),) if pairs is not None else (k,) * (1 if feature.kind == "statistic" else 2)
             key = [*identity, None if pairs is None else pairs.tolist()]
             path = None if folder is None else folder / f"{canonical_sha256(key)}.npz"
             array = None if path is None else _load(path, shape)
             if array is None:
-                stack = models.stack(name, positions) if stack is None else stack
-                array = _computed(feature, stack, dtypes, pairs, shape)
+                stack = models.stack(name, firsts) if stack is None else stack
+                array = _computed(feature, stack, dtypes, place, pairs)
                 if path is not None:
                     _store(path, array)
             if memory is not None:
@@ -184,18 +187,19 @@ def _of_one_tensor(
 
 
 def _computed(
-    feature: Feature, stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp] | None, shape: tuple[int, ...]
+    feature: Feature, stack: torch.Tensor, dtypes: tuple[str, ...], place: NDArray[np.intp], pairs: NDArray[np.intp] | None
 ) -> Array:
+    """Returns the feature of k models whose tensors are rows ``place``, (k,), of ``stack``; of given ``pairs`` only, if any."""
     if pairs is None:
-        values = feature.function(stack, dtypes)
+        values, shape = feature.function(stack, dtypes), (len(stack),) * (1 if feature.kind == "statistic" else 2)
     elif feature.on_pairs is not None:
-        values = feature.on_pairs(stack, dtypes, pairs)
+        values, shape = feature.on_pairs(stack, dtypes, place[pairs]), (len(pairs),)
     else:
         raise ValueError(f"feature {feature.name!r} has no on_pairs")
     array = np.asarray(values, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"feature {feature.name!r} gave an array of shape {array.shape} where {shape} was due")
-    return array
+    return array if pairs is not None else array[np.ix_(*[place] * array.ndim)]
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Array | None:

@@ -79,6 +79,26 @@ def test_stored_dtypes_are_passed(write_models):
     assert seen == [(torch.float32, tuple({"a": "F16", "b": "F32"}[name] for name in models.ids))]
 
 
+def test_models_that_share_a_tensor_are_one_row_and_get_the_same_answers(write_models):
+    models = write_models({"a": {"x": full(1, 2)}, "b": {"x": full(3, 2)}, "same": {"x": full(1, 2)}})
+    a, b, same = (models.ids.index(name) for name in ("a", "b", "same"))
+    seen = []
+
+    def noisy(stack, dtypes, pairs=None):
+        """Gives other numbers for equal rows, as some decompositions do."""
+        seen.append(len(stack))
+        if pairs is not None:
+            return pairs[:, 0] + 10.0 * pairs[:, 1]
+        return np.arange(len(stack)) + 10.0 * np.arange(len(stack))[:, None]
+
+    [(_, values)] = compute(models, [Feature("noisy", 1, "pair", noisy)], ALL, cache=None)["noisy"].values()
+    np.testing.assert_array_equal(values[[a, b, a], [b, a, same]], values[[same, b, a], [b, same, a]])
+    pairs = np.array([(a, b), (same, b), (a, same)])
+    [scores] = compute_pairs(models, Feature("noisy", 1, "pair", noisy, noisy), ALL, pairs, cache=None).values()
+    assert scores[0] == scores[1]
+    assert seen == [2, 2]
+
+
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"\0" * len(content)])
 def test_damaged_entry_is_computed_again(write_models, tmp_path, damage):
     models = three(write_models)
