@@ -29,7 +29,7 @@ COMMANDS = "mothr.commands"
 
 
 def main() -> None:
-    """Runs the command line: prints warnings and a MothrError as one line each; leaves with status 1 after an error."""
+    """Runs the command line: prints warnings and a MothrError as one line each; leaves with its status."""
     warnings.formatwarning = one_line
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         for command in point.load():
@@ -37,8 +37,8 @@ def main() -> None:
     try:
         app()
     except MothrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        print(f"{error.heading}: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
 
 
 def one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
@@ -110,19 +110,32 @@ def method_rows() -> list[dict[str, str]]:
 
 @app.command()
 def verify(
-    dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote.")], as_json: Json = False
+    dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote.")],
+    leaks: Annotated[bool, typer.Option("--leaks", help="Also try to tell parents from all but the weights; needs the truth.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check a data set: hashes, shapes, finite values, truth, nodes that learned, files that tell nothing.
 
-    Example: mothr verify data/vthr-ft
+    Example: mothr verify data/vthr-ft --leaks
     """
-    from mothr.benchmark import dataset as datasets
+    from dataclasses import asdict
 
-    verdict = datasets.verify(dataset)
-    value = {"ok": not verdict.problems, "models": verdict.models, "notes": verdict.notes, "problems": verdict.problems}
-    lines = [*verdict.notes, *(f"problem: {problem}" for problem in verdict.problems)]
-    say(value, as_json, "\n".join([*lines, "sound" if not verdict.problems else f"{len(verdict.problems)} problems"]))
-    if verdict.problems:
+    from mothr.benchmark import verify as checks
+
+    verdict = checks.verify(dataset)
+    problems, lines = list(verdict.problems), list(verdict.notes)
+    value: dict[str, Any] = {"models": verdict.models, "notes": verdict.notes, "problems": problems}
+    if leaks:
+        from mothr.benchmark.leaks import audit
+
+        found = audit(dataset)
+        value["leaks"] = asdict(found)
+        lines += [f"leaks: {line}" for line in found.lines]
+        if found.leaks:
+            problems.append("parents can be told without the weights; see the lines on leaks")
+    lines += [f"problem: {problem}" for problem in problems] + ["sound" if not problems else f"{len(problems)} problems"]
+    say({"ok": not problems, **value}, as_json, "\n".join(lines))
+    if problems:
         raise typer.Exit(1)
 
 

@@ -1,23 +1,22 @@
-"""The folder format of a data set: write it, open its models, open its truth, verify it."""
+"""The folder format of a data set: write it, open its models, open its truth."""
 
-import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.storage import read_json, sha256_of, write_bytes, write_json
-from mothr.benchmark.weights import Checkpoint, ModelSet, aligned, open_checkpoint, open_folder
+from mothr.benchmark.weights import ModelSet, aligned, open_checkpoint, open_folder
 
-MANIFEST, TRUTH, MODELS = "manifest.json", "truth.json", "models"
+MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
+RECIPE, CROISSANT, LINEAGE = "recipe.toml", "croissant.json", "lineage"
+"""The recipe as run, the description for machines, and the table in it that holds the truth, where it is not hidden."""
 ID = re.compile(r"[0-9a-f]{12}")
 FILE_TIME = 315532800
 """Modification time of every model file: 1980-01-01, the earliest that every archive format can hold."""
@@ -68,6 +67,13 @@ class Manifest(_Record):
     """torch, python and processor it was made with."""
     models: tuple[ModelEntry, ...]
     """Its models, sorted by id."""
+    companions: tuple[FileEntry, ...] = ()
+    """Files below ``companions/<tree>/``: frozen parts that the models of a tree share. Methods never see them."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves ``companions`` out where there are none, as in manifests that were written before there were any."""
+        return {key: value for key, value in handler(self).items() if value or key != "companions"}
 
 
 class TruthNode(_Record):
@@ -87,6 +93,16 @@ class TruthNode(_Record):
     """What it was trained on."""
     training: dict[str, Any] | None = None
     """How it was trained, and what it learned."""
+    transform: dict[str, Any] | None = None
+    """How it was made from finished models without training: ``kind``, its settings, and a metric before and after; a distilled
+    student has its ``teacher`` here."""
+    withheld: int | None = None
+    """Number of models between it and its parent that are not in the data set."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the rare fields out where they say nothing, as in truths that were written before there were any."""
+        return {key: value for key, value in handler(self).items() if value is not None or key not in ("transform", "withheld")}
 
 
 class Truth(_Record):
@@ -139,9 +155,9 @@ def read_manifest(path: Path) -> Manifest:
             raise MothrError(f"{path}: lists the model {model.id} {counts[model.id]} times; generate or download the data set again")
         if not ID.fullmatch(model.id):
             raise MothrError(f"{path}: model id {model.id!r} is not 12 hex digits; generate or download the data set again")
-        for file in model.files:
-            if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-                raise MothrError(f"{path}: the file {file.path!r} of model {model.id} lies outside the data set; remove the entry")
+    for file in [file for model in manifest.models for file in model.files] + list(manifest.companions):
+        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+            raise MothrError(f"{path}: the file {file.path!r} lies outside the data set; remove the entry")
     return manifest
 
 
@@ -173,7 +189,7 @@ def open_models(folder: Path, *, check: bool = True) -> ModelSet:
         return open_folder(folder)
     manifest = open_manifest(folder)
     if check:
-        for problem in _file_problems(folder, manifest):
+        for problem in file_problems(folder, manifest):
             raise MothrError(problem)
     return ModelSet(aligned([open_checkpoint(folder / MODELS / model.id, model.id) for model in manifest.models]))
 
@@ -210,14 +226,15 @@ def open_truth(folder: Path) -> Truth:
 
 def write_manifest(folder: Path, **values: Any) -> Manifest:
     """Hashes every model of ``folder`` and writes the manifest; ``values`` are its other fields."""
-    models = []
-    for place in sorted((folder / MODELS).iterdir()):
-        files = sorted(path for path in place.rglob("*") if path.is_file())
-        entries = [FileEntry(path=path.relative_to(place).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path)) for path in files]
-        models.append(ModelEntry(id=place.name, files=tuple(entries)))
-    manifest = Manifest(models=tuple(models), **values)
+    models = tuple(ModelEntry(id=place.name, files=_entries(place)) for place in sorted((folder / MODELS).iterdir()))
+    manifest = Manifest(models=models, companions=_entries(folder / COMPANIONS), **values)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
+
+
+def _entries(place: Path) -> tuple[FileEntry, ...]:
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return tuple(FileEntry(path=path.relative_to(place).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path)) for path in files)
 
 
 def keep_beside_results(folder: Path, place: Path) -> None:
@@ -242,47 +259,13 @@ def fix_times(folder: Path) -> None:
         os.utime(place, (FILE_TIME, FILE_TIME))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What ``verify`` found."""
-
-    models: int
-    """Number of models."""
-    problems: tuple[str, ...]
-    """Sentences about what is wrong; empty for a sound data set."""
-    notes: tuple[str, ...]
-    """What was checked, with figures."""
-
-
-def verify(folder: Path) -> Verdict:
-    """Checks a data set: hashes, finite values, equal shapes, a truth that fits, nodes that learned, files that tell nothing.
-
-    Raises:
-        MothrError: it cannot be opened at all.
-    """
-    manifest = open_manifest(folder)
-    problems = [*_file_problems(folder, manifest), *_stray_files(folder, manifest)]
-    notes = [f"{len(manifest.models)} models, {sum(f.bytes for m in manifest.models for f in m.files) / 1e6:.1f} MB"]
-    if problems:
-        return Verdict(len(manifest.models), tuple(problems), tuple(notes))
-    models = open_models(folder, check=False)
-    problems += _value_problems(models.checkpoints)
-    problems += _leak_problems(folder, manifest)
-    if (folder / TRUTH).is_file():
-        truth = open_truth(folder)
-        learned, unlearned = _learning(truth)
-        problems += unlearned
-        notes.append(f"{len(truth.graph.trees)} trees, {len(truth.graph.edges)} edges; {learned} nodes learned")
-    else:
-        notes.append("no truth (hidden split)")
-    return Verdict(len(manifest.models), tuple(problems), tuple(notes))
-
-
-def _file_problems(folder: Path, manifest: Manifest) -> list[str]:
+def file_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Returns a sentence for each file of the data set that is missing, leads out of it, or has another hash than its manifest's."""
     problems = []
-    for model in manifest.models:
-        for file in model.files:
-            path = folder / MODELS / model.id / file.path
+    homes = [(folder / MODELS / model.id, model.files) for model in manifest.models] + [(folder / COMPANIONS, manifest.companions)]
+    for home, files in homes:
+        for file in files:
+            path = home / file.path
             if not path.is_file():
                 problems.append(f"{path}: missing, though the manifest lists it; generate the data set again")
             elif not path.resolve().is_relative_to(folder.resolve()):
@@ -290,66 +273,6 @@ def _file_problems(folder: Path, manifest: Manifest) -> list[str]:
             elif path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
                 problems.append(f"{path}: its hash differs from the manifest's; the file has changed: generate or download it again")
     return problems
-
-
-def _stray_files(folder: Path, manifest: Manifest) -> list[str]:
-    listed = {f"{model.id}/{file.path}" for model in manifest.models for file in model.files}
-    home = folder / MODELS
-    found = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()}
-    return [f"{home / name}: not in the manifest; remove it" for name in sorted(found - listed)]
-
-
-def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    problems = []
-    shapes = {name: info.shape for name, info in checkpoints[0].tensors.items()}
-    for checkpoint in checkpoints:
-        if {name: info.shape for name, info in checkpoint.tensors.items()} != shapes:
-            problems.append(f"model {checkpoint.id}: its tensors or shapes differ from those of model {checkpoints[0].id}")
-        for name in checkpoint.tensors:
-            if not torch.isfinite(checkpoint.read(name).double()).all():  # eight-bit floats have no isfinite
-                problems.append(f"model {checkpoint.id}: tensor {name!r} holds NaN or infinite values")
-    return problems
-
-
-def _leak_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """Everything beside weights must be the same for all models: config bytes, file names, sizes, times."""
-    problems = []
-    first = manifest.models[0]
-    for model in manifest.models:
-        if [(f.path, f.bytes) for f in model.files] != [(f.path, f.bytes) for f in first.files]:
-            problems.append(f"model {model.id}: its files or their sizes differ from those of {first.id}, which can tell lineage")
-        for file, other in zip(model.files, first.files, strict=False):
-            if not file.path.endswith(".safetensors") and file.sha256 != other.sha256:
-                problems.append(f"model {model.id}: {file.path} differs from that of {first.id}, which can tell lineage")
-    times = {int(path.stat().st_mtime) for path in (folder / MODELS).rglob("*") if path.is_file()}
-    if len(times) > 1:
-        problems.append(f"{folder / MODELS}: files have {len(times)} different modification times, which can tell lineage")
-    return problems
-
-
-def _learning(truth: Truth) -> tuple[int, list[str]]:
-    """Returns how many nodes learned, and a sentence for each that did not."""
-    learned, problems = 0, []
-    for node, value in truth.nodes.items():
-        record = value.training or {}
-        if not {"before", "after", "chance", "tested_on"} <= record.keys():
-            if value.training is not None:
-                problems.append(f"model {node}: its training records no metric before and after")
-            continue
-        try:
-            before, after, chance, count = (float(record[key]) for key in ("before", "after", "chance", "tested_on"))
-        except (TypeError, ValueError):
-            before = after = chance = count = math.nan
-        if not (math.isfinite(before + after + chance) and 0 < count < math.inf):
-            problems.append(f"model {node}: its training's metric before and after, its chance and its count are not numbers")
-            continue
-        noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
-        if after <= max(before, chance + noise):
-            figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
-            problems.append(f"model {node}: training on {value.task} taught nothing ({figures})")
-        else:
-            learned += 1
-    return learned, problems
 
 
 def metadata(folder: Path, ids: Iterable[NodeId]) -> Mapping[NodeId, Mapping[str, Any]]:

@@ -109,7 +109,9 @@ def test_the_names_that_must_be_on_the_board_are_registered():
     assert wanted <= set(POINTS["mothr.methods"])
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision"))])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision", "real"))]
+)
 def test_what_the_code_imports_is_declared(folder, extras):
     declared, known = set(required(*extras)), packages_distributions()
     for path in (ROOT / folder).rglob("*.py"):

@@ -67,6 +67,12 @@ def data(tiny, tmp_path) -> Path:
     return shutil.copytree(tiny, tmp_path / "data")
 
 
+@pytest.fixture(scope="session")
+def build_data() -> Callable[..., Path]:
+    """The function that makes such a data set, with other numbers of trees and other seeds."""
+    return build
+
+
 @pytest.fixture
 def sealed() -> Callable[[Path], Path]:
     """The function that writes a new manifest after an honest change."""

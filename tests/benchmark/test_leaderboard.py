@@ -214,6 +214,14 @@ def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
     assert "<script>" not in text
 
 
+def test_markdown_says_what_a_split_took_to_make(filled, tmp_path):
+    folder = next(place for place in sorted(filled.iterdir()) if place.is_dir())
+    (folder / "made.md").write_text("Made in a minute.\n")
+    write_markdown(filled, tmp_path / "board.md")
+    (folder / "made.md").unlink()
+    assert "Made in a minute." in (tmp_path / "board.md").read_text()
+
+
 @pytest.mark.parametrize("make", [write_page, write_markdown])
 def test_a_folder_without_results_is_refused_with_the_remedy(tmp_path, make):
     with pytest.raises(MothrError, match="holds no results; run `mothr run"):
