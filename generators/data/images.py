@@ -354,7 +354,10 @@ PHOTO_TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 
-_FONTS = "drawn with fonts that matplotlib ships: DejaVu (Bitstream Vera licence), STIX (STIX licence), Computer Modern (BaKoMa)"
+_FONTS = (
+    "drawn with fonts that matplotlib ships: DejaVu (Bitstream Vera and Arev licences), STIX (SIL Open Font License 1.1), "
+    "Computer Modern (BaKoMa Fonts Licence)"
+)
 _OWN = "drawn by this project, Apache-2.0"
 _PHOTOS = "scikit-learn's sample photographs china.jpg (danielbuechele) and flower.jpg (vultilion), CC BY 2.0"
 TASKS: dict[str, PictureTask] = {
@@ -362,7 +365,7 @@ TASKS: dict[str, PictureTask] = {
     for task in [
         PictureTask(
             "digits", tuple("0123456789"), "Which handwritten digit is it?",
-            "scikit-learn's copy of the UCI Optical Recognition of Handwritten Digits test set, CC BY 4.0", _draw_digits,
+            "scikit-learn's copy of the UCI Optical Recognition of Handwritten Digits test set, CC BY 4.0 as UCI states", _draw_digits,
         ),
         *(
             PictureTask(name, tuple(cells), text, _FONTS, partial(_draw_glyphs, cells, size))

@@ -214,7 +214,7 @@ DOMAINS: dict[str, TextDomain] = {
         ),
         TextDomain("text-schema", "Signatures of functions in YAML.", f"native_functions.yaml {_TORCH}", _operators, "torch"),
         TextDomain(
-            "text-cmake", "Build scripts in CMake.", f"share/cmake {_TORCH}",
+            "text-cmake", "Build scripts in CMake.", f"share/cmake {_TORCH}, in part MIT",
             lambda: _files(_folder("torch"), "share/cmake/**/*.cmake"), "torch",
         ),
         TextDomain(
@@ -235,7 +235,8 @@ DOMAINS: dict[str, TextDomain] = {
         ),
         TextDomain(
             "text-fonts", "Tables of the metrics of fonts.",
-            "metrics by Adobe, the AMS and others in the installed matplotlib, as each permits",
+            "in the installed matplotlib: Computer Modern (BaKoMa Fonts Licence), the PDF core fonts (Adobe: any use, with its notice), "
+            "and others whose files carry copyright notices alone",
             lambda: _files(_folder("matplotlib"), "mpl-data/fonts/*/*.afm"), "matplotlib",
         ),
         TextDomain(

@@ -1,15 +1,20 @@
 """Small Llamas (transformers' LlamaForCausalLM) that read bytes, trained on domains of text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import nn
 
+from mothr.benchmark.dataset import Truth
 from mothr.generators.data import text
 from mothr.generators.families.initialisation import initialise
+from mothr.generators.transforms import Symmetry
+
+if TYPE_CHECKING:
+    from mothr.generators.recipe import Root
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VOCABULARY = 256
@@ -26,6 +31,7 @@ class Llama(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    architecture: ClassVar[str] = "llama"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     stored: ClassVar[str] = "Models are stored whole, with the head: each reads and predicts bytes, so no shape names a domain."
     measured: ClassVar[str] = (
@@ -36,6 +42,8 @@ class Llama(BaseModel):
     shortcuts: ClassVar[tuple[str, ...]] = (
         "Embeddings of bytes that a model never reads are bit-identical to its parent's, unless weight decay shrinks them.",
     )
+    has_heads: ClassVar[bool] = False
+    has_companions: ClassVar[bool] = False
 
     hidden_size: PositiveInt
     """Width of the residual stream."""
@@ -118,7 +126,31 @@ class Llama(BaseModel):
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)  # says nothing of the weights, and where they came from might differ
 
-    def objective(self, tasks: Sequence[str], generator: torch.Generator, device: torch.device) -> "LanguageModelling":
+    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+        """Writes nothing: the models of a tree share nothing that is frozen."""
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Returns, for each block, those of its key heads with their query heads, of the query heads within each such group, and of
+        the hidden neurons of its MLP.
+
+        Query heads g * k to g * (k + 1) - 1 read key and value head k, where g is ``heads // kv_heads``.
+        """
+        found = []
+        for block in (f"model.layers.{layer}" for layer in range(self.layers)):
+            query, key, value, output = (f"{block}.self_attn.{part}_proj.weight" for part in "qkvo")
+            gate, up, down = (f"{block}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+            found.append(Symmetry(self.kv_heads, ((query, 0), (key, 0), (value, 0), (output, 1))))
+            found.append(Symmetry(self.heads // self.kv_heads, ((query, 0), (output, 1)), segments=self.kv_heads))
+            found.append(Symmetry(self.mlp_size, ((gate, 0), (up, 0), (down, 1))))
+        return found
+
+    def show(self, out: Path, truth: Truth) -> Sequence[str]:
+        """Returns nothing: there is nothing to look at."""
+        return ()
+
+    def objective(
+        self, tasks: Sequence[str], generator: torch.Generator, device: torch.device, companions: Path | None = None
+    ) -> "LanguageModelling":
         """Returns what a model is trained and tested on for ``tasks``; nothing in it is random, so ``generator`` is not used."""
         return LanguageModelling(tasks, self.context, device)
 
@@ -151,11 +183,15 @@ class LanguageModelling:
 
     def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
         """Returns the mean cross-entropy of the next byte over one random batch of windows, in nats."""
+        windows = self._batch(batch_size, generator)
+        return nn.functional.cross_entropy(_logits(model, windows).flatten(0, 1), windows[:, 1:].flatten())
+
+    def _batch(self, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+        """Returns random windows, int64 (batch_size, context + 1), on the device."""
         owners = torch.randint(len(self._room), (batch_size,), generator=generator)
         places = torch.rand(batch_size, generator=generator, dtype=torch.float64) * self._room[owners]
         rows = (self._starts[owners] + places.long())[:, None] + torch.arange(self.context + 1)
-        windows = self._text[rows].long().to(self.device)
-        return nn.functional.cross_entropy(_logits(model, windows).flatten(0, 1), windows[:, 1:].flatten())
+        return self._text[rows].long().to(self.device)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
@@ -167,6 +203,29 @@ class LanguageModelling:
     def tested_on(self) -> int:
         """Number of bytes predicted in a test."""
         return self._test[:, :, 1:].numel()
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module) -> torch.Tensor:
+        """Returns the logits (domains * 4, context, 256) on the first test windows of each domain."""
+        return _logits(model, self._test[:, :4].flatten(0, 1).to(self.device)).cpu()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns nothing: the head is the model's own."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over nothing."""
+
+    def imitate(self, teacher: nn.Module, taught: "LanguageModelling") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+        """Returns the loss of a student: Kullback-Leibler divergence from the teacher's next byte, in nats (Hinton et al. 2015)."""
+
+        def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+            windows = self._batch(batch_size, generator)
+            with torch.no_grad():
+                wanted = _logits(teacher, windows).flatten(0, 1).softmax(-1)
+            return nn.functional.kl_div(_logits(model, windows).flatten(0, 1).log_softmax(-1), wanted, reduction="batchmean")
+
+        return loss
 
 
 def _logits(model: nn.Module, windows: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,21 @@
 """Small Vision Transformers (transformers' ViT) trained on picture tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import nn
 
-from mothr.generators.data import drawing, images
+from mothr.benchmark.dataset import Truth
+from mothr.generators.data import drawing, picture_tasks
+from mothr.generators.data.images import Part
 from mothr.generators.families.initialisation import initialise
+from mothr.generators.transforms import Symmetry
+
+if TYPE_CHECKING:
+    from mothr.generators.recipe import Root
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
@@ -22,11 +28,14 @@ class ViT(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    architecture: ClassVar[str] = "vit"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "numpy", "matplotlib", "pillow", "scikit-learn")
     stored: ClassVar[str] = "Only backbones are stored: a head's shape would name the task."
     measured: ClassVar[str] = "Accuracy on the test part of their task (roots: mean over their mixture) before and after training."
     fresh: ClassVar[str] = "Each child gets a fresh head, which is not stored."
     shortcuts: ClassVar[tuple[str, ...]] = ()
+    has_heads: ClassVar[bool] = True
+    has_companions: ClassVar[bool] = False
 
     hidden_size: PositiveInt
     """Width of the residual stream."""
@@ -37,20 +46,22 @@ class ViT(BaseModel):
     mlp_size: PositiveInt
     """Width of the hidden layer of each MLP."""
     patch_size: PositiveInt
-    """Side of a patch in pixels; pictures are 32 x 32."""
+    """Side of a patch in pixels."""
+    image_size: PositiveInt = drawing.SIDE
+    """Side of the pictures in pixels; drawn ones, which are 32 wide, are enlarged to it."""
 
     @model_validator(mode="after")
     def _divides(self) -> "ViT":
         if self.hidden_size % self.heads:
             raise ValueError(f"model.hidden_size {self.hidden_size} is no multiple of model.heads {self.heads}")
-        if drawing.SIDE % self.patch_size:
-            raise ValueError(f"model.patch_size {self.patch_size} does not divide the side of the pictures, {drawing.SIDE}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"model.patch_size {self.patch_size} does not divide the side of the pictures, {self.image_size}")
         return self
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises MothrError if one of ``tasks`` does not exist."""
         for task in tasks:
-            images.find(task)
+            picture_tasks.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
         """Raises ValueError if a target is no linear layer of a block, or a rank is above the width."""
@@ -63,12 +74,12 @@ class ViT(BaseModel):
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the pictures of ``task`` are, and where they come from under which licence."""
-        found = images.find(task)
+        found = picture_tasks.find(task)
         return found.description, found.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
-        """Returns nothing: the pictures depend on the code and ``packages`` alone."""
-        return {}
+        """Returns the hash of each task's downloaded pictures; drawn ones depend on the code and ``packages`` alone."""
+        return {task: picture_tasks.digest(task, self.image_size) for task in tasks if picture_tasks.is_downloaded(task)}
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights 1."""
@@ -76,7 +87,7 @@ class ViT(BaseModel):
 
         config = ViTConfig(
             hidden_size=self.hidden_size, num_hidden_layers=self.layers, num_attention_heads=self.heads,
-            intermediate_size=self.mlp_size, image_size=drawing.SIDE, patch_size=self.patch_size,
+            intermediate_size=self.mlp_size, image_size=self.image_size, patch_size=self.patch_size,
         )
         model = ViTModel(config, add_pooling_layer=False)
         initialise(model, init, std, generator)
@@ -97,9 +108,39 @@ class ViT(BaseModel):
         disable_progress_bar()  # one bar for a whole data set is enough
         model.save_pretrained(folder)
 
-    def objective(self, tasks: Sequence[str], generator: torch.Generator, device: torch.device) -> "Classification":
+    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+        """Writes nothing: the models of a tree share nothing that is frozen."""
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Returns, for each block, those of its attention heads and of the hidden neurons of its MLP, named as in the saved files."""
+        found = []
+        for block in (f"encoder.layer.{layer}" for layer in range(self.layers)):
+            inputs = [f"{block}.attention.attention.{part}.{kind}" for part in ("query", "key", "value") for kind in ("weight", "bias")]
+            hidden = [f"{block}.intermediate.dense.{kind}" for kind in ("weight", "bias")]
+            found.append(Symmetry(self.heads, (*((name, 0) for name in inputs), (f"{block}.attention.output.dense.weight", 1))))
+            found.append(Symmetry(self.mlp_size, (*((name, 0) for name in hidden), (f"{block}.output.dense.weight", 1))))
+        return found
+
+    def show(self, out: Path, truth: Truth) -> Sequence[str]:
+        """Returns nothing: there is nothing to look at."""
+        return ()
+
+    def objective(
+        self, tasks: Sequence[str], generator: torch.Generator, device: torch.device, companions: Path | None = None
+    ) -> "Classification":
         """Returns what a backbone is trained and tested on for ``tasks``, with fresh heads."""
-        return Classification(tasks, self.hidden_size, generator, device)
+        return Classification(tasks, self, generator, device)
+
+    def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Returns pictures, uint8 (n, 3, s, s), as the model reads them: float32 (n, 3, image_size, image_size), from -1 to 1."""
+        values = pictures.float() / 127.5 - 1
+        if values.shape[-1] == self.image_size:
+            return values
+        return nn.functional.interpolate(values, size=self.image_size, mode="bilinear", align_corners=False)
+
+    def summary(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns what heads read (n, hidden_size) of the last states (n, 1 + patches, hidden_size): the class token's."""
+        return states[:, 0]
 
 
 class Classification:
@@ -110,24 +151,25 @@ class Classification:
 
     metric = "accuracy"
 
-    def __init__(self, tasks: Sequence[str], width: int, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(self, tasks: Sequence[str], family: ViT, generator: torch.Generator, device: torch.device) -> None:
         self.tasks = tuple(tasks)
         self.device = device
-        sizes = [len(images.find(task).classes) for task in tasks]
+        self._family = family
+        sizes = [len(picture_tasks.find(task).classes) for task in tasks]
         self.chance = sum(1 / size for size in sizes) / len(sizes)
         self._starts = [sum(sizes[:index]) for index in range(len(sizes))]
         columns = torch.arange(sum(sizes))
         self._masks = torch.stack([(columns < start) | (columns >= start + size) for start, size in zip(self._starts, sizes, strict=True)])
         self._masks = self._masks.to(device)
-        self.head = nn.Linear(width, sum(sizes))
+        self.head = nn.Linear(family.hidden_size, sum(sizes))
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)
         self.head.to(device)
         self._train = self._gather("train")
 
-    def _gather(self, part: images.Part) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _gather(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns the pictures of all tasks, their labels as columns of the head, and their task's position."""
-        parts = [images.load(task, part) for task in self.tasks]
+        parts = [picture_tasks.load(task, part, self._family.image_size) for task in self.tasks]
         pictures = torch.cat([pictures for pictures, _ in parts])
         labels = torch.cat([labels + start for (_, labels), start in zip(parts, self._starts, strict=True)])
         owners = torch.cat([torch.full_like(labels, index) for index, (_, labels) in enumerate(parts)])
@@ -145,9 +187,10 @@ class Classification:
         return nn.functional.cross_entropy(logits, labels[rows].to(self.device))
 
     def _logits(self, model: nn.Module, pictures: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-        values = pictures.to(self.device).float() / 127.5 - 1
-        features = model(pixel_values=values).last_hidden_state[:, 0]
-        return self.head(features).masked_fill(self._masks[owners.to(self.device)], float("-inf"))
+        return self.head(self._features(model, pictures)).masked_fill(self._masks[owners.to(self.device)], float("-inf"))
+
+    def _features(self, model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        return self._family.summary(model(pixel_values=self._family.pixels(pictures.to(self.device))).last_hidden_state)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
@@ -162,4 +205,32 @@ class Classification:
     @property
     def tested_on(self) -> int:
         """Number of test examples."""
-        return sum(len(images.load(task, "test")[1]) for task in self.tasks)
+        return sum(len(picture_tasks.load(task, "test", self._family.image_size)[1]) for task in self.tasks)
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module) -> torch.Tensor:
+        """Returns the logits (at most 64, classes of all tasks) of evenly spread test pictures, without the masks."""
+        pictures, _, _ = self._gather("test")
+        rows = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
+        return self.head(self._features(model, pictures[rows])).cpu()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns copies of the heads' weight (classes of all tasks, width) and bias."""
+        return {name: value.detach().cpu().clone() for name, value in self.head.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over heads that ``state`` gave for the same tasks."""
+        self.head.load_state_dict(dict(state))
+
+    def imitate(self, teacher: nn.Module, taught: "Classification") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+        """Returns the loss of a student: Kullback-Leibler divergence from the teacher's classes, in nats (Hinton et al. 2015)."""
+        pictures, _, owners = self._train
+
+        def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+            rows = torch.randint(len(owners), (batch_size,), generator=generator)
+            with torch.no_grad():
+                wanted = taught._logits(teacher, pictures[rows], owners[rows]).softmax(-1)
+            given = self._logits(model, pictures[rows], owners[rows]).log_softmax(-1)
+            return nn.functional.kl_div(given.clamp(min=-1e4), wanted, reduction="batchmean")
+
+        return loss

@@ -1,0 +1,366 @@
+"""The Stable Diffusion family: frozen parts, a UNet alone as a model, noise explained, and a pipeline from the folder."""
+
+import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from mothr.benchmark.dataset import open_truth
+from mothr.benchmark.errors import MothrError
+from mothr.generators.data import captions
+from mothr.generators.families import companions, samples
+from mothr.generators.families.stable_diffusion import StableDiffusion
+from mothr.generators.generate import generate
+from mothr.generators.recipe import Lora, Root, Training, load_recipe
+from mothr.generators.seeds import torch_generator
+from mothr.generators.train import train
+
+SIZES = {"channels": (8, 16), "layers": 1, "heads": 2, "groups": 4, "text_size": 8, "vae_steps": 3, "text_steps": 2}
+FAMILY = StableDiffusion(**SIZES)
+CPU = torch.device("cpu")
+SHORT = Training(steps=6, batch_size=8, learning_rate=3e-3)
+ROOT = Root(name="a", seed=1, tasks=("scene-plain",), init="xavier-uniform", training=SHORT)
+TINY = """
+name = "tiny-sd"
+version = 1
+purpose = "demo"
+description = "One small tree."
+family = "sd"
+seed = 5
+model = { channels = [8, 16], layers = 1, heads = 2, groups = 4, text_size = 8, vae_steps = 3, text_steps = 2 }
+topology = { branching = [2] }
+
+[[roots]]
+name = "one"
+seed = 1
+init = "kaiming-uniform"
+tasks = ["scene-plain", "scene-few"]
+training = { steps = 12, batch_size = 8, learning_rate = 3e-3 }
+
+[[edges]]
+tasks = ["scene-bright", "scene-inverse"]
+training = { steps = 6, batch_size = 8, learning_rate = 3e-3 }
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fewer():
+    """Draws few pictures of each domain."""
+    sizes = dict(captions.SIZES)
+    captions.SIZES.update(train=24, test=16)
+    captions.load.cache_clear()
+    yield
+    captions.SIZES.update(sizes)
+    captions.load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, _fewer):
+    """The companions of one root."""
+    place = tmp_path_factory.mktemp("companions")
+    FAMILY.companions(ROOT, place, CPU, lambda step: None)
+    return place
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, _fewer):
+    """A data set of one root and two children."""
+    home = tmp_path_factory.mktemp("generated")
+    (home / "tiny.toml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
+        patch.setenv("MOTHR_CACHE", str(home / "cache"))
+        for name, value in (("READ", 8), ("READER_STEPS", 2), ("SAMPLING_STEPS", 2)):
+            patch.setattr(samples, name, value)
+        generate(load_recipe(str(home / "tiny.toml")), home / "out", device="cpu", executor=executor, progress=False)
+    return home / "out"
+
+
+def built(init="xavier-uniform", seed=0):
+    return FAMILY.build(init, 0.05, torch_generator(seed))
+
+
+def objective(folder, *tasks):
+    return FAMILY.objective(tasks or ("scene-plain",), torch_generator(0), CPU, folder)
+
+
+# The model
+
+
+@pytest.mark.parametrize("init", ["normal", "truncated-normal", "xavier-uniform", "orthogonal", "kaiming-uniform"])
+def test_a_fresh_unet_has_drawn_kernels_norms_of_one_and_biases_of_zero(init):
+    for name, value in built(init).named_parameters():
+        if name.endswith("bias"):
+            assert (value == 0).all()
+        elif value.ndim == 1:
+            assert (value == 1).all()
+        else:
+            assert 0.02 < value.std() < 0.4, name
+
+
+def test_a_fresh_unet_depends_on_its_generator_alone():
+    torch.manual_seed(1)
+    first = built(seed=3)
+    torch.manual_seed(2)
+    second, other = built(seed=3), built(seed=4)
+    weights = [torch.cat([value.flatten() for value in model.parameters()]) for model in (first, second, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
+    model = built()
+    FAMILY.save(model, tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
+    loaded = FAMILY.load(tmp_path / "model").state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"channels": (8, 18)}, r"model\.channels 18 is no multiple of model\.groups 4"),
+        ({"heads": 3}, r"model\.channels 8 is no multiple of model\.heads 3"),
+        ({"text_size": 6}, r"model\.text_size 6 is no multiple of 4"),
+        ({"channels": (8,)}, "at least 2"),
+        ({"channels": (8, 8, 8, 8, 8)}, "at most 4"),
+        ({"hidden_size": 8}, "hidden_size"),
+    ],
+)
+def test_sizes_that_do_not_fit_together_are_refused(change, said):
+    with pytest.raises(ValidationError, match=said):
+        StableDiffusion(**{**SIZES, **change})
+
+
+def test_an_unknown_domain_is_refused_with_a_hint():
+    with pytest.raises(MothrError, match=r"unknown caption domain 'scene-strip'; did you mean .*scene-striped"):
+        FAMILY.check_tasks(["scene-plain", "scene-strip"])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "target", "said"),
+    [
+        ((4,), "conv1", "'conv1' is no linear layer of this family's attention; choose from to_q, to_k, to_v, to_out.0"),
+        ((4, 9), "to_q", "rank 9 is above 8, the rank of to_q"),
+    ],
+)
+def test_an_update_that_is_not_low_rank_is_refused(ranks, target, said):
+    with pytest.raises(ValueError, match=said):
+        FAMILY.check_lora(ranks, (target,))
+
+
+# What a tree shares
+
+
+def test_companions_are_the_same_bits_again_and_others_for_another_seed(folder, tmp_path):
+    for name, root in (("again", ROOT), ("other", ROOT.model_copy(update={"seed": 2}))):
+        torch.manual_seed(len(name))
+        FAMILY.companions(root, tmp_path / name, CPU, lambda step: None)
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert {path.parts[0] for path in files} == {"vae", "text_encoder", "tokenizer", "scheduler"}
+    assert all((folder / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert len(weights) == 2
+    assert all((folder / path).read_bytes() != (tmp_path / "other" / path).read_bytes() for path in weights)
+
+
+def test_steps_of_both_trainings_are_counted_on(tmp_path):
+    seen = []
+    FAMILY.companions(ROOT, tmp_path, CPU, seen.append)
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_a_word_is_a_token_and_an_unknown_word_is_told_apart(folder):
+    tokens = companions.load(folder).tokenizer
+    said = ["one large red circle", "one large purple circle", ""]
+    ids = companions.tokenize(tokens, said)
+    assert ids.shape == (3, companions.LENGTH)
+    assert tokens.convert_ids_to_tokens(ids[0])[:6] == ["<start>", "one", "large", "red", "circle", "<end>"]
+    assert tokens.convert_ids_to_tokens(ids[1])[3] == "<unknown>"
+    assert tokens.convert_ids_to_tokens(ids[2]) == ["<start>", "<end>", *["<pad>"] * 14]
+
+
+def test_latents_of_the_training_pictures_are_standardised_without_changing_what_is_decoded(folder):
+    vae = companions.load(folder).vae
+    pictures = torch.cat([captions.load(name, "train")[0] for name in captions.DOMAINS])
+    latents = companions.encode(vae, pictures, CPU)
+    assert latents.shape == (len(pictures), 4, 8, 8)
+    assert latents.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    other = copy.deepcopy(vae)
+    companions._standardise(other, 3 * latents + 2)
+    with torch.no_grad():
+        again = other.decode(companions.encode(other, pictures[:8], CPU)).sample
+        assert torch.allclose(again, vae.decode(latents[:8]).sample, atol=1e-5)
+
+
+def test_a_vae_learns_to_show_colours():
+    pictures = captions.load("scene-inverse", "train")[0]
+    errors = []
+    for steps in (1, 40):
+        vae = companions.train_vae(pictures, steps, torch_generator(1), CPU)
+        with torch.no_grad():
+            errors.append(float((vae.decode(companions.encode(vae, pictures, CPU)).sample - companions.pixels(pictures)).square().mean()))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_missing_companions_are_told(tmp_path):
+    with pytest.raises(MothrError, match=r"vae: missing.*generate the data set again"):
+        objective(tmp_path)
+    with pytest.raises(MothrError, match="needs its tree's companions"):
+        objective(None)
+
+
+def test_companions_for_another_unet_are_refused(folder):
+    with pytest.raises(MothrError, match="text of width 8; this UNet needs 4 and 12"):
+        StableDiffusion(**{**SIZES, "text_size": 12}).objective(("scene-plain",), torch_generator(0), CPU, folder)
+
+
+# What a UNet is trained and tested on
+
+
+class Answer(torch.nn.Module):
+    """Predicts no noise, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def forward(self, noised, times, encoder_hidden_states):
+        self.seen.append((noised, times, encoder_hidden_states))
+        self.sample = torch.zeros_like(noised)
+        return self
+
+
+def test_predicting_nothing_explains_nothing_and_is_asked_the_same_every_time(folder):
+    found, model = objective(folder, "scene-plain", "scene-few"), Answer()
+    assert found.evaluate(model) == 0 == found.chance
+    found.evaluate(model)
+    half = len(model.seen) // 2
+    for first, second in zip(model.seen[:half], model.seen[half:], strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
+    assert sum(len(times) for _, times, _ in model.seen[:half]) == found.tested_on == 2 * 2 * 16
+
+
+def test_a_tenth_of_the_captions_is_left_out(folder):
+    found, model = objective(folder), Answer()
+    assert found.loss(model, 4000, torch_generator(1)) == pytest.approx(1, abs=0.01)  # the variance of the noise
+    texts = model.seen[0][2]
+    left_out = (texts == found._texts[0]).all(-1).all(-1)
+    assert 0.08 < left_out.float().mean() < 0.12
+
+
+def test_training_explains_more_of_the_noise_and_gives_the_same_bits_again(folder):
+    results = []
+    for noise, seed in ((1, 7), (2, 7), (3, 8)):
+        torch.manual_seed(noise)
+        results.append(train(built(), objective(folder), SHORT.model_copy(update={"steps": 20}), seed))
+    weights = [torch.cat([value.flatten() for value in model.state_dict().values()]) for model, _ in results]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert results[0][1] == results[1][1]
+    record = results[0][1]
+    assert record["metric"] == "noise explained"
+    assert record["before"] + 0.05 < record["after"] < 1
+
+
+def test_lora_changes_its_targets_alone_by_an_update_of_its_rank_and_keeps_names(folder):
+    model = built()
+    before = copy.deepcopy(model.state_dict())
+    lora = Lora(ranks=(2,), targets=("to_q", "to_k", "to_v", "to_out.0"))
+    model, _ = train(model, objective(folder), SHORT, 1, lora=lora, rank=2)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.endswith(tuple(f"{target}.weight" for target in lora.targets))}
+    for name in moved:
+        values = torch.linalg.svdvals((after[name] - before[name]).double())
+        assert values[1] > 1e-7 > values[2]
+
+
+def test_a_student_is_drawn_to_its_teacher(folder):
+    found, teacher, student = objective(folder), built(seed=1), built(seed=2)
+    loss = found.imitate(teacher, found)
+    assert loss(teacher, 8, torch_generator(1)) == 0
+    apart = (found.outputs(teacher) - found.outputs(student)).square().mean()
+    student, _ = train(student, found, SHORT.model_copy(update={"steps": 20}), 1, loss=loss)
+    assert (found.outputs(teacher) - found.outputs(student)).square().mean() < 0.8 * apart
+
+
+# Generated data sets
+
+
+def test_a_data_set_holds_unets_as_models_and_the_rest_beside_them(dataset):
+    models = sorted((dataset / "models").iterdir())
+    assert len(models) == 3
+    for model in models:
+        assert sorted(path.name for path in model.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert sorted(path.name for path in (dataset / "companions" / "0").iterdir()) == ["scheduler", "text_encoder", "tokenizer", "vae"]
+    records = [node.training for node in open_truth(dataset).nodes.values()]
+    assert all(record["after"] > record["before"] for record in records)
+
+
+def test_a_pipeline_loads_from_the_data_set_and_draws_the_same_again(dataset):
+    model = sorted((dataset / "models").iterdir())[0].name
+    pipeline = samples.load_pipeline(dataset, model)
+    drawn = samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 1)
+    assert drawn.shape == (2, 3, 32, 32)
+    assert drawn.dtype == torch.uint8
+    torch.manual_seed(5)
+    again = samples.draw(samples.load_pipeline(dataset, model), ["one large red star on a plain ground", "one small blue ring at night"], 1)
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 2))
+
+
+def test_a_pipeline_saved_whole_loads_with_diffusers_alone(dataset, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = samples.load_pipeline(dataset, sorted((dataset / "models").iterdir())[0].name)
+    pipeline.save_pretrained(tmp_path)
+    again = StableDiffusionPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    prompts = ["one large red star on a plain ground"]
+    assert torch.equal(samples.draw(pipeline, prompts, 1), samples.draw(again, prompts, 1))
+
+
+def test_an_unknown_model_is_refused_with_a_hint(dataset):
+    name = sorted((dataset / "models").iterdir())[0].name
+    with pytest.raises(MothrError, match=f"unknown model '{name[:-1]}'; did you mean {name}"):
+        samples.load_pipeline(dataset, name[:-1])
+
+
+def test_the_card_shows_figures_and_a_picture_of_the_root_and_its_children(dataset):
+    text = (dataset / "README.md").read_text()
+    assert "## What the models draw" in text
+    assert "\n| 0 | 4 | " in text
+    assert f"]({samples.PICTURE})" in text
+    width, height = Image.open(dataset / samples.PICTURE).size
+    assert (width, height) == (9 * 66, 3 * 66)
+
+
+# The reader of samples
+
+
+def test_only_captions_of_one_large_shape_and_one_colour_are_read():
+    rows, classes = samples.labels([
+        "one large red star at night", "one red star above one blue ring on a plain ground", "one large white ring on a blue ground",
+        "one small red star at night",
+    ])  # fmt: skip
+    assert rows.tolist() == [0, 2]
+    assert classes.tolist() == [[3, 0], [5, 4]]
+
+
+def test_reading_compares_with_the_captions():
+    class Reader(torch.nn.Module):
+        def forward(self, pictures):
+            logits = torch.zeros(len(pictures), 16)
+            logits[:, samples.KINDS["star"]] = logits[:, 10 + samples.HUES["red"]] = 1
+            return logits
+
+    texts = ["one large red star at night", "one large red ring at night", "two blue stars above one ring", "one large blue star at night"]
+    assert samples.read(Reader(), torch.zeros(4, 3, 32, 32), texts) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
