@@ -17,6 +17,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or left by an interrupted run.")],
     workers: Annotated[int | None, WORKERS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost in time, memory and disk, and do nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune the models of a recipe into a data set. Run again after an interruption, it goes on where it was.
@@ -26,11 +27,45 @@ def generate(
     from mothr.generators.recipe import load_recipe
 
     checked = load_recipe(recipe)
+    from mothr.generators.generate import choose_device
     from mothr.generators.generate import generate as make
 
+    if dry_run:
+        from mothr.benchmark.cli import table
+        from mothr.generators.dry_run import estimate, rows
+
+        found = estimate(checked, choose_device(device), workers or _cores())
+        say(found.to_json(), as_json, lambda: table(rows(found)))
+        return
     manifest = make(checked, out, workers=workers or _cores(), device=device)
     value = {"out": str(out), "name": manifest.name, "version": manifest.version, "models": len(manifest.models)}
     say(value, as_json, f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: mothr verify {out}")
+
+
+def pin(
+    recipe: Annotated[str, typer.Argument(help="A name from 'mothr list recipes', or the path of a .toml file.")],
+    out: Annotated[Path, typer.Option(help="The recipe to write, a .toml file.")],
+    as_json: Json = False,
+) -> None:
+    """Write a recipe again with the revision that each of its roots has on the Hub today, so that it can be generated.
+
+    Example: mothr pin paper-ft --out my-paper-ft.toml
+    """
+    import tomli_w
+
+    from mothr.benchmark.storage import write_text
+    from mothr.generators.recipe import load_recipe, resolved
+    from mothr.generators.sources import latest
+
+    found = load_recipe(recipe)
+    loose = {root.source.hub for root in found.roots if root.source and root.source.hub and not root.source.revision}
+    pinned = {hub: latest(hub) for hub in sorted(loose)}
+    value = resolved(found)
+    for root in value["roots"]:
+        if root.get("source", {}).get("hub") in pinned:
+            root["source"]["revision"] = pinned[root["source"]["hub"]]
+    write_text(out, tomli_w.dumps(value))
+    say({"out": str(out), "pinned": pinned}, as_json, f"{out}: {found.name} with the revisions of {len(pinned)} roots")
 
 
 def quickstart(
@@ -45,6 +80,7 @@ def quickstart(
     from mothr.benchmark import cli, dataset, drawing, evaluate, leaderboard, results
     from mothr.benchmark.method import find_method, method_names
     from mothr.benchmark.storage import write_text
+    from mothr.benchmark.verify import verify
     from mothr.generators.generate import generate as make
     from mothr.generators.recipe import load_recipe
 
@@ -52,7 +88,7 @@ def quickstart(
     data, records = out / "data", out / "results"
     typer.echo(f"1/4 fine-tuning {recipe.description.lower()}", err=True)
     make(recipe, data, workers=workers or _cores())
-    verdict = dataset.verify(data)
+    verdict = verify(data)
     if verdict.problems:
         raise MothrError(f"{data}: {verdict.problems[0]}")
     names = method_names()
@@ -84,5 +120,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-commands = (generate, quickstart)
+commands = (generate, pin, quickstart)
 """What the entry point adds to ``mothr``."""

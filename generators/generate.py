@@ -1,6 +1,5 @@
 """generate(): the only writer of data sets. Resumable node by node; the manifest comes last."""
 
-import errno
 import fcntl
 import os
 import platform
@@ -8,42 +7,31 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 import mothr.benchmark
-from mothr.benchmark.dataset import MANIFEST, MODELS, TRUTH, Manifest, Truth, TruthNode, fix_times, open_manifest, write_manifest
+from mothr.benchmark.dataset import CROISSANT, MANIFEST, MODELS, RECIPE, TRUTH, Manifest, Truth, TruthNode, open_manifest, write_manifest
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.storage import (
-    cache_folder,
-    cannot_write,
-    canonical_sha256,
-    read_json,
-    sha256_of,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from mothr.benchmark.storage import cannot_write, canonical_sha256, read_json, write_json, write_text
+from mothr.benchmark.weights import open_folder
 from mothr.generators.card import card
+from mothr.generators.croissant import checksum, croissant, hashes
+from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
+from mothr.generators.make import STATE, WITHHELD, Context, make, processor
 from mothr.generators.recipe import Recipe, resolved
-from mothr.generators.seeds import torch_generator
-from mothr.generators.topology import PlannedNode, plan
-from mothr.generators.train import train
-
-STATE = ".unfinished"
-ROOT_CACHE_VERSION = 1  # raise it whenever the same root recipe gives other weights
+from mothr.generators.shortcuts import shortcuts
+from mothr.generators.sources import prepare
+from mothr.generators.topology import PlannedNode, plan, relation_of
 
 
 def generate(
@@ -63,28 +51,35 @@ def generate(
         progress: show a bar with the time left on standard error.
 
     Raises:
-        MothrError: ``out`` holds something else, the device is absent, or the disk is full.
+        Skipped: a package that carries a root, or one that reads pictures, is absent and cannot be fetched.
+        MothrError: ``out`` holds something else, the device is absent, a given root is out of reach or does not fit, or the disk is full.
     """
-    target = _device(device)
+    target = choose_device(device)
     nodes = plan(recipe)
     digest = canonical_sha256(resolved(recipe))
     if (out / MANIFEST).is_file():
         return _finished(out, recipe, digest)
+    prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
+    picture_tasks.bring(sorted({task for node in nodes for task in node.tasks}))
     with _claimed(out, recipe, digest) as state:
         done = {node.id for node in nodes if (state / "done" / node.id).is_file()}
-        todo = [node for node in nodes if node.id not in done]
-        context = {"family": recipe.family, "model": recipe.model, "out": str(out.resolve()), "device": target}
+        context = Context(recipe.family, recipe.model, out.resolve(), target)
         if executor is None:
-            with _pool(min(workers, max(1, len(todo)))) as pool:
-                _make_all(todo, done, context, pool, _bar(nodes, done, recipe.name, progress), state)
+            with _pool(min(workers, max(1, len(nodes) - len(done)))) as pool:
+                _make_all(nodes, done, context, pool, _bar(nodes, done, recipe.name, progress), state)
         else:
-            _make_all(todo, done, context, executor, _bar(nodes, done, recipe.name, progress), state)
+            _make_all(nodes, done, context, executor, _bar(nodes, done, recipe.name, progress), state)
         manifest = _finish(recipe, digest, nodes, out, state)
     shutil.rmtree(state, ignore_errors=True)
     return manifest
 
 
-def _device(name: str) -> str:
+def choose_device(name: str) -> str:
+    """Returns ``cpu`` or ``cuda`` for what a user asks for, ``auto`` included.
+
+    Raises:
+        MothrError: ``name`` is another, or there is no CUDA device.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
@@ -118,7 +113,7 @@ def _claimed(out: Path, recipe: Recipe, digest: str) -> Iterator[Path]:
     elif out.is_dir() and any(entry.name != STATE for entry in out.iterdir()):
         raise MothrError(f"{out}: holds something else ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder")
     try:
-        for part in ("done", "steps", "work"):
+        for part in ("done", "heads", "steps", WITHHELD, "work"):
             (state / part).mkdir(parents=True, exist_ok=True)
         (out / MODELS).mkdir(exist_ok=True)
         lock = (state / "lock").open("w")
@@ -151,24 +146,26 @@ def _start_worker(parent: int) -> None:
 
 def _bar(nodes: list[PlannedNode], done: set[str], name: str, progress: bool) -> "tqdm[Any]":
     return tqdm(
-        total=sum(node.training.steps for node in nodes),
-        initial=sum(node.training.steps for node in nodes if node.id in done),
+        total=sum(node.steps for node in nodes),
+        initial=sum(node.steps for node in nodes if node.id in done),
         desc=name, unit="step", disable=not progress, file=sys.stderr, smoothing=0.02, mininterval=1.0,
     )
 
 
 def _make_all(
-    todo: list[PlannedNode], done: set[str], context: dict[str, Any], executor: Executor, bar: "tqdm[Any]", state: Path
+    nodes: list[PlannedNode], done: set[str], context: Context, executor: Executor, bar: "tqdm[Any]", state: Path
 ) -> None:
     """Hands each node to ``executor`` as soon as its parent is there; the deepest work waits for nobody."""
-    waiting = list(todo)
+    # A checkpoint comes along with the node on the way to which it is kept.
+    waiting = [node for node in nodes if node.id not in done and node.during is None]
     running: dict[Future[None], PlannedNode] = {}
+    by_id = {node.id: node for node in nodes}
     finished = bar.n
     with bar:
         while waiting or running:
-            ready = [node for node in waiting if node.parent is None or node.parent in done]
+            ready = [node for node in waiting if done.issuperset(node.sources)]
             for node in ready:
-                running[executor.submit(_make, node, context)] = node
+                running[executor.submit(make, node, tuple(by_id[source] for source in node.sources), context)] = node
             waiting = [node for node in waiting if node not in ready]
             ended, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             try:
@@ -176,7 +173,7 @@ def _make_all(
                     node = running.pop(future)
                     future.result()
                     done.add(node.id)
-                    finished += node.training.steps
+                    finished += node.steps + len(node.kept)
             except BaseException:
                 for future in running:
                     future.cancel()
@@ -191,134 +188,29 @@ def _steps_of(node: PlannedNode, state: Path) -> int:
         return 0
 
 
-def _make(node: PlannedNode, context: dict[str, Any]) -> None:
-    """Makes one node: its model folder, then the mark that says it is whole."""
-    out = Path(context["out"])
-    state = out / STATE
-    work = state / "work" / f"{node.id}.{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        record = _root(node, context, work, state) if node.root else _child(node, context, work, state)
-        target = out / MODELS / node.id
-        shutil.rmtree(target, ignore_errors=True)  # left by a run that was stopped before its mark
-        os.replace(work, target)
-        write_json(state / "done" / node.id, record)
-    except OSError as error:
-        raise cannot_write(out / MODELS / node.id, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _counter(node: PlannedNode, state: Path) -> Callable[[int], None]:
-    last = time.monotonic()
-
-    def count(step: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 1:
-            last = time.monotonic()
-            (state / "steps" / node.id).write_text(str(step))
-
-    return count
-
-
-def _root(node: PlannedNode, context: dict[str, Any], work: Path, state: Path) -> dict[str, Any]:
-    """Trains a root, or copies it from the cache, which is addressed by everything that the weights depend on."""
-    assert node.root is not None
-    family = FAMILIES[context["family"]](**context["model"])
-    digests = family.data_digests(node.tasks)
-    identity = {
-        "cache": ROOT_CACHE_VERSION, "family": context["family"], "model": context["model"], "root": node.root.model_dump(exclude={"name"}),
-        "device": context["device"], "processor": _processor(),
-        "packages": {name: version(name) for name in family.packages}, **({"data": digests} if digests else {}),
-    }
-    place = cache_folder("roots") / canonical_sha256(identity)
-    if (place / "record.json").is_file():
-        record = read_json(place / "record.json")
-        if all((place / name).is_file() and sha256_of(place / name) == digest for name, digest in record["files"].items()):
-            shutil.copytree(place, work, ignore=shutil.ignore_patterns("record.json"))
-            fix_times(work)
-            return dict(record["training"])
-    device = torch.device(context["device"])
-    model = family.build(node.root.init, node.root.init_std, torch_generator(node.seed, "weights")).to(device)
-    objective = family.objective(node.tasks, torch_generator(node.seed, "head"), device)
-    model, training = train(model, objective, node.training, node.seed, on_step=_counter(node, state))
-    training = {**training, "init": node.root.init, "init_std": node.root.init_std}
-    _save(family, model, work)
-    _remember(work, place, training)
-    return training
-
-
-def _remember(work: Path, place: Path, training: dict[str, Any]) -> None:
-    """Puts a root into the cache; two processes that do so at once put the same bytes."""
-    files = {path.relative_to(work).as_posix(): path for path in sorted(work.rglob("*")) if path.is_file()}
-    for name, path in files.items():
-        write_bytes(place / name, path.read_bytes())
-    write_json(place / "record.json", {"training": training, "files": {name: sha256_of(path) for name, path in files.items()}})
-
-
-def _child(node: PlannedNode, context: dict[str, Any], work: Path, state: Path) -> dict[str, Any]:
-    assert node.edge is not None
-    assert node.parent is not None
-    family = FAMILIES[context["family"]](**context["model"])
-    device = torch.device(context["device"])
-    model = family.load(Path(context["out"]) / MODELS / node.parent).to(device)
-    objective = family.objective(node.tasks, torch_generator(node.seed, "head"), device)
-    model, training = train(
-        model, objective, node.training, node.seed, lora=node.edge.lora, rank=node.rank, on_step=_counter(node, state)
-    )
-    _save(family, model, work)
-    return training
-
-
-def _save(family: Any, model: torch.nn.Module, work: Path) -> None:
-    """Writes ``model`` and removes what could name its parent: file metadata, header order, config traces, times."""
-    try:
-        family.save(model.cpu(), work)
-        _strip(work)
-    except SafetensorError as error:  # a full disk, as safetensors tells it
-        raise cannot_write(work, OSError(errno.ENOSPC, str(error))) from error
-
-
-def _strip(work: Path) -> None:
-    for path in sorted(work.rglob("*")):
-        if path.suffix == ".safetensors":
-            tensors = {name: value.contiguous() for name, value in sorted(load_file(path).items())}
-            save_file(tensors, path, metadata={"format": "pt"})
-            path.chmod(0o644)
-        elif path.name == "config.json":
-            config = read_json(path)
-            write_json(path, {key: config[key] for key in sorted(config) if key not in ("_name_or_path", "id2label", "label2id")})
-    fix_times(work)
-
-
 def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path) -> Manifest:
-    """Writes truth, recipe and card, then the manifest."""
-    known = {}
-    for node in sorted(nodes, key=lambda node: node.id):
-        known[node.id] = TruthNode(
-            parents=() if node.parent is None else (node.parent,),
-            relation=None if node.parent is None else "finetune",
-            subtype=None if node.edge is None else node.edge.subtype,
-            tree=node.tree, depth=node.depth, task="+".join(node.tasks), training=read_json(state / "done" / node.id),
-        )
+    """Writes truth, recipe, card and croissant.json, then the manifest."""
+    shown = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
+    known = {node.id: _truth(node, read_json(state / "done" / node.id)) for node in shown}
     truth = Truth(split=recipe.name, version=recipe.version, nodes=known)
     write_json(out / TRUTH, truth.model_dump(mode="json"))
-    write_text(out / "recipe.toml", tomli_w.dumps(resolved(recipe)))
-    write_text(out / "README.md", card(recipe, truth))
-    digests = FAMILIES[recipe.family](**recipe.model).data_digests(sorted({task for node in nodes for task in node.tasks}))
+    write_text(out / RECIPE, tomli_w.dumps(resolved(recipe)))
+    family = FAMILIES[recipe.family](**recipe.model)
+    files, measured = hashes(out), shortcuts(open_folder(out / MODELS), truth)
+    write_text(out / "README.md", "\n".join([card(recipe, truth, measured, checksum(files)), *family.show(out, truth)]))
+    write_json(out / CROISSANT, croissant(recipe, out, files, truth))
+    digests = family.data_digests(sorted({task for node in nodes for task in node.tasks}))
     return write_manifest(
         out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
         recipe_sha256=digest,
-        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": _processor(), **digests},
+        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **digests},
     )
 
 
-def _processor() -> str:
-    """Returns the processor's model name, the part of a machine that training's last bits depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
+def _truth(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
+    """Returns what is true of ``node``; ``record`` is what its making left: ``training``, ``transform``, or neither for fresh weights."""
+    relation, subtype = relation_of(node)
+    return TruthNode(
+        parents=node.parents, relation=relation, subtype=subtype, tree=node.tree, depth=node.depth, task="+".join(node.tasks),
+        training=record.get("training"), transform=record.get("transform"), withheld=node.gap or None,
+    )

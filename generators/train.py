@@ -1,7 +1,8 @@
 """One model: parent's weights + training -> child's weights, with what it learned."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +33,22 @@ class Objective(Protocol):
     def evaluate(self, model: nn.Module) -> float:
         """Returns the metric on the test part."""
 
+    def outputs(self, model: nn.Module) -> torch.Tensor:
+        """Returns what ``model`` answers on a small fixed sample of the test part, float32, to compare two models' functions."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns copies of its own parameters by name; empty if it has none."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over parameters that ``state`` gave for the same tasks."""
+
+    def imitate(self, teacher: nn.Module, taught: "Objective") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+        """Returns the loss of a student that imitates ``teacher`` with the heads of ``taught``, with the arguments of ``loss``."""
+
+
+Kept = Callable[[int, nn.Module, dict[str, Any]], None]
+"""What is told of a checkpoint: its step, the model (whole, updates merged) and the record so far."""
+
 
 def train(
     model: nn.Module,
@@ -41,12 +58,27 @@ def train(
     *,
     lora: Lora | None = None,
     rank: int | None = None,
+    loss: Callable[[nn.Module, int, torch.Generator], torch.Tensor] | None = None,
     on_step: Callable[[int], None] = lambda step: None,
+    keep: Sequence[int] = (),
+    on_kept: Kept | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Returns the trained model and the record of what it learned.
 
     With ``lora``, only low-rank updates (and the objective's own parameters) train; they are merged into the dense
     weights at the end, so what comes back has the shape of what went in.
+
+    Args:
+        model: what training starts from; it is changed.
+        objective: what it is trained and tested on.
+        training: steps, optimizer and so on.
+        seed: of batches and fresh updates.
+        lora: the low-rank update that trains instead of the weights.
+        rank: its rank.
+        loss: what is minimised, if not the objective's own loss.
+        on_step: called after each step with its number.
+        keep: the steps after which ``on_kept`` is called; 0 is before the first.
+        on_kept: takes a checkpoint.
     """
     if lora is not None:
         assert rank is not None
@@ -56,33 +88,45 @@ def train(
     generator = torch_generator(seed, "batches")
     model.eval()  # dropout is off in evaluation and in these small models' training alike
     before = objective.evaluate(model)
-    losses = []
-    for step in range(training.steps):
-        loss = objective.loss(model, training.batch_size, generator)
+    losses: list[torch.Tensor] = []
+
+    def record(after: float) -> dict[str, Any]:
+        edge = max(1, len(losses) // 20)
+        curve = torch.stack(losses).cpu()
+        return {
+            "metric": objective.metric,
+            "before": round(before, 6),
+            "after": round(after, 6),
+            "chance": round(objective.chance, 6),
+            "tested_on": objective.tested_on,
+            "loss_first": round(float(curve[:edge].mean()), 6),
+            "loss_last": round(float(curve[-edge:].mean()), 6),
+            "seed": seed,
+            **training.model_dump(mode="json", exclude={"keep_every"}),
+            **({} if lora is None or rank is None else {"rank": rank, "alpha": lora.alpha_over_rank * rank, "targets": list(lora.targets)}),
+        }
+
+    def checkpoint(step: int) -> None:
+        if on_kept is not None and step in keep:
+            whole = copy.deepcopy(model)
+            learned = {**record(objective.evaluate(model)), "steps": step} if step else {}
+            on_kept(step, whole.merge_and_unload() if lora is not None else whole, learned)
+
+    checkpoint(0)
+    for step in range(1, training.steps + 1):
+        value = (loss or objective.loss)(model, training.batch_size, generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         nn.utils.clip_grad_norm_([*weights, *objective.parameters()], training.clip)
         optimizer.step()
         schedule.step()
-        losses.append(loss.detach())
-        on_step(step + 1)
+        losses.append(value.detach())
+        on_step(step)
+        checkpoint(step)
     after = objective.evaluate(model)
     if lora is not None:
         model = model.merge_and_unload()
-    edge = max(1, training.steps // 20)
-    curve = torch.stack(losses).cpu()
-    return model, {
-        "metric": objective.metric,
-        "before": round(before, 6),
-        "after": round(after, 6),
-        "chance": round(objective.chance, 6),
-        "tested_on": objective.tested_on,
-        "loss_first": round(float(curve[:edge].mean()), 6),
-        "loss_last": round(float(curve[-edge:].mean()), 6),
-        "seed": seed,
-        **training.model_dump(mode="json"),
-        **({} if lora is None else {"rank": rank, "alpha": lora.alpha_over_rank * rank, "targets": list(lora.targets)}),
-    }
+    return model, record(after)
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:

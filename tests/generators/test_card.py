@@ -1,12 +1,14 @@
 """The card says what the recipe and the truth say."""
 
+import re
+
 import pytest
 
 from mothr.benchmark.dataset import Truth, TruthNode
-from mothr.generators.card import card
+from mothr.generators.card import RECOMPUTE, card, describe
 from mothr.generators.families import FAMILIES
-from mothr.generators.recipe import load_recipe
-from mothr.generators.topology import plan
+from mothr.generators.recipe import load_recipe, recipe_names
+from mothr.generators.topology import plan, relation_of
 
 
 def written(name):
@@ -14,10 +16,11 @@ def written(name):
     learned = {"before": 0.1, "after": 0.75, "chance": 0.1, "tested_on": 100}
     nodes = {
         node.id: TruthNode(
-            parents=(node.parent,) if node.parent else (), relation="finetune" if node.parent else None,
-            subtype=node.edge.subtype if node.edge else None, tree=node.tree, depth=node.depth, task="+".join(node.tasks), training=learned,
+            parents=node.parents, relation=relation_of(node)[0], subtype=relation_of(node)[1], tree=node.tree, depth=node.depth,
+            task="+".join(node.tasks), training=learned, withheld=node.gap or None,
         )
         for node in plan(recipe)
+        if not node.withheld
     }
     return recipe, card(recipe, Truth(split=recipe.name, version=recipe.version, nodes=nodes))
 
@@ -25,8 +28,8 @@ def written(name):
 def test_it_counts_models_trees_and_what_was_learned():
     _, text = written("vthr-lora-f")
     assert "105 models of the family vit in 5 Model Trees with 100 edges" in text
-    assert "| 2 | 80 | 0.100 | 0.750 | 0.750 |" in text
-    assert "finetune (lora): 100" in text
+    assert "| finetune | lora | 2 | 80 | 0.100 | 0.750 | 0.750 |" in text
+    assert "| none | root | 0 | 5 | 0.100 | 0.750 | 0.750 |" in text
 
 
 @pytest.mark.parametrize("name", ["vthr-ft", "llama-ft"])
@@ -62,3 +65,42 @@ def test_its_front_matter_is_closed():
     _, text = written("quickstart")
     assert text.startswith("---\n")
     assert text.count("\n---\n") == 1
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_has_a_card_with_all_its_sections_and_kinds(name):
+    recipe, text = written(name)
+    for section in ("How it was made", "What the models are, and what they learned", "Data", "Known shortcuts in the weights"):
+        assert text.count(f"\n## {section}\n") == 1
+    for kind in (*recipe.edges, *(recipe.derived or ())):
+        assert f"- {describe(kind)}\n" in text
+    truth_table = [line for line in text.splitlines() if re.match(r"\| (none|finetune|merge|quantized) \| ", line)]
+    assert sum(int(line.split(" | ")[3]) for line in truth_table) == sum(not node.withheld for node in plan(recipe))
+
+
+def test_derived_models_are_described_by_kind_and_settings():
+    _, text = written("llama-quantized")
+    assert "- Quantized, precision int4, stored float16: 2 a tree, of any nodes.\n" in text
+    assert "| quantized | int8 |" in text
+    assert "checkpoint kept every 300 steps" in written("llama-trajectory")[1]
+    assert "which are not in the data set" in written("llama-missing")[1]
+    assert "A child goes on with its parent's tasks." in written("llama-continued")[1]
+
+
+def test_what_a_transform_left_of_the_metric_is_shown():
+    nodes = {
+        "a" * 12: TruthNode(parents=(), training={"before": 0.1, "after": 0.9}),
+        "b" * 12: TruthNode(
+            parents=("a" * 12,), relation="quantized", subtype="int4", depth=1, transform={"before": [0.9, 0.8], "after": [0.7, 0.6]}
+        ),
+    }
+    text = card(load_recipe("quickstart"), Truth(split="s", version=1, nodes=nodes))
+    assert "| quantized | int4 | 1 | 1 | 0.850 | 0.650 | 0.650 |" in text
+
+
+def test_measured_lines_and_the_checksum_come_in_their_sections():
+    recipe, _ = written("quickstart")
+    text = card(recipe, Truth(split="s", version=1, nodes={"a" * 12: TruthNode(parents=())}), ["- measured"], "0" * 64)
+    assert text.endswith("- measured\n")
+    assert "`" + "0" * 64 + "`" in text
+    assert RECOMPUTE in text

@@ -16,6 +16,7 @@ import pytest
 
 from mothr.benchmark import dataset
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.verify import verify
 from mothr.generators import generate as module
 from mothr.generators.generate import generate
 from mothr.generators.recipe import load_recipe, resolved
@@ -50,7 +51,9 @@ def undisturbed(tmp_path_factory, tiny_text) -> Path:
 
 
 def test_the_data_set_has_the_documented_layout(undisturbed, tiny):
-    assert sorted(entry.name for entry in undisturbed.iterdir()) == ["README.md", "manifest.json", "models", "recipe.toml", "truth.json"]
+    assert sorted(entry.name for entry in undisturbed.iterdir()) == [
+        "README.md", "croissant.json", "manifest.json", "models", "recipe.toml", "truth.json",
+    ]  # fmt: skip
     models = sorted((undisturbed / "models").iterdir())
     assert len(models) == IDS
     for model in models:
@@ -63,9 +66,9 @@ def test_truth_says_what_was_planned(undisturbed, tiny):
     truth = dataset.open_truth(undisturbed)
     for node in plan(load_recipe(str(tiny))):
         told = truth.nodes[node.id]
-        assert told.parents == (() if node.parent is None else (node.parent,))
+        assert told.parents == node.parents == node.sources
         assert (told.tree, told.depth, told.task) == (node.tree, node.depth, "+".join(node.tasks))
-        assert (told.relation, told.subtype) == ((None, None) if node.parent is None else ("finetune", "full"))
+        assert (told.relation, told.subtype) == (("finetune", "full") if node.parents else (None, None))
         assert {"before", "after", "chance", "tested_on", "seed", "learning_rate"} <= told.training.keys()
 
 
@@ -73,7 +76,7 @@ def test_nothing_but_weights_tells_one_model_from_another(undisturbed):
     configs = {(model / "config.json").read_bytes() for model in (undisturbed / "models").iterdir()}
     assert len(configs) == 1
     assert "_name_or_path" not in json.loads(configs.pop())
-    problems = dataset.verify(undisturbed).problems
+    problems = verify(undisturbed).problems
     assert not [problem for problem in problems if "taught nothing" not in problem]
 
 
@@ -101,7 +104,7 @@ def test_two_worker_processes_write_the_same_bytes_as_one_thread(undisturbed, ti
 def test_roots_from_the_cache_are_the_same_bytes_and_a_damaged_entry_is_made_again(undisturbed, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     make(tiny, tmp_path / "first")
-    weights = sorted((tmp_path / "cache" / "roots").rglob("*.safetensors"))
+    weights = sorted((tmp_path / "cache" / "roots").rglob("model.safetensors"))
     assert len(weights) == 2
     weights[0].write_bytes(weights[0].read_bytes()[:-1])
     make(tiny, tmp_path / "second")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mothr.benchmark import dataset
+from mothr.benchmark.verify import verify
 from mothr.generators.data import text
 from mothr.generators.generate import generate
 from mothr.generators.recipe import load_recipe
@@ -65,7 +66,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def test_every_model_learned_and_nothing_tells_one_from_another(made):
-    verdict = dataset.verify(made)
+    verdict = verify(made)
     assert verdict.problems == ()
     assert "5 nodes learned" in " ".join(verdict.notes)
     kinds = {(node.relation, node.subtype) for node in dataset.open_truth(made).nodes.values()}

@@ -20,6 +20,9 @@ def test_every_recipe_of_the_package_loads_and_survives_writing(name, tmp_path):
 
 
 PUBLISHED = {
+    "llama-ft": "90f720ee8e6e7f0783657120c758d1318b7678aa7b643378ec46fd1361c95aa5",
+    "llama-lora-f": "eb72ce2e5180c3439e42d30e4cf12f47aace6bf4f064ebdc6a74d9ea814cf933",
+    "llama-lora-v": "5feed0c2eb2ae1b3f0dd0e77e6d6248cb5d1d33556b6c00c9d6edbd8bdc96aae",
     "quickstart": "8f83257ced60c0c779955a9a5e0e6c001a782ee0cb348bb592bb1d52e02bb5f9",
     "vthr-ft": "edf08f8ff7c00e3fd2cca077060bc86e4a90c9f2e558daa90d51c5137fc66f03",
     "vthr-ft-dev": "576277e353f4ec55c92274610e7666b2b81d9e2f35ea424f2d6b3da4a20fb2e6",
@@ -53,9 +56,10 @@ def test_unknown_recipe_offers_near_names():
         ("heads = 2", "heads = 3", r"model\.hidden_size 16 is no multiple of model\.heads 3"),
         ("patch_size = 8", "patch_size = 7", r"model\.patch_size 7 does not divide"),
         ('"digits"', '"digit"', r"unknown picture task 'digit'; did you mean .*digits"),
-        ('family = "vit"', 'family = "vitt"', r"family: Input should be 'vit' or 'llama' \(given: 'vitt'\)"),
+        ('family = "vit"', 'family = "vitt"', r"family: Input should be 'vit', 'dinov2', 'llama' or 'sd' \(given: 'vitt'\)"),
         ("steps = 8", "steps = 0", r"edges\.0\.training\.steps: .*greater than or equal to 1 \(given: 0\)"),
         ("steps = 8,", "steps = 8, lerning_rate = 1,", r"unknown key 'lerning_rate'; did you mean learning_rate"),
+        ("[[edges]]", '[[derived]]\ntransform = { kind = "pruned", shar = 1 }\nper_tree = 1\n[[edges]]', r"'shar'; did you mean share"),
         ('init = "xavier-uniform"', 'init = "uniform"', r"roots\.1\.init: .*given: 'uniform'"),
         ("version = 1", "", r"version: Field required"),
     ],
@@ -97,7 +101,7 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path):
         load_recipe(str(tmp_path / "a.toml"))
 
 
-SPLITS = [f"{family}-{kind}" for family in ("vthr", "llama") for kind in ("ft", "lora-f", "lora-v")] + ["llama-gqa-ft"]
+SPLITS = [f"{family}-{kind}" for family in ("vthr", "llama", "sd") for kind in ("ft", "lora-f", "lora-v")] + ["llama-gqa-ft"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -117,17 +121,17 @@ def test_no_two_recipes_share_a_seed():
     assert len(set(seeds)) == len(seeds)
 
 
-@pytest.mark.parametrize("family", ["vthr", "llama"])
+@pytest.mark.parametrize("family", ["vthr", "llama", "sd"])
 def test_the_lora_splits_share_the_roots_of_the_full_one(family):
     full = load_recipe(f"{family}-ft")
     assert load_recipe(f"{family}-lora-f").roots == load_recipe(f"{family}-lora-v").roots == full.roots
     assert [edge.lora.ranks for name in ("f", "v") for edge in load_recipe(f"{family}-lora-{name}").edges] == [(4,), (2, 4, 8, 16)]
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("llama")])
-def test_no_llama_is_fine_tuned_on_a_domain_that_its_root_has_read(name):
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith(("llama", "sd"))])
+def test_no_llama_or_unet_is_fine_tuned_on_a_domain_that_its_root_has_seen(name):
     recipe = load_recipe(name)
-    assert not {task for root in recipe.roots for task in root.tasks} & {task for edge in recipe.edges for task in edge.tasks}
+    assert not {task for root in recipe.roots for task in root.tasks} & {task for edge in recipe.edges for task in edge.tasks or ()}
 
 
 def test_the_grouped_query_split_has_fewer_key_and_value_heads():

@@ -1,0 +1,140 @@
+"""How fast the training loop is beside a bare PyTorch loop over the same model and the same batches, in the same process.
+
+    python tests/performance/bench_training.py
+
+Both loops take the same drawn batches, optimizer, schedule and clipping; the repetitions of the two alternate, so that whatever
+else the machine does hits both. The ratio is bare time / ours, 1 where the loop costs nothing; 0.90 is the least that passes.
+"""
+
+import argparse
+import copy
+import json
+import math
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+from mothr.generators.families import FAMILIES
+from mothr.generators.recipe import Training, load_recipe
+from mothr.generators.seeds import torch_generator
+from mothr.generators.train import train
+
+LEAST = 0.90
+RECIPES = {"vit": "vthr-ft", "llama": "llama-ft"}
+
+
+def bare(model: nn.Module, objective, training: Training, seed: int) -> None:
+    """Trains as a script would: AdamW, warm-up and cosine, clipping, and nothing else."""
+    weights = [*model.parameters(), *objective.parameters()]
+    optimizer = torch.optim.AdamW([
+        {"params": [value for value in weights if value.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [value for value in weights if value.ndim <= 1], "weight_decay": 0.0},
+    ], lr=training.learning_rate)  # fmt: skip
+    warm = max(1, round(training.warmup * training.steps))
+    rest = max(1, training.steps - warm)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
+    )
+    generator = torch_generator(seed, "batches")
+    model.eval()
+    for _ in range(training.steps):
+        loss = objective.loss(model, training.batch_size, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, training.clip)
+        optimizer.step()
+        schedule.step()
+
+
+class Untested:
+    """An objective without its tests before and after, which no loop can be faster at."""
+
+    def __init__(self, objective) -> None:
+        self.objective = objective
+
+    def __getattr__(self, name: str):
+        return getattr(self.objective, name)
+
+    def evaluate(self, model: nn.Module) -> float:
+        """Returns nothing measured."""
+        return 0.0
+
+
+def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]:
+    """Returns the ratio of the two loops' times: the median over repetitions and its 95 % interval from order statistics."""
+    recipe = load_recipe(RECIPES[family_name])
+    family = FAMILIES[recipe.family](**recipe.model)
+    edge = recipe.edges[0]
+    training = edge.training.model_copy(update={"steps": steps})
+    objective = family.objective(edge.tasks[:1], torch_generator(0, "head"), torch.device("cpu"))
+    start = family.build("normal", 0.02, torch_generator(0, "weights"))
+    heads = objective.state()
+
+    def timed(loop) -> float:
+        model = copy.deepcopy(start)
+        objective.load_state(heads)
+        begin = time.perf_counter()
+        loop(model)
+        timed.trained = model
+        return time.perf_counter() - begin
+
+    def ours(model: nn.Module) -> None:
+        train(model, Untested(objective), training, 1)
+
+    def theirs(model: nn.Module) -> None:
+        bare(model, objective, training, 1)
+
+    results = []
+    for loop in (ours, theirs):
+        timed(loop)
+        results.append(timed.trained.state_dict())
+    same = all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    ratios, speeds = [], []
+    for repetition in range(repetitions):
+        order = (ours, theirs) if repetition % 2 else (theirs, ours)
+        times = {loop: timed(loop) for loop in order}
+        ratios.append(times[theirs] / times[ours])
+        speeds.append(steps / times[ours])
+    low, high = interval(ratios)
+    return {
+        "family": family_name, "recipe": recipe.name, "batch": training.batch_size, "steps": steps, "repetitions": repetitions,
+        "same_weights": same, "steps_a_second": round(statistics.median(speeds), 2), "ratio": round(statistics.median(ratios), 3),
+        "low": round(low, 3), "high": round(high, 3), "passes": statistics.median(ratios) >= LEAST,
+    }
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Returns a 95 % interval of the median: the order statistics that a binomial(n, 1/2) leaves out with 2.5 % on each side."""
+    ordered, count = sorted(values), len(values)
+    below, total = 0, 0.0
+    while below < count // 2 and total + math.comb(count, below) / 2**count <= 0.025:
+        total += math.comb(count, below) / 2**count
+        below += 1
+    edge = max(0, below - 1)
+    return ordered[edge], ordered[count - 1 - edge]
+
+
+def main() -> None:
+    """Times all families and prints the table; leaves with status 1 if a loop is too slow or learns something else."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", default=",".join(RECIPES))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=12)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [compare(name, options.steps, options.repetitions) for name in options.families.split(",")]
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        print(" | ".join(rows[0]))
+        for row in rows:
+            print(" | ".join(map(str, row.values())))
+    sys.exit(0 if all(row["passes"] and row["same_weights"] for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
