@@ -75,10 +75,14 @@ def write_page(results_folder: Path, out: Path) -> Path:
 def write_markdown(results_folder: Path, path: Path) -> None:
     """Writes the board as Markdown tables to ``path``, which is ``results/README.md`` in the repository.
 
+    A split's own ``made.md``, if there is one, says under its first table's heading what it took to make.
+
     Raises:
         MothrError: there are no records, or one is faulty.
     """
-    write_text(path, _templates().get_template("board.md.j2").render(_shown(*_read(results_folder))))
+    shown = _shown(*_read(results_folder))
+    made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
+    write_text(path, _templates().get_template("board.md.j2").render(shown, made=made))
 
 
 def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
