@@ -1,7 +1,6 @@
 """Direction scores: which of two related models is the parent.
 
-Each is one number a model, compared along an edge, or one a pair. Left out are the distance to a fresh initialisation (Neural
-Phylogeny, ICLR 2025), since the benchmark hands no method an initialisation, and scores fitted on other forests.
+Each is one number a model, compared along an edge, or one a pair. Left out are scores fitted on other forests.
 """
 
 import warnings
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mothr.baselines.distances import CHUNK, as_matrices, flat, squared_distances
+from mothr.baselines.initialisation import distance_to_init
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import (
     Array,
@@ -207,6 +207,7 @@ class Direction:
 
 
 _OURS, _MOTHER, _CANDIDATE = "this project", "MoTHer (arXiv 2405.18432)", "candidate for ablations"
+_TO_INIT = Feature("distance_to_init", 1, "statistic", distance_to_init)
 _RATIO = Feature("norm_ratio", 1, "pair", norm_ratio)
 _RESIDUAL = Feature("residual_independence", 1, "pair", _on_all_pairs, residual_independence)
 
@@ -216,6 +217,7 @@ _TABLE: dict[str, tuple[Feature | None, Literal["higher", "lower", "pair"], str,
     "negentropy": (_of_rows(negentropy), "higher", "elements", "distance from a Gaussian, after Hyvarinen", _OURS),
     "norm": (_of_rows(norm), "lower", "sum", "squared Frobenius norm: an update adds its energy", "folklore"),
     "norm_ratio": (_RATIO, "pair", "elements", "growth of the squared norm over the squared distance", _OURS),
+    "distance_to_init": (_TO_INIT, "lower", "sum", "squared distance to a freshly drawn initialisation", "Neural Phylogeny (ICLR 2025)"),
     "effective_rank": (_of_spectrum(effective_rank), "lower", "sum", "exp of the entropy of the singular values", "TensorLock"),
     "stable_rank": (_of_spectrum(stable_rank), "lower", "sum", "squared Frobenius over squared spectral norm", _CANDIDATE),
     "spectral_norm": (_of_spectrum(spectral_norm), "lower", "sum", "largest singular value", _CANDIDATE),

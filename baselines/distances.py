@@ -1,12 +1,13 @@
 """Distances between two models: what each tensor says, and how the tensors are combined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.spatial.distance import squareform
 
+from mothr.baselines import invariant, spectra
 from mothr.benchmark.errors import unknown_name
 from mothr.benchmark.features import Array, Cache, Feature, combine_distances, compute
 from mothr.benchmark.layers import Layers
@@ -206,6 +207,22 @@ class Distance:
     """Where it comes from."""
 
 
+def _of_form(form: Callable[[torch.Tensor], torch.Tensor], distance: Callable[[torch.Tensor, tuple[str, ...]], Array]) -> Feature:
+    return Feature(form.__name__, 1, "distance", lambda stack, dtypes: distance(form(as_matrices(stack)), dtypes))
+
+
+def _of_differences(function: Callable[[torch.Tensor], torch.Tensor]) -> Feature:
+    def distance(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+        matrices = as_matrices(stack)
+        found = torch.zeros(len(stack), len(stack), dtype=torch.float64)
+        for some in torch.triu_indices(len(stack), len(stack), 1).T.split(max(1, CHUNK // matrices[0].numel())):
+            i, j = some.T
+            found[i, j] = found[j, i] = function(matrices[i].double() - matrices[j].double())
+        return found.numpy()
+
+    return Feature(function.__name__, 1, "distance", distance)
+
+
 _OURS, _MOTHER = "this project", "MoTHer (arXiv 2405.18432)"
 _RMS = Feature("rms", 1, "distance", rms)
 _RELATIVE = Feature("relative", 1, "distance", relative)
@@ -214,6 +231,10 @@ _MEAN_ABS = Feature("mean_abs", 1, "distance", mean_abs)
 _MAX_ABS = Feature("max_abs", 1, "distance", max_abs)
 _SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max)
 _RANK = Feature("rank", 1, "distance", rank)
+_ENERGY_RANK, _SPECTRAL = _of_differences(spectra.energy_rank), _of_differences(spectra.spectral)
+_SORTED, _VALUES = _of_form(invariant.sorted_weights, mean_abs), _of_form(invariant.singular_values, relative)
+_NORMS = _of_form(invariant.norm_profile, relative)
+_ALIGNED = Feature("aligned", 1, "distance", lambda stack, dtypes: invariant.aligned(as_matrices(stack)))
 
 DISTANCES = {
     "rms": Distance(_RMS, "mean", "root mean square of the difference", f"{_MOTHER}, v2"),
@@ -224,6 +245,12 @@ DISTANCES = {
     "max_abs": Distance(_MAX_ABS, "max", "largest absolute difference", f"{_MOTHER}, v1 paper"),
     "signed_max": Distance(_SIGNED_MAX, "scaled-max", "largest w_i - w_j, scaled by the models of its tree", f"{_MOTHER}, v1 code"),
     "rank": Distance(_RANK, "sum", "rank of the difference, above the noise of storage", f"{_MOTHER}, LoRA; tolerance: {_OURS}"),
+    "energy_rank": Distance(_ENERGY_RANK, "sum", f"singular values of the difference that hold {spectra.ENERGY:.0%} of its energy", _OURS),
+    "spectral": Distance(_SPECTRAL, "mean", "largest singular value of the difference", "folklore"),
+    "sorted_weights": Distance(_SORTED, "mean", "Wasserstein-1 of the weights' distributions; any reordering is at 0", "folklore"),
+    "singular_values": Distance(_VALUES, "mean", "relative L2 of the singular values; reordered rows or columns are at 0", "folklore"),
+    "norm_profile": Distance(_NORMS, "mean", "relative L2 of the sorted norms of rows and columns; the same are at 0", _OURS),
+    "aligned": Distance(_ALIGNED, "mean", "relative, after rows or columns are matched", "after Git Re-Basin (Ainsworth et al. 2023)"),
 }
 """The distances by name."""
 

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from mothr.baselines.directions import DIRECTIONS, catalogue, evidence, find_direction, pair_scores, statistic
+from mothr.baselines.initialisation import initialised
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.layers import Layers
@@ -48,6 +49,7 @@ DEFINITIONS = {
     "abs_kurtosis": lambda w: abs(stats.kurtosis(w, axis=None)),
     "negentropy": negentropy,
     "norm": lambda w: (w**2).sum(),
+    "distance_to_init": lambda w: ((w - initialised(w.shape).numpy()) ** 2).sum(),
     "effective_rank": spectrum_entropy,
     "stable_rank": lambda w: (w**2).sum() / svd(w)[0] ** 2,
     "spectral_norm": lambda w: svd(w)[0],
