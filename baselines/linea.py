@@ -1,39 +1,56 @@
 """Linea, this project's own method: told nothing, it joins related models, spans them, and roots each tree by evidence.
 
 1. Two models are related if their weights still point the same way. Weights of independent origin are orthogonal but for
-   chance, so this needs no number of trees: a tree is what a chain of related pairs holds together.
-2. Updates of different models are nearly orthogonal, so a sibling is farther than the parent both came from, and the
+   chance, so this needs no number of trees: a tree is what a chain of related pairs holds together. A copy whose neurons were
+   reordered is related to what holds the same numbers.
+2. What was made without training is told by its weights and set aside: bit-identical twins, copies in fewer bits or with zeros,
+   reordered ones, and merges. Left in, they would be mistaken for parents: a merge lies between its own.
+3. Updates of different models are nearly orthogonal, so a sibling is farther than the parent both came from, and the
    minimum spanning tree of the distances is the undirected Model Tree.
-3. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
+4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
    outvotes single edges that point the wrong way; the same sums give the probability of each direction.
+5. What was set aside hangs below its sources, and its own descendants below it.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
+from scipy.special import softmax
 
 from mothr.baselines.arborescence import orient, spanning_tree
-from mothr.baselines.clustering import told_trees
+from mothr.baselines.copies import copies, reordered
 from mothr.baselines.directions import find_direction, pair_scores
 from mothr.baselines.distances import distances, replace_infinite
+from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
+from mothr.baselines.trees import check_related, parts, related_trees, root_evidence
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.graph import Edge, ModelGraph
+from mothr.benchmark.features import Array
+from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import ModelSet
+
+Parents = dict[NodeId, tuple[NodeId, ...]]
+NEARER, SIDEWAYS = 0.98, 0.2
+"""A model that came from one that was set aside is nearer to it than to its sources, by squared distance, and its update is orthogonal
+to the way from there to each of them: the cosine is no more than this."""
+KNOWN = 0.99
+"""Probability of an edge that the weights prove, as far as weights can."""
 
 
 @dataclass(frozen=True)
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
-    tuned_on: ClassVar[tuple[str, ...]] = ("vthr-ft-dev", "vthr-lora-f-dev", "llama-ft-dev")
+    tuned_on: ClassVar[tuple[str, ...]] = (
+        "vthr-ft-dev", "vthr-lora-f-dev", "llama-ft-dev", "vit-merge-dev", "vit-quantized-dev", "vit-permuted-dev", "vit-duplicates-dev",
+    )  # fmt: skip
 
     layers: str = "body"
     """Tensors that everything looks at; see :class:`mothr.benchmark.layers.Layers`."""
@@ -45,12 +62,13 @@ class Linea:
     """Cosine of two models' weights, mean over tensors, above which they are of one tree."""
     sharpness: float = 200.0
     """Log-odds of a direction for each unit of evidence; it moves confidence, not the answer."""
+    made: bool = True
+    """Whether models that were made without training are looked for; without, each is taken for a fine-tuned one."""
 
     def __post_init__(self) -> None:
         check_undirected(self.distance, self.layers)
         find_direction(self.direction)
-        if not 0 < self.related < 1:
-            raise MothrError(f"related is {self.related}; it must lie between 0 and 1")
+        check_related(self.related)
         if not 0 <= self.sharpness < np.inf:
             raise MothrError(f"sharpness is {self.sharpness}; it must be a finite number >= 0")
 
@@ -60,50 +78,126 @@ class Linea:
         return frozenset({"truth"}) if self.direction == "oracle" else frozenset()
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
-        """Returns a forest with the probability of each edge's direction; ``rng`` is for the direction ``random`` alone."""
+        """Returns a forest with the probability of each edge; ``rng`` is for the direction ``random`` alone."""
         layers = Layers.parse(self.layers)
-        labels = self._trees(models, layers)
-        far = replace_infinite(distances(models, self.distance, layers))
-        parts = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
-        spans = [[(int(part[i]), int(part[j])) for i, j in spanning_tree(far[np.ix_(part, part)])] for part in parts]
-        joined = [edge for span in spans for edge in span]
-        says = pair_scores(models, self.direction, np.array(joined, dtype=np.intp), layers, rng) if joined else np.zeros(0)
-        evidence = dict(zip(joined, says.tolist(), strict=True))
-        ids, edges, confidence = models.ids, list[Edge](), dict[Edge, float]()
-        for part, span in zip(parts, spans, strict=True):
-            tree, certain = self._root(part, span, evidence)
-            for (parent, child), probability in zip(tree, certain, strict=True):
-                edges.append((ids[parent], ids[child]))
-                confidence[ids[parent], ids[child]] = probability
-        trees = {node: int(label) for node, label in zip(ids, labels, strict=True)}
-        return Prediction(ModelGraph.from_edges(ids, edges), confidence, trees)
+        orders = reordered(models, layers) if self.made else []
+        labels = self._trees(models, layers, orders)
+        parents: Parents = {}
+        confidence: dict[Edge, float] = {}
+        for part in parts(labels):
+            inside = [tuple(models.ids[at] for at in group) for group in orders if set(group) <= set(part.tolist())]
+            self._tree(_among(models, part), inside, layers, rng, parents, confidence)
+        trees = {node: int(label) for node, label in zip(models.ids, labels, strict=True)}
+        return Prediction(ModelGraph({node: parents[node] for node in models.ids}), confidence, trees)
 
-    def _trees(self, models: ModelSet, layers: Layers) -> NDArray[np.int64]:
-        """Returns the tree of each model, (n,), numbered in the order in which trees first appear."""
-        told = told_trees(models)
-        if told is not None:
-            return told
-        _, labels = connected_components(distances(models, "cosine", layers) < 1 - self.related, directed=False)
-        return np.asarray(labels, dtype=np.int64)
+    def _trees(self, models: ModelSet, layers: Layers, orders: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
+        """Returns the tree of each model, (n,), numbered from 0."""
+        labels = related_trees(models, layers, self.related)
+        if models.told.trees is None:
+            for first, *others in orders:
+                labels[np.isin(labels, labels[others])] = labels[first]
+        _, labels = np.unique(labels, return_inverse=True)
+        return labels
 
-    def _root(
-        self, part: NDArray[np.intp], span: list[tuple[int, int]], evidence: dict[tuple[int, int], float]
-    ) -> tuple[list[tuple[int, int]], list[float]]:
-        """Returns the (parent, child) edges of the best rooted ``span``, with the probability of each one's direction."""
+    def _tree(
+        self, models: ModelSet, orders: Iterable[tuple[NodeId, ...]], layers: Layers, rng: np.random.Generator, parents: Parents,
+        confidence: dict[Edge, float],
+    ) -> None:
+        """Adds the models of one tree to ``parents`` and its edges to ``confidence``."""
+        twins = _twins(models) if self.made else {}
+        models = _without(models, twins)
+        aside: Parents = {}
+        if self.made:
+            aside = _out_of_order(models, orders, self.distance, layers)
+            for find in (_copies, mixtures):
+                rest = _without(models, aside)
+                aside |= {rest.ids[node]: tuple(rest.ids[at] for at in sources) for node, sources in find(rest, layers).items()}
+        confidence |= {(source, node): KNOWN for node, sources in aside.items() for source in sources}
+        below = self._below(models, aside, layers, rng)
+        confidence |= dict.fromkeys(((parent, node) for node, (parent,) in below.items()), KNOWN)
+        core = _without(models, aside | below)
+        parents |= dict.fromkeys(core.ids, ()) | aside | below
+        for (parent, child), probability in self._spanned(core, layers, rng):
+            parents[core.ids[child]] = (core.ids[parent],)
+            confidence[core.ids[parent], core.ids[child]] = probability
+        for twin, first in twins.items():  # of a leaf and its twin nobody can say which was first; of a root's twin, that it came later
+            parents[twin] = parents[first] or (first,)
+            confidence |= {(parent, twin): confidence.get((parent, first), KNOWN) for parent in parents[twin]}
+
+    def _spanned(self, models: ModelSet, layers: Layers, rng: np.random.Generator) -> list[tuple[tuple[int, int], float]]:
+        """Returns the (parent, child) edges of the models' best rooted spanning tree, with the probability of each one's direction."""
+        span = spanning_tree(replace_infinite(distances(models, self.distance, layers)))
         if not span:
-            return [], []
-        first = int(part[0])
-        outward = orient(span, first)
-        gain = {edge: evidence[edge] if edge in evidence else -evidence[edge[::-1]] for edge in outward}
-        total = {first: sum(gain.values())}
-        for parent, child in outward:  # moving the root over an edge turns that edge alone
-            total[child] = total[parent] - 2 * gain[parent, child]
-        root = max(part.tolist(), key=lambda node: total[node])
-        weight = np.exp(self.sharpness * (np.array([total[node] for node in part.tolist()]) - total[root]))
-        share = dict(zip(part.tolist(), (weight / weight.sum()).tolist(), strict=True))
-        tree = orient(span, root)
-        below = dict(share)
+            return []
+        says = pair_scores(models, self.direction, np.array(span, dtype=np.intp), layers, rng)
+        total = root_evidence(span, dict(zip(span, says.tolist(), strict=True)))
+        weight = softmax(self.sharpness * np.array(list(total.values())))
+        below = dict(zip(total, weight.tolist(), strict=True))
+        tree = orient(span, max(total, key=total.__getitem__))
         for parent, child in reversed(tree):
             below[parent] += below[child]
-        return tree, [1 - min(1.0, below[child]) for _, child in tree]
+        return [((parent, child), 1 - min(1.0, below[child])) for parent, child in tree]
 
+    def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:
+        """Returns {model: (its parent,)} of the descendants of what was set aside.
+
+        They are what hangs on it in the minimum spanning tree of all models, away from its sources, where the first edge points outward.
+        """
+        found: Parents = {}
+        if not aside:
+            return found
+        far = replace_infinite(distances(models, self.distance, layers))
+        squared = distances(models, "frobenius", layers) ** 2
+        place, ids = {node: at for at, node in enumerate(models.ids)}, models.ids
+        span = spanning_tree(far)
+        ways = [(ids[one], ids[other]) for pair in span for one, other in (pair, pair[::-1])]
+        ends = [
+            (made, node) for made, node in ways if made in aside and node not in aside and node not in aside[made]
+            and all(_is_beyond(squared, place[source], place[made], place[node]) for source in aside[made])
+        ]
+        pairs = np.array([(place[made], place[node]) for made, node in ends], dtype=np.intp).reshape(-1, 2)
+        says = pair_scores(models, self.direction, pairs, layers, rng) if ends else []
+        for (made, node), evidence in zip(ends, says, strict=True):
+            side = orient([edge for edge in span if {*edge} != {place[made], place[node]}], place[node])
+            descent = {node: (made,)} | {ids[child]: (ids[parent],) for parent, child in side}
+            if evidence > 0 and not descent.keys() & {made, *aside[made]}:
+                found |= {node: parents for node, parents in descent.items() if node not in aside}
+        return found
+
+
+def _is_beyond(squared: Array, source: int, made: int, node: int) -> bool:
+    """Returns whether ``node`` may be a child of ``made``, which was made from ``source``, by squared Frobenius distances (n, n)."""
+    near, back, far = squared[made, node], squared[made, source], squared[source, node]
+    return bool(near < NEARER * far and abs(near + back - far) <= 2 * SIDEWAYS * np.sqrt(near * back))
+
+
+def _among(models: ModelSet, positions: Iterable[int]) -> ModelSet:
+    return ModelSet(tuple(models.checkpoints[at] for at in positions), models.told)
+
+
+def _without(models: ModelSet, nodes: Iterable[NodeId]) -> ModelSet:
+    left_out = set(nodes)
+    return _among(models, [at for at, node in enumerate(models.ids) if node not in left_out])
+
+
+def _twins(models: ModelSet) -> dict[NodeId, NodeId]:
+    """Returns {model: the first of those that are the same bit for bit}, the first ones left out."""
+    first: dict[str, NodeId] = {}
+    return {one.id: kept for one in models.checkpoints if (kept := first.setdefault(one.digest, one.id)) != one.id}
+
+
+def _out_of_order(models: ModelSet, orders: Iterable[tuple[NodeId, ...]], distance: str, layers: Layers) -> Parents:
+    """Returns {reordered copy: (its source,)}: of models with the same numbers, the source is the one nearest to any other model."""
+    found: Parents = {}
+    place = {node: at for at, node in enumerate(models.ids)}
+    for group in orders:
+        here = [place[node] for node in group if node in place]
+        far = distances(models, distance, layers)
+        others = [at for at in range(len(models)) if at not in here]
+        source, *rest = sorted(here, key=lambda at: (far[at, others].min(initial=np.inf), at))
+        found |= {models.ids[at]: (models.ids[source],) for at in rest}
+    return found
+
+
+def _copies(models: ModelSet, layers: Layers) -> Mapping[int, tuple[int, ...]]:
+    return {node: (source,) for node, source in copies(models, layers).items()}

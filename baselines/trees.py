@@ -44,22 +44,28 @@ def parts(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
 
 
-def rooted(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> list[Pair]:
-    """Returns the undirected tree ``span`` as (parent, child) pairs, from the root where the summed evidence of all edges is highest.
+def root_evidence(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> dict[int, float]:
+    """Returns for each model of the undirected tree ``span`` the summed evidence of all edges if it is the root.
 
     Args:
         span: The edges of one tree.
         evidence: For each edge (i, j) of ``span`` what speaks for i -> j; negative for j -> i.
     """
-    if not span:
-        return []
     first = min(min(edge) for edge in span)
     outward = orient(span, first)
     gain = {edge: evidence[edge] if edge in evidence else -evidence[edge[::-1]] for edge in outward}
     total = {first: sum(gain.values())}
     for parent, child in outward:  # moving the root over an edge turns that edge alone
         total[child] = total[parent] - 2 * gain[parent, child]
-    return orient(span, max(sorted(total), key=total.__getitem__))
+    return dict(sorted(total.items()))
+
+
+def rooted(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> list[Pair]:
+    """Returns the undirected tree ``span`` as (parent, child) pairs, from the root where :func:`root_evidence` is highest."""
+    if not span:
+        return []
+    total = root_evidence(span, evidence)
+    return orient(span, max(total, key=total.__getitem__))
 
 
 def forest(

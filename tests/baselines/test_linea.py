@@ -148,3 +148,86 @@ def test_told_the_true_directions_it_needs_the_truth(write_models):
 def test_a_field_that_cannot_be_is_refused(write_models, fields, expected):
     with pytest.raises(MothrError, match=re.escape(expected)):
         ask(write_models({"a": {"w": torch.eye(4)}, "b": {"w": torch.eye(4)}}), **fields)
+
+
+# What was made without training
+
+
+@pytest.fixture
+def grown_tree(grown, contents):
+    """The weights of a tree of seven, its nodes by depth, and its truth."""
+    models, truth = grown()
+    order = list(truth.roots)
+    for node in order:
+        order += truth.children(node)
+    return contents(models), order, truth
+
+
+def child(weights, seed=9, size=0.02):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: value + size * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
+
+
+def mean(*models):
+    return {name: sum(model[name] for model in models) / len(models) for name in models[0]}
+
+
+def quantized(weights):
+    return {name: value.bfloat16() for name, value in weights.items()}
+
+
+def recovered(write_models, held, truth, parents):
+    """Returns the answer for ``held``, and the truth with ``parents`` of the new models."""
+    return ask(write_models(held)).graph, ModelGraph({**truth.parents, **parents})
+
+
+def test_a_merge_has_both_its_parents_and_its_own_child(grown_tree, write_models):
+    held, order, truth = grown_tree
+    merge = mean(held[order[1]], held[order[2]])
+    found, wanted = recovered(
+        write_models, {**held, "merge": merge, "below": child(merge), "last": child(child(merge), 8)}, truth,
+        {"merge": (order[1], order[2]), "below": ("merge",), "last": ("below",)},
+    )  # fmt: skip
+    assert found == wanted
+    assert ask(write_models({**held, "merge": merge}), made=False).graph != ModelGraph({**truth.parents, "merge": (order[1], order[2])})
+
+
+def test_a_quantized_copy_is_a_leaf_unless_something_came_from_it(grown_tree, write_models):
+    held, order, truth = grown_tree
+    for node in (order[0], order[1], order[3]):
+        copy = quantized(held[node])
+        found, wanted = recovered(write_models, {**held, "copy": copy}, truth, {"copy": (node,)})
+        assert found == wanted
+    coarse = {name: (value * 20).round() / 20 for name, value in held[order[3]].items()}
+    found, wanted = recovered(write_models, {**held, "coarse": coarse}, truth, {"coarse": (order[3],)})
+    assert found == wanted
+
+
+def test_a_reordered_copy_hangs_below_what_it_was_made_from(grown_tree, permuted, write_models):
+    held, order, truth = grown_tree
+    for node in (order[1], order[4]):
+        found, wanted = recovered(write_models, {**held, "copy": permuted(held[node])}, truth, {"copy": (node,)})
+        assert found == wanted
+
+
+def test_twins_of_a_leaf_have_the_same_parent_and_a_twin_of_a_root_comes_after_it(grown_tree, write_models):
+    held, order, truth = grown_tree
+    leaf, root = order[-1], order[0]
+    found, wanted = recovered(write_models, {**held, "twin": held[leaf]}, truth, {"twin": truth.parents[leaf]})
+    assert found == wanted
+    found = ask(write_models({**held, "twin": held[root]})).graph
+    assert len(found.roots) == 1
+    swapped = {root: "twin", "twin": root}
+    wanted = ModelGraph({**truth.parents, "twin": (root,)})
+    assert found in (wanted, wanted.relabel({node: swapped.get(node, node) for node in wanted.nodes}))
+
+
+def test_every_edge_of_a_mixed_forest_has_a_probability(grown_tree, permuted, write_models):
+    held, order, _ = grown_tree
+    merge = mean(held[order[3]], held[order[5]])
+    found = ask(write_models({
+        **held, "merge": merge, "below": child(merge), "copy": quantized(held[order[2]]), "twin": held[order[4]],
+        "other": permuted(held[order[6]]),
+    }))  # fmt: skip
+    assert set(found.confidence) == set(found.graph.edges)
+    assert all(0 <= value <= 1 for value in found.confidence.values())

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from mothr.baselines.copies import copies, reordered
+from mothr.benchmark.layers import Layers
+
+BODY = Layers("body")
+
+
+def whole(weights, largest, sides):
+    """Returns each matrix as whole numbers up to ``largest`` times a scale for each row (sides = 1) or for all of it (2)."""
+    found = {}
+    for name, value in weights.items():
+        scale = value.abs().amax(dim=tuple(range(2 - sides, 2)) if sides == 2 else 1, keepdim=True) / largest
+        found[name] = (value / scale).round() * scale
+    return found
+
+
+def pruned(weights, share=0.2):
+    return {name: torch.where(value.abs() < value.abs().flatten().quantile(share), 0.0, value) for name, value in weights.items()}
+
+
+COPIES = {
+    "float16": lambda weights: {name: value.half() for name, value in weights.items()},
+    "bfloat16": lambda weights: {name: value.bfloat16() for name, value in weights.items()},
+    "bfloat16, written as float32": lambda weights: {name: value.bfloat16().float() for name, value in weights.items()},
+    "int8 by row": lambda weights: whole(weights, 127, 1),
+    "int8 by tensor": lambda weights: whole(weights, 127, 2),
+    "int4 by row, written as float16": lambda weights: {name: value.half() for name, value in whole(weights, 7, 1).items()},
+    "pruned by a fifth": pruned,
+    "pruned by a half": lambda weights: pruned(weights, 0.5),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_is_told_with_its_source_and_nothing_else_is(grown, contents, write_models, kind):
+    models, truth = grown()
+    held = contents(models)
+    for node in (truth.roots[0], truth.edges[0][1], truth.edges[-1][1]):
+        copy = COPIES[kind](held[node])
+        found = write_models({**held, "copy": copy})
+        assert {found.ids[at]: found.ids[source] for at, source in copies(found, BODY).items()} == {"copy": node}
+
+
+def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, contents, write_models):
+    models, _ = grown()
+    held = contents(models)
+    node = models.ids[3]
+    found = write_models({**held, **{kind.replace(" ", "-"): make(held[node]) for kind, make in COPIES.items()}})
+    assert {found.ids[source] for source in copies(found, BODY).values()} == {node}
+    assert len(copies(found, BODY)) == len(COPIES)
+
+
+def test_fine_tuned_models_and_twins_are_no_copies(grown, contents, write_models):
+    models, _ = grown(rank=2)
+    held = contents(models)
+    assert copies(models, BODY) == {}
+    assert copies(write_models({**held, "twin": held[models.ids[0]]}), BODY) == {}
+    stored = write_models({node: {name: value.bfloat16() for name, value in weights.items()} for node, weights in held.items()})
+    assert copies(stored, BODY) == {}
+
+
+def test_one_model_alone_is_no_copy(grown, contents, write_models):
+    models, _ = grown()
+    assert copies(write_models({"a": contents(models)[models.ids[0]]}), BODY) == {}
+
+
+def test_models_with_the_same_numbers_in_another_order_are_one_group(grown, contents, permuted, write_models):
+    models, _ = grown()
+    held = contents(models)
+    node, other = models.ids[:2]
+    found = write_models({**held, "reordered": permuted(held[node]), "twin": held[other]})
+    assert [{found.ids[at] for at in group} for group in reordered(found, BODY)] == [{node, "reordered"}]
+    assert reordered(models, BODY) == []
