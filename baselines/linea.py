@@ -9,7 +9,9 @@
    minimum spanning tree of the distances is the undirected Model Tree.
 4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
    outvotes single edges that point the wrong way; the same sums give the probability of each direction.
-5. What was set aside hangs below its sources, and its own descendants below it.
+5. A parent lies on the way from its own parent to its child, where updates are orthogonal. What does not is the sibling of a model
+   whose parent is missing, and the nearest ancestor above it is taken instead.
+6. What was set aside hangs below its sources, and its own descendants below it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,6 +37,9 @@ from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import ModelSet
 
 Parents = dict[NodeId, tuple[NodeId, ...]]
+OFF_THE_WAY = 0.3
+"""Cosine of the angle at a parent, between its child and its own parent, above which it is no parent: 0 if updates are orthogonal,
+1/2 and more at a sibling whose parent is missing."""
 NEARER, SIDEWAYS = 0.98, 0.2
 """A model that came from one that was set aside is nearer to it than to its sources, by squared distance, and its update is orthogonal
 to the way from there to each of them: the cosine is no more than this."""
@@ -136,7 +141,12 @@ class Linea:
         tree = orient(span, max(total, key=total.__getitem__))
         for parent, child in reversed(tree):
             below[parent] += below[child]
-        return [((parent, child), 1 - min(1.0, below[child])) for parent, child in tree]
+        squared, above = distances(models, "frobenius", layers) ** 2, dict[int, int]()
+        for parent, child in tree:  # from the root down
+            while parent in above and _cosine(squared, child, parent, above[parent]) > OFF_THE_WAY:
+                parent = above[parent]
+            above[child] = parent
+        return [((parent, child), 1 - min(1.0, below[child])) for child, parent in above.items()]
 
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:
         """Returns {model: (its parent,)} of the descendants of what was set aside.
@@ -167,8 +177,13 @@ class Linea:
 
 def _is_beyond(squared: Array, source: int, made: int, node: int) -> bool:
     """Returns whether ``node`` may be a child of ``made``, which was made from ``source``, by squared Frobenius distances (n, n)."""
-    near, back, far = squared[made, node], squared[made, source], squared[source, node]
-    return bool(near < NEARER * far and abs(near + back - far) <= 2 * SIDEWAYS * np.sqrt(near * back))
+    return bool(squared[made, node] < NEARER * squared[source, node] and abs(_cosine(squared, source, made, node)) <= SIDEWAYS)
+
+
+def _cosine(squared: Array, one: int, at: int, other: int) -> float:
+    """Returns the cosine of the angle at ``at`` between two models, by squared Frobenius distances (n, n); 0 where it is undefined."""
+    product = squared[one, at] * squared[at, other]
+    return float((squared[one, at] + squared[at, other] - squared[one, other]) / (2 * np.sqrt(product))) if 0 < product < np.inf else 0.0
 
 
 def _among(models: ModelSet, positions: Iterable[int]) -> ModelSet:

@@ -231,3 +231,11 @@ def test_every_edge_of_a_mixed_forest_has_a_probability(grown_tree, permuted, wr
     }))  # fmt: skip
     assert set(found.confidence) == set(found.graph.edges)
     assert all(0 <= value <= 1 for value in found.confidence.values())
+
+
+def test_the_children_of_a_missing_model_go_to_the_nearest_ancestor_there_is(grown, contents, write_models):
+    models, truth = grown((None, 0, 1, 2, 2, 2, 0))
+    held = contents(models)
+    missing = next(node for node in truth.nodes if len(truth.children(node)) == 3)
+    left = [node for node in truth.nodes if node != missing]
+    assert ask(write_models({node: held[node] for node in left})).graph == truth.restricted(left)
