@@ -37,9 +37,9 @@ from mothr.benchmark.weights import ModelSet
 
 @dataclass(frozen=True)
 class MoTHer:
-    """The method with its choices as fields; the defaults are those of v2 for fully fine-tuned ViTs.
+    """Clusters of models, each spanned by the directed tree of least distance, with a charge on edges against the direction score.
 
-    Told the trees (setting ``known-trees``), it finds one tree with one root in each; else it clusters first.
+    The defaults are those of v2 for fully fine-tuned ViTs. Told the trees (setting ``known-trees``), it finds one tree with one root in each; else it clusters first.
     """
 
     version: ClassVar[str] = "1"
