@@ -5,11 +5,12 @@ its update is nearly orthogonal to every other, so what lies between its parent 
 A TIES merge is its parents' common ancestor with entries of theirs put in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mothr.baselines.distances import distances, flat
 from mothr.benchmark.features import Array
@@ -20,6 +21,8 @@ Sources = tuple[int, ...]
 """Positions of the models that one was made from, ascending."""
 NEAR = 16
 """So many models nearest to one are tried as its parents."""
+TRIED = 8
+"""Of the pairs and triples of these, the weights of so many are looked at."""
 LEAST_SHARE = 0.1
 """A parent's mixing weight is at least this."""
 LIKELY = 0.25
@@ -27,7 +30,7 @@ LIKELY = 0.25
 child of a fine-tuned model it is 1/2, between a parent and two children 1/3."""
 CERTAIN = 0.02
 """The same after each tensor got mixing weights of its own and rounding was taken off: that of a merge is below."""
-SAMPLE = 1 << 12
+SAMPLE = 1 << 10
 """Entries of a tensor that are compared one by one, evenly spread."""
 SAME = 2.0**-18
 """Entries that differ by no more than this share are the same but for the arithmetic of merging."""
@@ -63,29 +66,33 @@ def mixtures(models: ModelSet, layers: Layers) -> dict[int, Sources]:
 # Linear and spherical
 
 
-def _between(squared: Array, node: int) -> Iterator[Sources]:
-    """Yields the pairs and triples of near models between which ``node`` lies, by squared distances (n, n) alone."""
+def _between(squared: Array, node: int) -> list[Sources]:
+    """Returns the pairs and triples of near models between which ``node`` lies, by squared distances (n, n) alone; the best TRIED."""
     order = np.argsort(squared[node], kind="stable")
-    near = [int(other) for other in order if other != node and np.isfinite(squared[node, other])][:NEAR]
+    near = [int(other) for other in order if other != node and 0 < squared[node, other] < np.inf][:NEAR]
+    found: list[tuple[float, Sources]] = []
     for size in (2, 3):
-        for chosen in combinations(near, size):
-            sources = tuple(sorted(chosen))
-            away = squared[node, list(sources)]
-            if away.min() > 0 and _left(squared, node, sources) <= LIKELY * away.min():
-                yield sources
+        chosen = np.array(list(combinations(sorted(near), size)), dtype=np.intp).reshape(-1, size)
+        left = _left(squared, node, chosen) / squared[node][chosen].min(axis=1)
+        found += [(float(left[at]), tuple(chosen[at].tolist())) for at in np.flatnonzero(left <= LIKELY)]
+    return [sources for _, sources in sorted(found)[:TRIED]]
 
 
-def _left(squared: Array, node: int, sources: Sources) -> float:
-    """Returns the squared distance from ``node`` to the nearest mixture of ``sources``; inf if one of them has hardly a share in it.
+def _left(squared: Array, node: int, sources: NDArray[np.intp]) -> Array:
+    """Returns the squared distances from ``node`` to the nearest mixtures of ``sources``, (m, models of each) positions, as (m,).
 
-    With G[k, l] = (u_k - v) . (u_l - v), told from distances, the mixing weights are G^-1 1 scaled to sum one (as in locally linear
-    embedding, Roweis and Saul 2000).
+    They are inf where one of the models has hardly a share in it. With G[k, l] = (u_k - v) . (u_l - v), told from distances, the
+    mixing weights are G^-1 1 scaled to sum one (as in locally linear embedding, Roweis and Saul 2000).
     """
-    away = squared[node, list(sources)]
-    gram = (away[:, None] + away[None, :] - squared[np.ix_(sources, sources)]) / 2
-    shares = np.linalg.solve(gram + 1e-9 * np.trace(gram) * np.eye(len(sources)), np.ones(len(sources)))
-    shares /= shares.sum() or 1.0
-    return max(float(shares @ gram @ shares), 0.0) if shares.min() >= LEAST_SHARE else np.inf
+    size = sources.shape[1]
+    away = squared[node][sources]
+    with np.errstate(invalid="ignore", divide="ignore"):  # pairs that share no tensor are infinitely far apart
+        gram = (away[:, :, None] + away[:, None, :] - squared[sources[:, :, None], sources[:, None, :]]) / 2
+        ridge = 1e-9 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(size)
+        shares = np.linalg.solve(gram + ridge, np.ones((len(sources), size, 1)))[:, :, 0]
+        shares /= shares.sum(axis=1, keepdims=True)
+        left = np.einsum("ik,ikl,il->i", shares, gram, shares)
+    return np.where(shares.min(axis=1) >= LEAST_SHARE, np.maximum(left, 0.0), np.inf)
 
 
 def _explained(models: ModelSet, node: int, sources: Sources, keys: Sequence[Key]) -> bool:
