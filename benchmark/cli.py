@@ -287,6 +287,27 @@ def leaderboard(
     say({"page": str(page), "tables": str(out / "README.md")}, as_json, f"open {page} in a browser")
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="METHOD, METHOD@SETTING, and ,FIELD=VALUE where it was run with several.")],
+    second: Annotated[str, typer.Argument(help="The method to compare it with, written likewise.")],
+    results: Annotated[Path, typer.Argument(help="The folder of results.")] = Path("results"),
+    metric: Annotated[str, typer.Option(help="A metric of single trees.")] = "edge_f1",
+    as_json: Json = False,
+) -> None:
+    """Compare two methods tree by tree, with a paired test on every split that both were run on.
+
+    Example: mothr compare linea mother-v2@known-trees,direction=kurtosis,direction_layers=square-output results
+    """
+    from dataclasses import asdict
+
+    from mothr.benchmark import compare as comparing
+
+    found = comparing.compare(results, comparing.Choice.parse(first), comparing.Choice.parse(second), metric)
+    value = {"metric": metric, "first": first, "second": second, "splits": [asdict(one) for one in found]}
+    say(value, as_json, lambda: f"{table(comparing.table(found))}\n{metric}: {first} is {comparing.pooled(found)}, against {second}")
+
+
 def pairs(settings: list[str]) -> dict[str, str]:
     """Returns ``["field=value", ...]`` as a dictionary."""
     found = {}
