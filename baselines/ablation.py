@@ -98,12 +98,12 @@ def run(grid: Grid, folder: Path, setting: evaluate.Setting, seeds: int = 5) -> 
     for layers in (grid.base.distance_layers, *grid.layers):
         Layers.parse(layers).select_from(models)
     runs = tqdm(grid.runs(seeds), desc=truth.split, unit="run", file=sys.stderr)
-    with in_memory(), _each_warning_once():
+    with in_memory(), each_warning_once():
         return [evaluate.run(method, METHOD, folder, setting, seed, models=models, truth=truth) for method, seed in runs]
 
 
 @contextmanager
-def _each_warning_once() -> Iterator[None]:
+def each_warning_once() -> Iterator[None]:
     """Holds warnings back to the end of the block: all runs see the same models, and would all say the same of them."""
     caught: list[warnings.WarningMessage] = []
     try:

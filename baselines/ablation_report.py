@@ -44,7 +44,7 @@ def whole(out: Path) -> Iterator[Path]:
         MothrError: ``out`` holds something already, or its folder cannot be written.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise MothrError(f"{out}: is there already; an ablation is written whole, so name a new folder or remove this one")
+        raise MothrError(f"{out}: is there already; the folder is written whole, so name a new folder or remove this one")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
@@ -100,10 +100,14 @@ def write(
 def draw(lines: Sequence[Line], title: str, path: Path) -> None:
     """Writes the :func:`figure` of ``lines`` to ``path`` with the endings .svg and .png."""
     with matplotlib.rc_context(STYLE):
-        drawn = figure(lines, title)
-        drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-        drawn.set_layout_engine("none")  # stays as laid out
-        drawn.savefig(path.with_suffix(".png"))
+        save(figure(lines, title), path)
+
+
+def save(drawn: Figure, path: Path) -> None:
+    """Writes ``drawn`` to ``path`` with the endings .svg and .png; both are laid out alike."""
+    drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    drawn.set_layout_engine("none")  # stays as laid out
+    drawn.savefig(path.with_suffix(".png"))
 
 
 def figure(lines: Sequence[Line], title: str) -> Figure:

@@ -164,3 +164,17 @@ class ModelGraph:
         for node in sorted(kept - set(self.parents)):
             raise MothrError(f"unknown node {node!r}; a subgraph holds nodes of the graph")
         return ModelGraph({node: tuple(p for p in self.parents[node] if p in kept) for node in kept})
+
+    def restricted(self, nodes: Iterable[NodeId]) -> "ModelGraph":
+        """Returns what is true of ``nodes`` where all others are missing: each hangs from its nearest ancestors among them.
+
+        A node without such an ancestor is a root, so that a tree whose root is missing may fall into several.
+
+        Raises:
+            MothrError: one of ``nodes`` is no node.
+        """
+        kept = set(self.subgraph(nodes).nodes)
+        nearest: dict[NodeId, frozenset[NodeId]] = {}
+        for node in self._order:
+            nearest[node] = frozenset().union(*({parent} if parent in kept else nearest[parent] for parent in self.parents[node]))
+        return ModelGraph({node: tuple(nearest[node]) for node in kept})

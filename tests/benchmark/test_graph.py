@@ -133,6 +133,23 @@ def test_subgraph_keeps_edges_among_its_nodes():
         GRAPH.subgraph("aq")
 
 
+def test_restricted_hangs_nodes_from_their_nearest_ancestors_left():
+    assert GRAPH.restricted("adm") == ModelGraph({"a": (), "d": ("a",), "m": ("a",)})
+    assert GRAPH.restricted("acm") == ModelGraph({"a": (), "c": ("a",), "m": ("a", "c")})  # one way leads past c
+    assert GRAPH.restricted("bcy") == ModelGraph({"b": (), "c": (), "y": ()})
+    with pytest.raises(MothrError, match="unknown node 'q'"):
+        GRAPH.restricted("aq")
+
+
+@given(graphs(), st.data())
+def test_restricted_keeps_who_descends_from_whom(graph, data):
+    kept = data.draw(st.sets(st.sampled_from(graph.nodes))) if graph.nodes else set()
+    left = graph.restricted(kept)
+    assert set(left.nodes) == kept
+    assert all(left.ancestors(node) == graph.ancestors(node) & kept for node in kept)
+    assert graph.restricted(graph.nodes) == graph
+
+
 def test_it_cannot_be_reassigned():
     with pytest.raises(AttributeError):
         GRAPH.parents = {}
