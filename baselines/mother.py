@@ -39,7 +39,8 @@ from mothr.benchmark.weights import ModelSet
 class MoTHer:
     """Clusters of models, each spanned by the directed tree of least distance, with a charge on edges against the direction score.
 
-    The defaults are those of v2 for fully fine-tuned ViTs. Told the trees (setting ``known-trees``), it finds one tree with one root in each; else it clusters first.
+    The defaults are those of v2 for fully fine-tuned ViTs. Told the trees (setting ``known-trees``), it finds one tree with one root
+    in each; else it clusters first.
     """
 
     version: ClassVar[str] = "1"
