@@ -88,11 +88,11 @@ def train(
     generator = torch_generator(seed, "batches")
     model.eval()  # dropout is off in evaluation and in these small models' training alike
     before = objective.evaluate(model)
-    losses: list[torch.Tensor] = []
+    losses = torch.zeros(training.steps, device=weights[0].device)  # a tensor a step, kept, would pin the memory that the step had used
 
-    def record(after: float) -> dict[str, Any]:
-        edge = max(1, len(losses) // 20)
-        curve = torch.stack(losses).cpu()
+    def record(after: float, steps: int) -> dict[str, Any]:
+        edge = max(1, steps // 20)
+        curve = losses[:steps].cpu()
         return {
             "metric": objective.metric,
             "before": round(before, 6),
@@ -109,7 +109,7 @@ def train(
     def checkpoint(step: int) -> None:
         if on_kept is not None and step in keep:
             whole = copy.deepcopy(model)
-            learned = {**record(objective.evaluate(model)), "steps": step} if step else {}
+            learned = {**record(objective.evaluate(model), step), "steps": step} if step else {}
             on_kept(step, whole.merge_and_unload() if lora is not None else whole, learned)
 
     checkpoint(0)
@@ -120,13 +120,13 @@ def train(
         nn.utils.clip_grad_norm_([*weights, *objective.parameters()], training.clip)
         optimizer.step()
         schedule.step()
-        losses.append(value.detach())
+        losses[step - 1] = value.detach()
         on_step(step)
         checkpoint(step)
     after = objective.evaluate(model)
     if lora is not None:
         model = model.merge_and_unload()
-    return model, record(after)
+    return model, record(after, training.steps)
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
