@@ -6,6 +6,7 @@ Each is one number a model, compared along an edge, or one a pair. Left out are 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,18 +14,22 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from mothr.baselines.distances import CHUNK, as_matrices, flat, squared_distances
+from mothr.baselines.distances import energies, flat
 from mothr.baselines.initialisation import distance_to_init
+from mothr.baselines.ranks import as_matrices
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import (
+    CHUNK,
     Array,
     Cache,
     Feature,
+    Slices,
     combine_pairs,
     combine_scores,
     combine_statistics,
     compute,
     compute_pairs,
+    stream,
 )
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.weights import ModelSet
@@ -122,8 +127,12 @@ def spectral_norm(values: Array) -> Array:
 
 def norm_ratio(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns (|v|^2 - |u|^2) / |v - u|^2 at [u, v], (k, k), near +1 where v is u and an independent update; NaN if equal."""
-    norms = flat(stack).double().square().sum(dim=1).numpy()
-    return (norms[None, :] - norms[:, None]) / _or_nan(squared_distances(flat(stack)).numpy())
+    return _growth(energies(flat(stack)), stack[0].numel())
+
+
+def _growth(sums: tuple[Array, ...], elements: int) -> Array:
+    squared, first, second = sums
+    return (second - first) / _or_nan(squared)
 
 
 def residual_independence(stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp]) -> Array:
@@ -171,21 +180,23 @@ def _on_all_pairs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
 
 
 def _of_rows(function: Callable[[Array], Array]) -> Feature:
-    def statistic(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-        rows = flat(stack)
-        parts = rows.split(max(1, CHUNK // rows.shape[1]))
-        return np.concatenate([function(part.double().numpy()) for part in parts])
+    return Feature(function.__name__, 1, "statistic", partial(_by_rows, function))
 
-    return Feature(function.__name__, 1, "statistic", statistic)
+
+def _by_rows(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    rows = flat(stack)
+    parts = rows.split(max(1, CHUNK // rows.shape[1]))
+    return np.concatenate([function(part.double().numpy()) for part in parts])
 
 
 def _of_spectrum(function: Callable[[Array], Array]) -> Feature:
-    def statistic(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-        matrices = as_matrices(stack)
-        parts = matrices.split(max(1, CHUNK // matrices[0].numel()))
-        return function(torch.cat([torch.linalg.svdvals(part.double()) for part in parts]).numpy())
+    return Feature(function.__name__, 1, "statistic", partial(_by_spectra, function))
 
-    return Feature(function.__name__, 1, "statistic", statistic)
+
+def _by_spectra(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    matrices = as_matrices(stack)
+    parts = matrices.split(max(1, CHUNK // matrices[0].numel()))
+    return function(torch.cat([torch.linalg.svdvals(part.double()) for part in parts]).numpy())
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,7 @@ class Direction:
 
 _OURS, _MOTHER, _CANDIDATE = "this project", "MoTHer (arXiv 2405.18432)", "candidate for ablations"
 _TO_INIT = Feature("distance_to_init", 1, "statistic", distance_to_init)
-_RATIO = Feature("norm_ratio", 1, "pair", norm_ratio)
+_RATIO = Feature("norm_ratio", 1, "pair", norm_ratio, slices=Slices(energies, np.add, _growth))
 _RESIDUAL = Feature("residual_independence", 1, "pair", _on_all_pairs, residual_independence)
 
 _TABLE: dict[str, tuple[Feature | None, Literal["higher", "lower", "pair"], str, str, str]] = {
@@ -284,8 +295,11 @@ def evidence(
     found, n = find_direction(name), len(models)
     if found.feature is None:
         return _coin(n, rng) if name == "random" else _truth(models)
+    if found.parent == "pair":
+        pairs = stream(models, found.feature, layers, cache=cache, progress=progress)
+        return combine_pairs(pairs, n, how or found.combine)
     per_tensor = compute(models, [found.feature], layers, cache=cache, progress=progress)[found.feature.name]
-    if found.parent != "pair" and all(np.isnan(array).all() for _, array in per_tensor.values()):
+    if all(np.isnan(array).all() for _, array in per_tensor.values()):
         count = len(per_tensor)
         raise MothrError(f"direction {name!r} is undefined for all {count} tensors of layers {str(layers)!r}; choose others")
     turned = (found.parent == "lower") != (found.staged and stage == "generalisation")

@@ -2,23 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from mothr.baselines import invariant, spectra
+from mothr.baselines.ranks import RANK_MARGIN, as_matrices, rank, rank_of_pairs
 from mothr.benchmark.errors import unknown_name
-from mothr.benchmark.features import Array, Cache, Feature, combine_distances, compute
+from mothr.benchmark.features import (
+    CHUNK,
+    Array,
+    Cache,
+    Feature,
+    Pairs,
+    Slices,
+    combine_distances,
+    combine_pair_distances,
+    compute_pairs,
+    device,
+    stream,
+)
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.weights import ModelSet
-
-CHUNK = 1 << 20
-"""Elements of a temporary array, beside the stack itself (8 MiB in float64)."""
-RANK_MARGIN = 1.25
-"""A singular value counts if it exceeds this many times the bound on what rounding leaves. Calibrated on Gaussian, heavy-tailed
-and outlier-ridden weights of 8 x 8 to 384 x 384 stored as float32, float16, bfloat16 and int8: the largest singular value of
-the noise was 0.2 to 0.6 of the bound after one merge and 0.4 to 1.2 after chains of three."""
 
 
 def flat(stack: torch.Tensor) -> torch.Tensor:
@@ -26,53 +34,115 @@ def flat(stack: torch.Tensor) -> torch.Tensor:
     return stack.reshape(len(stack), -1)
 
 
-def as_matrices(stack: torch.Tensor) -> torch.Tensor:
-    """Returns a stack (k, *shape) as matrices, (k, first side, all others); sides of one are dropped, a vector is one row."""
-    sides = [side for side in stack.shape[1:] if side > 1]
-    return stack.reshape(len(stack), sides[0] if len(sides) > 1 else 1, -1)
+def energies(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array, Array, Array]:
+    """Returns |x - y|^2, |x|^2 and |y|^2 of the rows of (k, elements): (k, k), (k, 1) and (1, k), or (m,) of m given pairs each."""
+    k, elements = rows.shape
+    norms, squared = np.zeros(k), np.zeros((k, k))
+    room = np.empty((2, k, max(1, min(elements, CHUNK // (4 * k)))))
+    for part in rows.split(room.shape[2], dim=1):
+        values, centred = room[:, :, : part.shape[1]]
+        np.copyto(values, part.numpy())
+        norms += np.einsum("ij,ij->i", values, values)
+        if pairs is None:
+            squared += _squared(values, centred)
+    if pairs is None:
+        return squared, norms[:, None], norms[None, :]
+    return _over(rows, pairs, lambda difference: difference.square().sum(dim=1)), norms[pairs[:, 0]], norms[pairs[:, 1]]
 
 
 def squared_distances(rows: torch.Tensor) -> torch.Tensor:
-    """Returns the squared Euclidean distances of the rows of (k, elements) as (k, k) float64.
+    """Returns the squared Euclidean distances of the rows of (k, elements) as (k, k) float64."""
+    return torch.from_numpy(energies(rows)[0])
 
-    |x|^2 + |y|^2 - 2 x.y over rows centred across models, since what all models share would drown their differences; pairs
-    so near that digits were lost are subtracted element by element instead.
+
+def _squared(rows: Array, centred: Array) -> Array:
+    """Returns the squared distances of the rows of (k, elements), relative error below 1e-8; ``centred`` is room of that shape.
+
+    |x|^2 + |y|^2 - 2 x.y over rows centred across models, since what all models share would drown their differences. Groups so
+    near to each other that digits were lost are centred by themselves; what is still near then is subtracted element by element.
     """
-    k, size = rows.shape
-    gram = torch.zeros(k, k, dtype=torch.float64)
-    for part in rows.split(max(1, CHUNK // k), dim=1):
-        centred = part.double()
-        centred = centred - centred.mean(dim=0)
-        gram += centred @ centred.T
-    sums = gram.diagonal()[:, None] + gram.diagonal()[None, :]
-    squared = sums - 2 * gram
-    near = torch.triu(squared < 1e-6 * sums, diagonal=1).nonzero()
-    for some in near.split(max(1, CHUNK // size)):
-        difference = rows[some[:, 0]].double() - rows[some[:, 1]].double()
-        squared[some[:, 0], some[:, 1]] = squared[some[:, 1], some[:, 0]] = difference.square().sum(dim=1)
-    return squared.clamp_(min=0).fill_diagonal_(0)
+    np.subtract(rows, rows.mean(axis=0), out=centred)
+    gram = centred @ centred.T if device().type == "cpu" else _product(torch.from_numpy(centred).to(device()))
+    energy = gram.diagonal()[:, None] + gram.diagonal()[None, :]
+    squared = np.maximum(energy - 2 * gram, 0)
+    np.fill_diagonal(squared, 0)
+    near = np.triu(squared < 1e-6 * energy, 1)
+    if not near.any():
+        return squared
+    count, groups = connected_components(near, directed=False)
+    if count == 1:
+        i, j = np.nonzero(near)
+        squared[i, j] = squared[j, i] = [((rows[first] - rows[second]) ** 2).sum() for first, second in zip(i, j, strict=True)]
+        return squared
+    for group in range(count):
+        members = np.flatnonzero(groups == group)
+        if len(members) > 1:
+            squared[np.ix_(members, members)] = _squared(rows[members], centred[: len(members)])
+    return squared
+
+
+def _product(rows: torch.Tensor) -> Array:
+    return (rows @ rows.T).cpu().numpy()
+
+
+def _over(rows: torch.Tensor, pairs: Pairs, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
+    """Returns ``function`` of x - y, (some, elements) float64, for all given pairs of rows, (m,)."""
+    places = torch.from_numpy(np.asarray(pairs, dtype=np.int64))
+    parts = places.split(max(1, CHUNK // rows.shape[1]))
+    return torch.cat([function(rows[some[:, 0]].double() - rows[some[:, 1]].double()) for some in parts]).numpy()
+
+
+def _root_mean(sums: tuple[Array, ...], elements: int) -> Array:
+    return np.sqrt(sums[0] / elements)
 
 
 def rms(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the root mean square of the difference, (k, k) (MoTHer, arXiv 2405.18432v2, l_FT)."""
-    rows = flat(stack)
-    return (squared_distances(rows) / rows.shape[1]).sqrt().numpy()
+    return _root_mean(energies(flat(stack)), stack[0].numel())
+
+
+def _l1(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
+    if pairs is not None:
+        return (_over(rows, pairs, lambda difference: difference.abs().sum(dim=1)),)
+    parts = rows.split(max(1, CHUNK // len(rows)), dim=1)
+    found = [torch.nn.functional.pdist(part.double(), p=1) for part in parts]
+    return (squareform(torch.stack(found).sum(dim=0).numpy()),)
+
+
+def _mean(sums: tuple[Array, ...], elements: int) -> Array:
+    return sums[0] / elements
 
 
 def mean_abs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the mean absolute difference, (k, k) (MoTHer, clustering of fully fine-tuned models)."""
-    rows = flat(stack)
+    return _mean(_l1(flat(stack)), stack[0].numel())
+
+
+def _largest(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
+    if pairs is not None:
+        return (_over(rows, pairs, lambda difference: difference.abs().amax(dim=1)),)
     parts = rows.split(max(1, CHUNK // len(rows)), dim=1)
-    found = [torch.nn.functional.pdist(part.double(), p=1) for part in parts]
-    return squareform(torch.stack(found).sum(dim=0).numpy() / rows.shape[1])
+    found = [torch.nn.functional.pdist(part.double(), p=float("inf")) for part in parts]
+    return (squareform(torch.stack(found).amax(dim=0).numpy()),)
+
+
+def _as_it_is(found: tuple[Array, ...], elements: int) -> Array:
+    return found[0]
 
 
 def max_abs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the largest absolute difference, (k, k) (MoTHer, arXiv 2405.18432v1, as the paper has it)."""
-    rows = flat(stack)
-    parts = rows.split(max(1, CHUNK // len(rows)), dim=1)
-    found = [torch.nn.functional.pdist(part.double(), p=float("inf")) for part in parts]
-    return squareform(torch.stack(found).amax(dim=0).numpy())
+    return _largest(flat(stack))[0]
+
+
+def _signed(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
+    if pairs is not None:
+        return (_over(rows, pairs, lambda difference: difference.amax(dim=1)),)
+    found = torch.full((len(rows), len(rows)), -torch.inf, dtype=rows.dtype)
+    for part in rows.split(max(1, CHUNK // len(rows)), dim=1):
+        for i in range(len(rows)):
+            found[i] = torch.maximum(found[i], (part[i] - part).amax(dim=1))
+    return (found.double().numpy(),)
 
 
 def signed_max(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
@@ -82,115 +152,31 @@ def signed_max(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     pairs of a tree; since [j, i] is minus the smallest of w_i - w_j, the smallest over pairs is minus the largest, so this
     matrix suffices (``scaled-max`` in :func:`combine_distances`).
     """
-    rows = flat(stack)
-    found = torch.full((len(rows), len(rows)), -torch.inf, dtype=rows.dtype)
-    for part in rows.split(max(1, CHUNK // len(rows)), dim=1):
-        for i in range(len(rows)):
-            found[i] = torch.maximum(found[i], (part[i] - part).amax(dim=1))
-    return found.double().numpy()
+    return _signed(flat(stack))[0]
+
+
+def _angle(sums: tuple[Array, ...], elements: int) -> Array:
+    squared, first, second = sums
+    lengths = np.sqrt(first), np.sqrt(second)
+    product = lengths[0] * lengths[1]
+    found = np.maximum(squared - (lengths[0] - lengths[1]) ** 2, 0) / (2 * np.where(product > 0, product, 1))
+    return np.where(product > 0, found, np.where((first == 0) & (second == 0), 0.0, 1.0))
 
 
 def cosine(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns one minus the cosine of the angle between the flattened tensors, (k, k); 1 from a zero tensor to any other."""
-    rows = flat(stack)
-    norms = rows.double().norm(dim=1)
-    found = squared_distances(rows.double() / norms.clamp(min=torch.finfo(torch.float64).tiny)[:, None]) / 2
-    zero = norms == 0
-    found[zero[:, None] != zero[None, :]] = 1
-    return found.numpy()
+    return _angle(energies(flat(stack)), stack[0].numel())
+
+
+def _over_norms(sums: tuple[Array, ...], elements: int) -> Array:
+    squared, first, second = sums
+    means = (np.sqrt(first) + np.sqrt(second)) / 2
+    return np.sqrt(squared) / np.where(means > 0, means, 1)
 
 
 def relative(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the Frobenius norm of the difference over the mean of the two norms, (k, k); 0 between zero tensors."""
-    rows = flat(stack)
-    norms = rows.double().norm(dim=1)
-    means = (norms[:, None] + norms[None, :]) / 2
-    return (squared_distances(rows).sqrt() / means.clamp(min=torch.finfo(torch.float64).tiny)).numpy()
-
-
-def rank(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the rank of W_i - W_j, (k, k), told apart from rounding (MoTHer, l_LoRA, but for the tolerance).
-
-    A merged update is rounded to the precision it is stored in, and rounding noise has full rank: numpy's default tolerance
-    turns a rank of 16 into some 350 of 384 where weights were stored in 16 bits. Noise of independent entries of sizes e_ij
-    has singular values up to about max_i |e_i.| + max_j |e_.j| (Bandeira and van Handel 2016; for weights of one size, u rms
-    (sqrt(m) + sqrt(n)) with u the unit roundoff), and rounding errors are in proportion to the spacing of stored numbers at
-    w_ij. A singular value counts if it exceeds RANK_MARGIN times that bound, the two models' taken as the sides of a right
-    angle. An update below the noise floor cannot be told from none: the rank is then 0, or what stands out of the floor.
-
-    The precision is that of the stored numbers, or a coarser one (float16, bfloat16, int8 with one scale a row or a tensor)
-    in which all of them happen to be representable. A parent exact in a coarse precision, with a child merged in a finer
-    one, is therefore measured too coarsely: from the weights alone that cannot be told from a rounded child. Weights
-    rounded to int8 and then to bfloat16 are taken for bfloat16, so their rank comes out too high.
-    """
-    matrices = as_matrices(stack)
-    k, rows, columns = matrices.shape
-    floors = torch.stack([_noise(matrix, dtype) for matrix, dtype in zip(matrices, dtypes, strict=True)])
-    found = torch.zeros(k, k, dtype=torch.float64)
-    exact = max(rows, columns) * torch.finfo(torch.float64).eps  # what the decomposition itself leaves
-    for some in torch.triu_indices(k, k, 1).T.split(max(1, CHUNK // (rows * columns))):
-        i, j = some.T
-        differences, floor = matrices[i].double() - matrices[j].double(), RANK_MARGIN * torch.hypot(floors[i], floors[j])
-        ranks = torch.full((len(some),), float(min(rows, columns)), dtype=torch.float64)
-        doubtful = ~_surely_full(differences, floor)
-        values = torch.linalg.svdvals(differences[doubtful])
-        floor = torch.maximum(floor[doubtful], exact * values[:, 0])
-        ranks[doubtful] = (values > floor[:, None]).sum(dim=1).double()
-        found[i, j] = found[j, i] = ranks
-    return found.numpy()
-
-
-def _surely_full(matrices: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Returns, for each matrix, True only if all its singular values exceed ``floor``; most pairs of unrelated models do.
-
-    Then A A^T - f^2 I has a Cholesky factor, ten times cheaper than singular values. A millionth of the Frobenius norm is
-    added to f, since squaring loses half of the digits.
-    """
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    gram = wide @ wide.mT
-    bound = floor + 1e-6 * gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()
-    gram.diagonal(dim1=1, dim2=2).sub_(bound.square()[:, None])
-    positive: torch.Tensor = torch.linalg.cholesky_ex(gram).info == 0
-    return positive & (bound > 0)
-
-
-_STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_STORED |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
-
-
-def _noise(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Returns the bound on the singular values, float64, that rounding to the effective precision leaves."""
-    error = _rounding(matrix, dtype).double()
-    return error.norm(dim=1).max() + error.norm(dim=0).max()
-
-
-def _rounding(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Returns the largest rounding error that each element can have."""
-    magnitude = matrix.abs()
-    if dtype not in _STORED:  # integers, times scales where they have some
-        if torch.equal(matrix, matrix.round()):
-            return torch.full_like(magnitude, 0.5)
-        largest = _int8_range(matrix, torch.finfo(torch.float32).eps)
-        return ((magnitude.amax() if largest is None else largest) / 254).expand_as(magnitude)
-    stored = _STORED[dtype]
-    if stored in (torch.float64, torch.float32):
-        narrower = [torch.bfloat16, torch.float16] + [torch.float32] * (stored == torch.float64)
-        stored = next((kind for kind in narrower if torch.equal(matrix.to(kind).to(matrix.dtype), matrix)), stored)
-    limits = torch.finfo(stored)
-    largest = _int8_range(matrix, limits.eps) if matrix.shape[1] > 8 else None
-    if largest is not None:
-        return (largest / 254).expand_as(magnitude)
-    return magnitude.clamp(min=limits.smallest_normal) * (limits.eps / 2)
-
-
-def _int8_range(matrix: torch.Tensor, eps: float) -> torch.Tensor | None:
-    """Returns the largest magnitudes of the rows, (rows, 1), or of all, (1, 1), if all entries are whole 127ths of them; else None."""
-    slack = 127 * eps / 2 + 1e-3  # how far from a whole step a rounded product of an integer and a scale may be
-    for largest in (matrix.abs().amax(dim=1, keepdim=True), matrix.abs().amax().reshape(1, 1)):
-        steps = 127 * (matrix / largest.clamp(min=torch.finfo(matrix.dtype).tiny))
-        if slack < 0.25 and ((steps - steps.round()).abs() < slack).all():
-            return largest
-    return None
+    return _over_norms(energies(flat(stack)), stack[0].numel())
 
 
 @dataclass(frozen=True)
@@ -208,33 +194,49 @@ class Distance:
 
 
 def _of_form(form: Callable[[torch.Tensor], torch.Tensor], distance: Callable[[torch.Tensor, tuple[str, ...]], Array]) -> Feature:
-    return Feature(form.__name__, 1, "distance", lambda stack, dtypes: distance(form(as_matrices(stack)), dtypes))
+    return Feature(form.__name__, 1, "distance", partial(_between_forms, form, distance))
+
+
+def _between_forms(
+    form: Callable[[torch.Tensor], torch.Tensor],
+    distance: Callable[[torch.Tensor, tuple[str, ...]], Array],
+    stack: torch.Tensor,
+    dtypes: tuple[str, ...],
+) -> Array:
+    return distance(form(as_matrices(stack)), dtypes)
 
 
 def _of_differences(function: Callable[[torch.Tensor], torch.Tensor]) -> Feature:
-    def distance(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-        matrices = as_matrices(stack)
-        found = torch.zeros(len(stack), len(stack), dtype=torch.float64)
-        for some in torch.triu_indices(len(stack), len(stack), 1).T.split(max(1, CHUNK // matrices[0].numel())):
-            i, j = some.T
-            found[i, j] = found[j, i] = function(matrices[i].double() - matrices[j].double())
-        return found.numpy()
+    return Feature(function.__name__, 1, "distance", partial(_on_all, function), partial(_on_pairs, function))
 
-    return Feature(function.__name__, 1, "distance", distance)
+
+def _on_all(function: Callable[[torch.Tensor], torch.Tensor], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    pairs = np.stack(np.triu_indices(len(stack), 1), axis=1)
+    return squareform(_on_pairs(function, stack, dtypes, pairs))
+
+
+def _on_pairs(function: Callable[[torch.Tensor], torch.Tensor], stack: torch.Tensor, dtypes: tuple[str, ...], pairs: Pairs) -> Array:
+    matrices, places = as_matrices(stack), torch.from_numpy(np.asarray(pairs, dtype=np.int64))
+    parts = places.split(max(1, CHUNK // matrices[0].numel()))
+    return torch.cat([function(matrices[some[:, 0]].double() - matrices[some[:, 1]].double()) for some in parts]).numpy()
+
+
+def _aligned(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    return invariant.aligned(as_matrices(stack))
 
 
 _OURS, _MOTHER = "this project", "MoTHer (arXiv 2405.18432)"
-_RMS = Feature("rms", 1, "distance", rms)
-_RELATIVE = Feature("relative", 1, "distance", relative)
-_COSINE = Feature("cosine", 1, "distance", cosine)
-_MEAN_ABS = Feature("mean_abs", 1, "distance", mean_abs)
-_MAX_ABS = Feature("max_abs", 1, "distance", max_abs)
-_SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max)
-_RANK = Feature("rank", 1, "distance", rank)
+_RMS = Feature("rms", 1, "distance", rms, slices=Slices(energies, np.add, _root_mean))
+_RELATIVE = Feature("relative", 1, "distance", relative, slices=Slices(energies, np.add, _over_norms))
+_COSINE = Feature("cosine", 1, "distance", cosine, slices=Slices(energies, np.add, _angle))
+_MEAN_ABS = Feature("mean_abs", 1, "distance", mean_abs, slices=Slices(_l1, np.add, _mean))
+_MAX_ABS = Feature("max_abs", 1, "distance", max_abs, slices=Slices(_largest, np.maximum, _as_it_is))
+_SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max, slices=Slices(_signed, np.maximum, _as_it_is))
+_RANK = Feature("rank", 2, "distance", rank, rank_of_pairs, parameters=(("margin", RANK_MARGIN),))
 _ENERGY_RANK, _SPECTRAL = _of_differences(spectra.energy_rank), _of_differences(spectra.spectral)
 _SORTED, _VALUES = _of_form(invariant.sorted_weights, mean_abs), _of_form(invariant.singular_values, relative)
 _NORMS = _of_form(invariant.norm_profile, relative)
-_ALIGNED = Feature("aligned", 1, "distance", lambda stack, dtypes: invariant.aligned(as_matrices(stack)))
+_ALIGNED = Feature("aligned", 1, "distance", _aligned)
 
 DISTANCES = {
     "rms": Distance(_RMS, "mean", "root mean square of the difference", f"{_MOTHER}, v2"),
@@ -282,8 +284,17 @@ def distances(
         progress: Whether to show a bar on stderr.
     """
     found = find_distance(name)
-    per_tensor = compute(models, [found.feature], layers, cache=cache, progress=progress)[found.feature.name]
-    return combine_distances(per_tensor, len(models), found.combine, among)
+    return combine_distances(stream(models, found.feature, layers, cache=cache, progress=progress), len(models), found.combine, among)
+
+
+def pair_distances(models: ModelSet, name: str, pairs: Pairs, layers: Layers, *, cache: Cache = "default") -> Array:
+    """Returns the distances of m given pairs, (m,), reading each tensor of the models they name once; inf where they share none.
+
+    Raises:
+        MothrError: the distance is unknown, or depends on all pairs.
+    """
+    found, pairs = find_distance(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
+    return combine_pair_distances(compute_pairs(models, found.feature, layers, pairs, cache=cache), len(pairs), found.combine)
 
 
 def replace_infinite(matrix: Array) -> Array:

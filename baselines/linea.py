@@ -37,7 +37,7 @@ from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import ModelSet
 
 Parents = dict[NodeId, tuple[NodeId, ...]]
-OFF_THE_WAY = 0.2
+OFF_THE_WAY = 0.25
 """Cosine of the angle at a parent, between its child and its own parent, above which it is no parent: 0 if updates are orthogonal,
 1/2 and more at a sibling whose parent is missing."""
 NEARER, SIDEWAYS = 0.98, 0.2

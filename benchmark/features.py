@@ -1,63 +1,60 @@
 """One streaming pass over the weights: distances, statistics and pair scores of each tensor, kept on disk.
 
-A :class:`Feature` sees one tensor of all models at once. :func:`compute` reads each tensor once for all features that are
-not on disk yet; ``combine_*`` then turn what the tensors say into one answer, so that other layers or another combination
-cost nothing. Models need not hold the same tensors: a pair is compared on the tensors that both hold, in the same shape.
+A :class:`Feature` is about one tensor of all models. :func:`compute` and :func:`stream` read each tensor once for all features
+that are not on disk yet; ``combine_*`` then turn what the tensors say into one answer, so that other layers or another
+combination cost nothing. How much memory that takes, and who does the work, is said once, by :func:`computing`.
 """
 
 import io
-import math
 import warnings
 import zipfile
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.combine import DISTANCE_RULES as DISTANCE_RULES
+from mothr.benchmark.combine import EVIDENCE_RULES as EVIDENCE_RULES
+from mothr.benchmark.combine import Array, Held
+from mothr.benchmark.combine import PerTensor as PerTensor
+from mothr.benchmark.combine import combine_distances as combine_distances
+from mothr.benchmark.combine import combine_pair_distances as combine_pair_distances
+from mothr.benchmark.combine import combine_pairs as combine_pairs
+from mothr.benchmark.combine import combine_scores as combine_scores
+from mothr.benchmark.combine import combine_statistics as combine_statistics
+from mothr.benchmark.errors import MothrError
 from mothr.benchmark.layers import Key as Key
 from mothr.benchmark.layers import Layers as Layers
 from mothr.benchmark.storage import cache_folder, canonical_sha256, write_bytes
-from mothr.benchmark.weights import ModelSet
+from mothr.benchmark.streaming import CHUNK as CHUNK
+from mothr.benchmark.streaming import Feature as Feature
+from mothr.benchmark.streaming import Pairs as Pairs
+from mothr.benchmark.streaming import Slices as Slices
+from mothr.benchmark.streaming import arrays
+from mothr.benchmark.streaming import device as device
+from mothr.benchmark.weights import ModelSet, TensorInfo
 
-Array = NDArray[np.float64]
-PerTensor = Mapping[Key, tuple[tuple[int, ...], Array]]
-"""(tensor name, shape) -> the positions of the k models that hold it, and (k,) or (k, k) values."""
 Cache = Path | Literal["default"] | None
 """Where results are kept: a folder, ``cache_folder("features")``, or nowhere."""
 
 
 MEMORY = 1 << 29
 """Bytes of results that :func:`in_memory` keeps by default."""
+BUDGET = 1 << 31
+"""Bytes that computing a feature may take at a time by default."""
 
 
 class MothrWarning(UserWarning):
     """Says what was left out of an answer, where the answer still stands."""
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A number for each model, or for each two models, told from one tensor of all of them."""
-
-    name: str
-    """Its name; with ``kind``, ``version`` and the weights it is the key of what is kept on disk."""
-    version: int
-    """Raised whenever its values change."""
-    kind: Literal["statistic", "distance", "pair"]
-    """``statistic``: (k,); ``distance``: (k, k), symmetric; ``pair``: (k, k), [i, j] and [j, i] may differ."""
-    function: Callable[[torch.Tensor, tuple[str, ...]], Array]
-    """Maps a stack (k, *shape), float32 or float64, and the k stored dtypes ("F32", "BF16", ...) to (k,) or (k, k) float64.
-
-    Models that share a tensor bit for bit are one row of the stack; any two of them get what is on the diagonal."""
-    on_pairs: Callable[[torch.Tensor, tuple[str, ...], NDArray[np.intp]], Array] | None = None
-    """For a pair score too dear for all pairs: the same for m given pairs, (m, 2) positions in the stack, as (m,) float64."""
 
 
 @dataclass
@@ -70,7 +67,7 @@ class _Memory:
     """Key of the result -> result, read only."""
 
     def keep(self, key: Hashable, array: Array) -> None:
-        if array.nbytes <= self.room:
+        if key not in self.arrays and array.nbytes <= self.room:
             array.flags.writeable = False
             self.arrays[key] = array
             self.room -= array.nbytes
@@ -93,9 +90,38 @@ def in_memory(size: int = MEMORY) -> Iterator[None]:
         _memory.reset(token)
 
 
+@dataclass(frozen=True)
+class _Means:
+    """With what features are computed."""
+
+    budget: int = BUDGET
+    executor: Executor | None = None
+    workers: int = 1
+
+
+_means: ContextVar[_Means | None] = ContextVar("means", default=None)
+
+
+@contextmanager
+def computing(*, budget: int = BUDGET, executor: Executor | None = None, workers: int = 1) -> Iterator[None]:
+    """Says for the block with what features are computed; answers depend on it by rounding alone.
+
+    Args:
+        budget: Bytes that may be in use at a time, by all workers together. A tensor of all models that is larger is taken in
+            parts; :class:`MothrError` where the smallest part is too large.
+        executor: Who computes: a pool of threads or of processes, or that of a cluster; None for this process itself.
+        workers: How many tensors it computes at a time.
+    """
+    token = _means.set(_Means(budget, executor, workers))
+    try:
+        yield
+    finally:
+        _means.reset(token)
+
+
 def compute(
     models: ModelSet, features: Sequence[Feature], layers: Layers, *, cache: Cache = "default", progress: bool = False
-) -> dict[str, PerTensor]:
+) -> dict[str, dict[Key, Held]]:
     """Returns, for each feature by name, {(tensor name, shape): (positions, array)} over the tensors that ``layers`` selects.
 
     Args:
@@ -106,19 +132,23 @@ def compute(
         progress: Whether to show a bar on stderr.
 
     Raises:
-        MothrError: ``layers`` selects nothing, or a weight is NaN or infinite.
+        MothrError: ``layers`` selects nothing, a weight is NaN or infinite, or the memory budget is too small.
     """
-    if len({feature.name for feature in features}) < len(features):
-        raise ValueError(f"two features have the same name: {[feature.name for feature in features]}")
-    keys = layers.select_from(models)
-    _warn_of_gaps(models, keys, layers)
-    folder = _folder(cache)
-    found: dict[str, dict[Key, tuple[tuple[int, ...], Array]]] = {feature.name: {} for feature in features}
-    for key in tqdm(keys, desc="tensors", disable=not progress):
-        positions = models.shapes[key]
-        for feature, array in _of_one_tensor(models, features, key[0], positions, None, folder):
+    found: dict[str, dict[Key, Held]] = {feature.name: {} for feature in features}
+    for key, positions, values in _stream(models, features, layers, cache, progress):
+        for feature, array in zip(features, values, strict=True):
             found[feature.name][key] = positions, array
-    return dict(found)
+    return found
+
+
+def stream(
+    models: ModelSet, feature: Feature, layers: Layers, *, cache: Cache = "default", progress: bool = False
+) -> Iterator[tuple[Key, Held]]:
+    """Yields ((tensor name, shape), (positions, array)) of one feature, tensor by tensor: what ``combine_*`` take as it comes.
+
+    As :func:`compute`, but no more than a tensor's values are held at a time: (k, k) of a thousand models are 8 MB.
+    """
+    return ((key, (positions, array)) for key, positions, [array] in _stream(models, [feature], layers, cache, progress))
 
 
 def compute_pairs(
@@ -128,78 +158,139 @@ def compute_pairs(
 
     Args:
         models: The models.
-        feature: A feature with ``on_pairs``.
+        feature: A distance or a pair score.
         layers: Which tensors.
         pairs: (m, 2) positions in ``models.ids``; the score of row (i, j) is NaN where i or j lacks the tensor.
         cache: As in :func:`compute`.
     """
+    if feature.kind == "statistic":
+        raise ValueError(f"feature {feature.name!r} is about one model, not about two")
     keys = layers.select_from(models)
     _warn_of_gaps(models, keys, layers)
-    folder, found = _folder(cache), {}
+    asked, helds = list[_Asked](), dict[Key, NDArray[np.bool_]]()
     for key in keys:
-        held = np.isin(pairs, models.shapes[key]).all(axis=1)
-        scores = np.full(len(pairs), np.nan)
+        helds[key] = held = np.atleast_1d(np.isin(pairs, models.shapes[key]).all(axis=1))
         if held.any():
             positions, local = np.unique(pairs[held], return_inverse=True)
-            local = local.reshape(-1, 2)
-            [(_, scores[held])] = _of_one_tensor(models, [feature], key[0], tuple(positions.tolist()), local, folder)
-        found[key] = scores
+            asked.append(_Asked(models, key, tuple(positions.tolist()), [feature], local.reshape(-1, 2)))
+    found = {key: np.full(len(pairs), np.nan) for key in keys}
+    for one, [scores] in _answers(asked, _folder(cache)):
+        found[one.key][helds[one.key]] = scores
     return found
+
+
+def _stream(
+    models: ModelSet, features: Sequence[Feature], layers: Layers, cache: Cache, progress: bool
+) -> Iterator[tuple[Key, tuple[int, ...], list[Array]]]:
+    """Yields (key, positions, an array a feature) of each tensor; what is wrong with the question is said at once."""
+    if len({feature.name for feature in features}) < len(features):
+        raise ValueError(f"two features have the same name: {[feature.name for feature in features]}")
+    keys = layers.select_from(models)
+    _warn_of_gaps(models, keys, layers)
+    asked = (_Asked(models, key, models.shapes[key], features, None) for key in tqdm(keys, desc="tensors", disable=not progress))
+    return ((one.key, one.positions, values) for one, values in _answers(asked, _folder(cache)))
 
 
 def _folder(cache: Cache) -> Path | None:
     return cache_folder("features") if cache == "default" else cache
 
 
-def _of_one_tensor(
-    models: ModelSet,
-    features: Sequence[Feature],
-    name: str,
-    positions: tuple[int, ...],
-    pairs: NDArray[np.intp] | None,
-    folder: Path | None,
-) -> Iterator[tuple[Feature, Array]]:
-    """Yields each feature with its array for one tensor: from memory or disk, else computed from one reading of the stack."""
-    digests = tuple(models.checkpoints[position].digests[name] for position in positions)
-    rows = {digest: row for row, digest in enumerate(dict.fromkeys(digests))}  # models that share a tensor share its row and its answers
-    firsts, place = [positions[digests.index(digest)] for digest in rows], np.array([rows[digest] for digest in digests])
-    dtypes = tuple(models.checkpoints[position].tensors[name].dtype for position in firsts)
-    memory = None if folder is None else _memory.get()
-    stack: torch.Tensor | None = None
-    k = len(positions)
-    for feature in features:
-        identity = (digests, feature.name, feature.kind, feature.version)
-        at = (*identity, None if pairs is None else pairs.tobytes())
-        array = None if memory is None else memory.arrays.get(at)
-        if array is None:
-            shape = (len(pairs),) if pairs is not None else (k,) * (1 if feature.kind == "statistic" else 2)
-            key = [*identity, None if pairs is None else pairs.tolist()]
-            path = None if folder is None else folder / f"{canonical_sha256(key)}.npz"
-            array = None if path is None else _load(path, shape)
+@dataclass(frozen=True)
+class _Asked:
+    """Features of one tensor of k models, of which those that share it bit for bit are computed once."""
+
+    models: ModelSet
+    key: Key
+    positions: tuple[int, ...]
+    features: Sequence[Feature]
+    pairs: Pairs | None
+    """(m, 2) places in ``positions``."""
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """(k,)"""
+        name, checkpoints = self.key[0], self.models.checkpoints
+        return tuple([checkpoints[position].digests[name] for position in self.positions])
+
+    @cached_property
+    def infos(self) -> list[TensorInfo]:
+        """Where the different tensors lie."""
+        firsts = dict(zip(reversed(self.digests), reversed(self.positions), strict=True))
+        return [self.models.checkpoints[firsts[digest]].tensors[self.key[0]] for digest in dict.fromkeys(self.digests)]
+
+    @cached_property
+    def place(self) -> NDArray[np.intp]:
+        """(k,) row of each model among the different tensors."""
+        rows = {digest: row for row, digest in enumerate(dict.fromkeys(self.digests))}
+        return np.array([rows[digest] for digest in self.digests])
+
+    def identity(self, feature: Feature) -> tuple[Hashable, ...]:
+        """Returns what the feature's values depend on, the pairs aside."""
+        extra = (feature.parameters,) if feature.parameters else ()
+        return (self.digests, feature.name, feature.kind, feature.version, *extra)
+
+    def shape(self, feature: Feature) -> tuple[int, ...]:
+        return (len(self.pairs),) if self.pairs is not None else (len(self.positions),) * (1 if feature.kind == "statistic" else 2)
+
+    def spread(self, array: Array) -> Array:
+        """Returns what was computed of the different tensors as one of all models."""
+        if self.pairs is not None or len(self.infos) == len(self.place):
+            return array
+        return array[np.ix_(*[self.place] * array.ndim)]
+
+
+def _answers(asked: Iterable[_Asked], folder: Path | None) -> Iterator[tuple[_Asked, list[Array]]]:
+    """Yields each question with its arrays, in order: from memory or disk, else computed, so many at a time as there are workers."""
+    means, memory = _means.get() or _Means(), None if folder is None else _memory.get()
+    waiting: deque[tuple[_Asked, list[Array | None], Future[list[Array]] | None]] = deque()
+
+    def finish() -> tuple[_Asked, list[Array]]:
+        one, kept, future = waiting.popleft()
+        new = iter([] if future is None else future.result())
+        values = []
+        for feature, array in zip(one.features, kept, strict=True):
             if array is None:
-                stack = models.stack(name, firsts) if stack is None else stack
-                array = _computed(feature, stack, dtypes, place, pairs)
-                if path is not None:
-                    _store(path, array)
+                array = one.spread(next(new))
+                if folder is not None:
+                    _store(_entry(folder, one, feature), array)
             if memory is not None:
-                memory.keep(at, array)
-        yield feature, array
+                memory.keep(_place_in_memory(one, feature), array)
+            values.append(array)
+        return one, values
+
+    for one in asked:
+        kept = [_kept(one, feature, folder, memory) for feature in one.features]
+        missing = [feature for feature, array in zip(one.features, kept, strict=True) if array is None]
+        waiting.append((one, kept, _submit(one, missing, means) if missing else None))
+        while len(waiting) >= (1 if means.executor is None else means.workers):
+            yield finish()
+    while waiting:
+        yield finish()
 
 
-def _computed(
-    feature: Feature, stack: torch.Tensor, dtypes: tuple[str, ...], place: NDArray[np.intp], pairs: NDArray[np.intp] | None
-) -> Array:
-    """Returns the feature of k models whose tensors are rows ``place``, (k,), of ``stack``; of given ``pairs`` only, if any."""
-    if pairs is None:
-        values, shape = feature.function(stack, dtypes), (len(stack),) * (1 if feature.kind == "statistic" else 2)
-    elif feature.on_pairs is not None:
-        values, shape = feature.on_pairs(stack, dtypes, place[pairs]), (len(pairs),)
-    else:
-        raise ValueError(f"feature {feature.name!r} has no on_pairs")
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"feature {feature.name!r} gave an array of shape {array.shape} where {shape} was due")
-    return array if pairs is not None else array[np.ix_(*[place] * array.ndim)]
+def _submit(one: _Asked, missing: Sequence[Feature], means: _Means) -> Future[list[Array]]:
+    """Returns the future arrays of one tensor; without an executor they are there at once."""
+    pairs = None if one.pairs is None else one.place[one.pairs]
+    task = one.key[0], one.infos, missing, pairs, means.budget // max(1, means.workers)
+    if means.executor is not None:
+        return means.executor.submit(arrays, *task)
+    future: Future[list[Array]] = Future()
+    future.set_result(arrays(*task))
+    return future
+
+
+def _place_in_memory(one: _Asked, feature: Feature) -> Hashable:
+    return (*one.identity(feature), None if one.pairs is None else one.pairs.tobytes())
+
+
+def _entry(folder: Path, one: _Asked, feature: Feature) -> Path:
+    return folder / f"{canonical_sha256([*one.identity(feature), None if one.pairs is None else one.pairs.tolist()])}.npz"
+
+
+def _kept(one: _Asked, feature: Feature, folder: Path | None, memory: _Memory | None) -> Array | None:
+    """Returns what memory or disk holds, if anything."""
+    array = None if memory is None else memory.arrays.get(_place_in_memory(one, feature))
+    return array if array is not None or folder is None else _load(_entry(folder, one, feature), one.shape(feature))
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Array | None:
@@ -247,116 +338,3 @@ def _warn_of_gaps(models: ModelSet, keys: Sequence[Key], layers: Layers) -> None
         MothrWarning,
         stacklevel=4,
     )
-
-
-def _places(positions: tuple[int, ...], n: int, among: Sequence[int] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Returns the places in a tensor's array to keep, and where each belongs in the answer."""
-    target = np.full(n, -1)
-    target[list(range(n) if among is None else among)] = np.arange(n if among is None else len(among))
-    local = np.flatnonzero(target[list(positions)] >= 0)
-    return local, target[np.asarray(positions)[local]]
-
-
-def combine_distances(per_tensor: PerTensor, n: int, how: str, among: Sequence[int] | None = None) -> Array:
-    """Returns the (n, n) distances of ``n`` models over all tensors; the diagonal is 0, pairs that share no tensor get inf.
-
-    Args:
-        per_tensor: One feature of :func:`compute`.
-        n: How many models there are.
-        how: ``mean`` over tensors; ``sum``: the mean times the most tensors that any model holds, which is the plain
-            sum where all models hold all tensors; ``max``; ``quadratic``: the root of the mean of squares weighted by element
-            count; ``scaled-max``: each tensor's values a mapped to (a + m) / 2m, m the largest over the pairs, then the
-            maximum over tensors (a tensor that is the same in all models says nothing).
-        among: Positions to restrict the answer to, which is then (len(among), len(among)); ``scaled-max`` depends on it.
-
-    Raises:
-        MothrError: ``how`` is unknown.
-    """
-    size = n if among is None else len(among)
-    total, weight = np.zeros((size, size)), np.zeros((size, size))
-    for (_, shape), (positions, array) in per_tensor.items():
-        local, place = _places(positions, n, among)
-        values, at, elements = array[np.ix_(local, local)], np.ix_(place, place), math.prod(shape)
-        if how in ("mean", "sum"):
-            total[at] += values
-            weight[at] += 1
-        elif how == "quadratic":
-            total[at] += elements * values**2
-            weight[at] += elements
-        elif how == "max":
-            total[at] = np.maximum(total[at], values)
-            weight[at] += 1
-        elif how == "scaled-max":
-            largest = values.max(initial=0.0)
-            weight[at] += 1
-            if largest > 0:
-                total[at] = np.maximum(total[at], (values + largest) / (2 * largest))
-        else:
-            raise unknown_name("way to combine distances", how, DISTANCE_RULES)
-    if how in ("mean", "quadratic", "sum"):
-        total /= np.maximum(weight, 1)
-        total = np.sqrt(total) if how == "quadratic" else total * weight.max(initial=0) if how == "sum" else total
-    combined: Array = np.where(weight > 0, total, np.inf)
-    np.fill_diagonal(combined, 0.0)
-    return combined
-
-
-DISTANCE_RULES = ("mean", "sum", "max", "quadratic", "scaled-max")
-"""What ``how`` may be in :func:`combine_distances`."""
-EVIDENCE_RULES = ("elements", "sum", "vote")
-"""What ``how`` may be in :func:`combine_pairs` and :func:`combine_scores`."""
-
-
-def combine_scores(scores: Iterable[tuple[Key, Array]], how: str) -> Array:
-    """Returns scores of the same shape over all tensors, NaN only where no tensor has a value.
-
-    Args:
-        scores: ((tensor name, shape), scores) of each tensor; NaN where it says nothing, which is left out.
-        how: ``elements``: the mean weighted by element count; ``sum``: the mean times the most tensors that anything has a
-            value for, which is the plain sum where none is missing; ``vote``: the mean sign.
-
-    Raises:
-        MothrError: ``how`` is unknown.
-    """
-    if how not in EVIDENCE_RULES:
-        raise unknown_name("way to combine scores", how, EVIDENCE_RULES)
-    total = weight = np.zeros(())
-    for (_, shape), values in scores:
-        share = float(math.prod(shape)) if how == "elements" else 1.0
-        known = ~np.isnan(values)
-        total = total + np.where(known, share * (np.sign(values) if how == "vote" else values), 0.0)
-        weight = weight + share * known
-    total = total * (weight.max(initial=0) / np.maximum(weight, 1)) if how == "sum" else total / np.maximum(weight, 1)
-    return np.where(weight > 0, total, np.nan)
-
-
-def combine_statistics(per_tensor: PerTensor, n: int, how: str) -> Array:
-    """Returns one number a model, (n,), from a statistic of each tensor; NaN where none of its tensors has a value.
-
-    ``how`` is ``elements`` or ``sum``, as in :func:`combine_scores`. To compare two models use :func:`combine_pairs`, which
-    sees to it that both are judged on the same tensors.
-    """
-    return combine_scores(((key, _spread(array, positions, n)) for key, (positions, array) in per_tensor.items()), how)
-
-
-def combine_pairs(per_tensor: PerTensor, n: int, how: str) -> Array:
-    """Returns (n, n) scores from pair scores of each tensor, or from a statistic as its difference, [i] minus [j].
-
-    Pairs without a value in any shared tensor get 0. ``how`` is as in :func:`combine_scores`.
-    """
-
-    def scores() -> Iterator[tuple[Key, Array]]:
-        for key, (positions, array) in per_tensor.items():
-            pairs = array[:, None] - array[None, :] if array.ndim == 1 else array
-            yield key, _spread(pairs, positions, n)
-
-    return np.nan_to_num(combine_scores(scores(), how), nan=0.0)
-
-
-def _spread(array: Array, positions: tuple[int, ...], n: int) -> Array:
-    """Returns the array of k models as one of n, NaN where a model lacks the tensor."""
-    if len(positions) == n:
-        return array
-    spread = np.full((n,) * array.ndim, np.nan)
-    spread[np.ix_(*[positions] * array.ndim)] = array
-    return spread

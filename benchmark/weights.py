@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -56,11 +57,7 @@ class Checkpoint:
         Raises:
             MothrError: the file has changed or is damaged since it was opened.
         """
-        info = self.tensors[name]
-        if info.scale is None:
-            return _stored(info)
-        scales = _stored(info.scale).float().reshape(-1, *[1] * (len(info.shape) - 1))
-        return (_stored(info).float() * scales).reshape(info.shape)
+        return _values(self.tensors[name])
 
     def plain(self) -> dict[str, torch.Tensor]:
         """Returns all tensors by name, each as :meth:`read` gives it."""
@@ -77,13 +74,44 @@ class Checkpoint:
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
 
 
-def _stored(info: TensorInfo) -> torch.Tensor:
+def _stored(info: TensorInfo, part: tuple[slice, ...] | None = None) -> torch.Tensor:
     try:
         with safe_open(info.file, framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(info.key)
+            tensor: torch.Tensor = file.get_tensor(info.key) if part is None else file.get_slice(info.key)[part]
     except (SafetensorError, OSError) as error:
         raise _damaged(info.file, error) from error
     return tensor
+
+
+def _values(info: TensorInfo, part: tuple[slice, ...] | None = None) -> torch.Tensor:
+    """Returns a tensor, or a part of it, as stored; integers with scales as the float32 values that they stand for."""
+    tensor = _stored(info, part)
+    if info.scale is None:
+        return tensor
+    scales = _stored(info.scale).float().reshape(-1, *[1] * (len(info.shape) - 1))
+    scaled: torch.Tensor = tensor.float() * (scales if part is None or len(scales) == 1 else scales[part[0]])
+    return scaled.reshape(tensor.shape)
+
+
+def new_stack(count: int, shape: tuple[int, ...], dtypes: Iterable[str]) -> torch.Tensor:
+    """Returns room for tensors of that shape, (count, *shape): float64 if any is stored so, else float32."""
+    # numpy asks for huge pages; with small ones, touching new memory takes longer than reading the file
+    return torch.from_numpy(np.empty((count, *shape), dtype=np.float64 if "F64" in dtypes else np.float32))
+
+
+def fill(stack: torch.Tensor, infos: Sequence[TensorInfo], axis: int = 0, start: int = 0) -> torch.Tensor:
+    """Returns ``stack``, (n, *shape), filled with one tensor each of n models, or with a part of it from ``start`` on along ``axis``.
+
+    Raises:
+        MothrError: a value is NaN or infinite, or a file is damaged.
+    """
+    for row, info in zip(stack, infos, strict=True):
+        whole = row.shape == info.shape
+        part = (*[slice(None)] * axis, slice(start, start + row.shape[axis])) if not whole else None
+        row.copy_(_values(info, part))
+        if not torch.isfinite(row.sum()) and not torch.isfinite(row).all():  # the sum is forty times cheaper, but may overflow
+            raise MothrError(f"{info.file}: tensor {info.key!r} holds NaN or infinite values; remove this model")
+    return stack
 
 
 def _digest(name: str, info: TensorInfo) -> str:
@@ -134,17 +162,8 @@ class ModelSet:
         Raises:
             MothrError: a value is NaN or infinite, or a file is damaged.
         """
-        parts = []
-        for position in positions:
-            checkpoint = self.checkpoints[position]
-            part = checkpoint.read(name)
-            part = part.to(torch.float64 if part.dtype == torch.float64 else torch.float32)
-            if not torch.isfinite(part).all():
-                raise MothrError(f"{checkpoint.tensors[name].file}: tensor {name!r} holds NaN or infinite values; remove this model")
-            parts.append(part)
-        if len({part.dtype for part in parts}) > 1:
-            parts = [part.double() for part in parts]
-        return torch.stack(parts)
+        infos = [self.checkpoints[position].tensors[name] for position in positions]
+        return fill(new_stack(len(infos), infos[0].shape, [info.dtype for info in infos]), infos)
 
     def stacks(self, select: Iterable[tuple[str, tuple[int, ...]]] | None = None) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
         """Yields (name, positions, stack) for each (name, shape) in ``select``, one tensor of all models at a time.

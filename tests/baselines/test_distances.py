@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.distances import DISTANCES, catalogue, distances, find_distance, replace_infinite
+from mothr.baselines.distances import (
+    DISTANCES,
+    catalogue,
+    distances,
+    find_distance,
+    pair_distances,
+    replace_infinite,
+    squared_distances,
+)
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import combine_distances, compute
+from mothr.benchmark.features import combine_distances, compute, computing
 from mothr.benchmark.layers import Layers
 
 ALL, MATRICES = Layers("all"), Layers("matrices")
@@ -117,90 +125,6 @@ def test_zero_tensors(write_models):
         assert found[others[0], others[1]] == 0
 
 
-# --- rank ---
-
-STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def merged(weights, rank, generator, stored, scale):
-    """Returns ``weights`` plus an update of the given rank and size relative to them, rounded to how it is stored."""
-    left, right = (torch.randn(side, rank, generator=generator) for side in weights.shape)
-    update = left @ right.T
-    return (weights.float() + update * (scale * weights.float().norm() / update.norm())).to(stored)
-
-
-def heavy_tailed(rows, columns, generator):
-    weights = torch.randn(rows, columns, generator=generator) * torch.randn(rows, columns, generator=generator).exp()
-    weights[:, 1] *= 8  # an outlier channel, as large language models have
-    return 0.02 * weights
-
-
-@pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
-@pytest.mark.parametrize("kept_as_float32", [False, True])
-@pytest.mark.parametrize(("side", "rank"), [(64, 2), (64, 4), (64, 8), (64, 16), (384, 16)])
-def test_rank_of_merged_updates(write_models, stored, kept_as_float32, side, rank):
-    generator = torch.Generator().manual_seed(side + rank)
-    for root in (0.02 * torch.randn(side, side, generator=generator), heavy_tailed(side, side, generator)):
-        root = root.to(stored)
-        child = merged(root, rank, generator, stored, 0.2)
-        kept = torch.float32 if kept_as_float32 else stored
-        models = write_models({"root": {"x": root.to(kept)}, "child": {"x": child.to(kept)}})
-        assert distances(models, "rank", MATRICES)[0, 1] == rank
-        default = np.linalg.matrix_rank((child.float() - root.float()).numpy())
-        assert default > side / 2 or stored == torch.float32  # what the tolerance of its own is there for
-
-
-@pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
-def test_ranks_add_up_along_chains_of_merges(write_models, stored):
-    generator = torch.Generator().manual_seed(1)
-    chain = [(0.02 * torch.randn(64, 64, generator=generator)).to(stored)]
-    for _ in range(4):
-        chain.append(merged(chain[-1], 4, generator, stored, 0.3))
-    sibling = merged(chain[3], 4, generator, stored, 0.3)
-    models = write_models({str(i): {"x": weights} for i, weights in enumerate([*chain, sibling])})
-    place = [models.ids.index(str(i)) for i in range(6)]
-    found = distances(models, "rank", MATRICES)[np.ix_(place, place)]
-    steps = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
-    np.testing.assert_array_equal(found[:5, :5], 4 * steps)
-    np.testing.assert_array_equal(found[5, :5], [16, 12, 8, 4, 8])
-
-
-def test_rank_of_an_update_rounded_to_eight_bits(write_models):
-    generator = torch.Generator().manual_seed(2)
-    root = 0.02 * torch.randn(64, 64, generator=generator)
-    child = merged(root, 4, generator, torch.float32, 0.5)
-    for scale in (child.abs().amax(dim=1, keepdim=True) / 127, child.abs().amax() / 127):
-        steps = (child / scale).round()
-        for stored in ({"x": steps * scale}, {"x": steps.to(torch.int8), "x_scale": scale}):
-            models = write_models({"root": {"x": root}, "child": stored})
-            assert distances(models, "rank", MATRICES)[0, 1] == 4
-    wider = child.abs().amax() / 110  # the largest integer is 110, not 127
-    models = write_models({"root": {"x": root}, "child": {"x": (child / wider).round().to(torch.int8), "x_scale": wider}})
-    assert distances(models, "rank", MATRICES)[0, 1] == 4
-
-
-def test_update_below_the_noise_floor_has_rank_zero(write_models):
-    generator = torch.Generator().manual_seed(3)
-    root = (0.02 * torch.randn(64, 64, generator=generator)).bfloat16()
-    child = merged(root, 4, generator, torch.bfloat16, 1e-4)
-    assert not torch.equal(root, child)
-    models = write_models({"root": {"x": root}, "child": {"x": child}})
-    assert distances(models, "rank", MATRICES)[0, 1] == 0
-
-
-def test_unrelated_matrices_have_full_rank(write_models):
-    models = write_models({str(i): {"x": torch.randn(24, 40, generator=torch.Generator().manual_seed(i))} for i in range(4)})
-    np.testing.assert_array_equal(distances(models, "rank", MATRICES), 24 * (1 - np.eye(4)))
-
-
-def test_rank_of_exact_double_precision(write_models):
-    generator = torch.Generator().manual_seed(4)
-    root = torch.randn(20, 30, generator=generator, dtype=torch.float64)
-    update = torch.randn(20, 3, generator=generator, dtype=torch.float64) @ torch.randn(3, 30, generator=generator, dtype=torch.float64)
-    models = write_models({"root": {"x": root}, "child": {"x": root + 1e-9 * update}})
-    assert distances(models, "rank", MATRICES)[0, 1] == 3
-
-
 # --- the rest ---
 
 
@@ -232,3 +156,86 @@ def test_catalogue_has_a_row_each():
     rows = catalogue()
     assert [row["name"] for row in rows] == list(DISTANCES)
     assert all(row.keys() == {"name", "description", "combine", "source"} and all(row.values()) for row in rows)
+
+
+# --- odd input ---
+
+
+def of(write_models, *values, name="x"):
+    return write_models({f"m{place}": {name: value} for place, value in enumerate(values)})
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_identical_models_are_at_zero(write_models, name):
+    weights = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(distances(of(write_models, weights, weights, weights), name, ALL), np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("values", [(0.0, 1.0), (2.0, 3.0), (-1.0, 1.0)])
+def test_constant_tensors_have_distances(write_models, name, values):
+    found = distances(of(write_models, *(torch.full((4, 4), value) for value in values)), name, ALL)
+    assert np.isfinite(found).all()
+    assert (np.diag(found) == 0).all()
+    blind = {"cosine", "aligned"} if min(values) > 0 else {"sorted_weights", "singular_values", "norm_profile"} if values[0] < 0 else set()
+    if name not in blind:  # a cosine does not see size, and what no reordering alters may not see a sign
+        assert found[0, 1] > 0 or found[1, 0] > 0
+
+
+@pytest.mark.parametrize("name", sorted(DISTANCES.keys() - {"rank"}))  # its noise floor is that of how numbers are stored
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+def test_integers_count_as_the_numbers_they_are(write_models, name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randint(0, 100, (8, 8), generator=generator).to(dtype) for _ in range(3)]
+    models, floats = of(write_models, *weights), of(write_models, *(value.float() for value in weights))
+    order = [floats.ids.index(id) for id in models.ids]
+    np.testing.assert_allclose(distances(models, name, ALL), distances(floats, name, ALL)[np.ix_(order, order)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_an_error(write_models, name, bad):
+    weights = torch.ones(4, 4)
+    weights[2, 3] = bad
+    with pytest.raises(MothrError, match=r"m1\.safetensors: tensor 'x' holds NaN or infinite values"):
+        distances(of(write_models, torch.ones(4, 4), weights), name, ALL)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.features.MothrWarning")
+def test_models_that_share_no_tensor_are_infinitely_far_apart(write_models, name):
+    generator = torch.Generator().manual_seed(0)
+    x, y, z = (torch.randn(5, 5, generator=generator) for _ in range(3))
+    models = write_models({"a": {"x": x}, "b": {"x": y}, "c": {"other": z}})
+    found = distances(models, name, ALL)
+    c = models.ids.index("c")
+    others = [i for i in range(3) if i != c]
+    assert np.isinf(found[c, others]).all()
+    assert np.isfinite(found[np.ix_(others, others)]).all()
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_small_budget_changes_no_distance(write_models, name):
+    models = random_models(write_models, 7)
+    with computing(budget=6_000):
+        found = distances(models, name, ALL, cache=None)
+    np.testing.assert_allclose(found, distances(models, name, ALL, cache=None), rtol=1e-9, atol=1e-12)
+
+
+def test_groups_much_nearer_than_their_centres_keep_their_digits():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.cat([torch.randn(1, 3000, generator=generator) + 1e-5 * torch.randn(4, 3000, generator=generator) for _ in range(3)])
+    exact = (rows[:, None].double() - rows.double()).square().sum(dim=2)
+    np.testing.assert_allclose(squared_distances(rows).numpy(), exact.numpy(), rtol=1e-8)
+
+
+def test_distances_of_given_pairs(write_models):
+    models = random_models(write_models, 6)
+    pairs = np.array([[0, 5], [5, 0], [2, 3], [4, 4]])
+    for name in DISTANCES:
+        if name == "signed_max":
+            with pytest.raises(MothrError, match="scaled-max"):
+                pair_distances(models, name, pairs, ALL)
+        else:
+            found = distances(models, name, ALL)[tuple(pairs.T)]
+            np.testing.assert_allclose(pair_distances(models, name, pairs, ALL), found, rtol=1e-9, atol=1e-12)

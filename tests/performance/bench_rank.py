@@ -1,0 +1,113 @@
+"""Times rank distances of all pairs by sketches against torch.linalg.matrix_rank pair by pair, in the same run. Run on demand.
+
+At the size of VTHR: ``python tests/performance/bench_rank.py --matrices 12 --side 768 --pairs 24``.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from mothr.baselines.distances import distances
+from mothr.benchmark.layers import Layers
+from mothr.benchmark.weights import open_folder
+
+SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])
+"""Parent of each node of the tree: 1 + 4 + 16, as in VTHR."""
+STORED = ("F32", "F16", "BF16", "I8")
+
+
+def stored(weights: torch.Tensor, kind: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Returns what a file holds of ``weights``, by ending of the name, and the values that it stands for."""
+    if kind == "I8":
+        scale = weights.abs().amax(dim=1, keepdim=True) / 127
+        steps = (weights / scale).round()
+        return {"": steps.to(torch.int8), "_scale": scale}, steps * scale
+    kept = weights.to({"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind])
+    return {"": kept}, kept.float()
+
+
+def build(folder: Path, kind: str, matrices: int, side: int, size: float) -> np.ndarray:
+    """Writes a tree of 21 models with merged LoRA updates of ranks 4 to 16; returns the true ranks of all differences, (21, 21)."""
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    ranks = rng.integers(4, 17, size=len(SHAPE))
+    values: list[dict[str, torch.Tensor]] = []
+    for node, above in enumerate(SHAPE):
+        content, values = {}, [*values, {}]
+        for layer in range(matrices):
+            name = f"layers.{layer}.weight"
+            if above is None:
+                weights = 0.02 * torch.randn(side, side, generator=generator)
+            else:
+                left, right = (torch.randn(side, int(ranks[node]), generator=generator) for _ in range(2))
+                update = left @ right.T
+                weights = values[above][name] + update * (size * 0.02 * side / update.norm())
+            held, values[node][name] = stored(weights, kind)
+            content |= {f"{name}{ending}": tensor.contiguous() for ending, tensor in held.items()}
+        save_file(content, folder / f"{node:02}.safetensors")
+    above = [{0}]
+    for node, parent in enumerate(SHAPE[1:], start=1):
+        above.append({node, *above[parent]})
+    return np.array([[sum(ranks[node] for node in (one ^ other)) for other in above] for one in above])
+
+
+def timed(function, *arguments):
+    """Returns (result, wall-clock seconds, processor seconds); the two differ where others use the machine."""
+    wall, processor = time.perf_counter(), time.process_time()
+    return function(*arguments), time.perf_counter() - wall, time.process_time() - processor
+
+
+def main() -> None:
+    """Prints the times and their ratio for each way to store the weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--matrices", type=int, default=2, help="matrices of each of the 21 models (default 2)")
+    parser.add_argument("--side", type=int, default=512, help="side of each (default 512)")
+    parser.add_argument("--pairs", type=int, default=8, help="differences that matrix_rank is timed on (default 8)")
+    parser.add_argument("--size", type=float, default=0.1, help="norm of an update over that of the root (default 0.1)")
+    parser.add_argument("--folder", type=Path, help="where to write the weights (default: where temporary files go)")
+    parser.add_argument("--json", action="store_true", help="print one JSON value")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    rng, n, rows = np.random.default_rng(1), len(SHAPE), []
+    everything = [(i, j) for i in range(n) for j in range(i)]
+    for kind in STORED:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+            truth = build(Path(name), kind, arguments.matrices, arguments.side, arguments.size)
+            models = open_folder(Path(name))
+            found, wall, processor = timed(lambda models=models: distances(models, "rank", Layers("matrices"), cache=None))
+            order = [models.ids.index(f"{node:02}") for node in range(n)]
+            found = found[np.ix_(order, order)] / arguments.matrices
+            stacks = models.stack("layers.0.weight", order)
+        some = [everything[at] for at in rng.choice(len(everything), arguments.pairs, replace=False)]
+        differences = [stacks[i] - stacks[j] for i, j in some]
+        theirs, loop_wall, loop_processor = timed(lambda held=differences: [int(torch.linalg.matrix_rank(one)) for one in held])
+        scale = arguments.matrices * len(everything) / len(some)
+        rows.append({
+            "stored": kind, "seconds": wall, "processor_seconds": processor,
+            "loop_seconds": loop_wall * scale, "loop_processor_seconds": loop_processor * scale,
+            "ratio": loop_wall * scale / wall, "processor_ratio": loop_processor * scale / processor,
+            "pairs": len(everything), "right": int((found == truth)[np.tril_indices(n, -1)].sum()),
+            "of_loop": len(some), "right_of_loop": sum(int(rank == truth[pair]) for rank, pair in zip(theirs, some, strict=True)),
+            "same_as_loop": sum(int(rank == found[pair]) for rank, pair in zip(theirs, some, strict=True)),
+        })  # fmt: skip
+    if arguments.json:
+        shape = {"models": n, "matrices": arguments.matrices, "side": arguments.side, "size": arguments.size}
+        print(json.dumps({**shape, "rows": rows}))
+        return
+    print(f"{n} models x {arguments.matrices} matrices of {arguments.side} x {arguments.side}, updates {arguments.size:g} of the root")
+    for row in rows:
+        print(
+            f"{row['stored']:>4}: {row['seconds']:.2f} s, loop {row['loop_seconds']:.0f} s, ratio {row['ratio']:.0f} "
+            f"({row['processor_ratio']:.0f} by processor time); {row['right']} of {row['pairs']} ranks right, "
+            f"by matrix_rank {row['right_of_loop']} of {row['of_loop']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
