@@ -15,11 +15,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _not_the_users_cache(tmp_path_factory):
+    """What fixtures of whole files keep is not kept among the user's own; and nothing starts threads that others would wait for."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another one, or the user, has kept; and none starts threads that others would wait for."""
+    """No test reads what another one has kept."""
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
