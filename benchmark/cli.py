@@ -4,8 +4,11 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +27,12 @@ SettingOption = Annotated[Setting, typer.Option(help="What methods are told: the
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the method; repeatable.")
 ]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that read and compare weights, each with one thread.")]
+MemoryOption = Annotated[float, typer.Option(min=0, help="GiB that comparing weights may take, by all processes together.")]
 CATALOGUES = "mothr.catalogues"
 COMMANDS = "mothr.commands"
+SHOWN = ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")
+"""Metrics that ``run`` prints."""
 
 
 def main() -> None:
@@ -147,6 +154,8 @@ def run(
     settings: SetOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, each with ids and generator drawn anew.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of results; a sub-folder a split is made in it.")] = Path("results"),
+    workers: WorkersOption = 1,
+    memory: MemoryOption = 2,
     as_json: Json = False,
 ) -> None:
     """Run methods on a data set, score them, and write one result file a run.
@@ -159,7 +168,6 @@ def run(
     from mothr.benchmark import evaluate, results
     from mothr.benchmark.method import find_method, method_names
 
-    one_thread()
     values = pairs(settings or [])
     names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
     if not names:
@@ -171,13 +179,14 @@ def run(
     asked = (setting,) if setting else evaluate.SETTINGS
     todo = [(name, method, one, seed) for name, method in chosen for one in asked for seed in range(seeds)]
     rows: list[dict[str, Any]] = []
-    for name, method, one, seed in tqdm(todo, desc=truth.split, unit="run", disable=len(todo) < 2, file=sys.stderr):
-        record = evaluate.run(method, name, dataset, one, seed, models=models)
-        path = results.write(record, out)
-        shown = {key: record.metrics.get(key) for key in ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")}
-        rows.append({
-            "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown, "file": str(path),
-        })
+    with engine(workers, memory):
+        for name, method, one, seed in tqdm(todo, desc=truth.split, unit="run", disable=len(todo) < 2, file=sys.stderr):
+            record = evaluate.run(method, name, dataset, one, seed, models=models)
+            path = results.write(record, out)
+            shown = {key: record.metrics.get(key) for key in SHOWN}
+            rows.append({
+                "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown, "file": str(path),
+            })
     say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key != "error"} for row in rows]))
     failed = [row for row in rows if row["status"] != "ok"]
     if failed:
@@ -191,6 +200,8 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Where to write the prediction; standard output if left out.")] = None,
     settings: SetOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the method's generator.")] = 0,
+    workers: WorkersOption = 1,
+    memory: MemoryOption = 2,
     as_json: Json = False,
 ) -> None:
     """Recover the Model Graph of a folder of models, from weights alone; no truth is needed.
@@ -202,13 +213,13 @@ def predict(
     from mothr.benchmark.method import Told, find_method, needs
     from mothr.benchmark.storage import write_json
 
-    one_thread()
     found = find_method(method, pairs(settings or []))
     if "truth" in needs(found):
         raise MothrError(f"method {method!r} is an oracle: it needs the truth, and predict has none; use 'mothr run'")
     models = datasets.open_models(folder)
     told = Told(metadata=datasets.metadata(folder, models.ids)) if "metadata" in needs(found) else Told()
-    value = evaluate.predict(found, models.with_told(told), seed).to_json()
+    with engine(workers, memory):
+        value = evaluate.predict(found, models.with_told(told), seed).to_json()
     if out is not None:
         write_json(out, value)
         say(value, as_json, f"{out}: parents of {len(models)} models")
@@ -317,6 +328,20 @@ def pairs(settings: list[str]) -> dict[str, str]:
             raise MothrError(f"--set {text}: write it as field=value")
         found[key] = value
     return found
+
+
+@contextmanager
+def engine(workers: int, memory: float) -> Iterator[None]:
+    """Computes features within the block in so many processes of one thread each, with so many GiB in all."""
+    from mothr.benchmark.features import computing
+
+    one_thread()
+    with ExitStack() as stack:
+        pool = None
+        if workers > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread))
+        stack.enter_context(computing(budget=int(memory * 2**30), executor=pool, workers=workers))
+        yield
 
 
 def one_thread() -> None:

@@ -407,3 +407,17 @@ def test_as_a_process_warnings_are_lines_and_on_a_full_disk_the_old_file_stays(p
     assert lines[-1].startswith(f"error: {out}: cannot write (File too large)")
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["prediction.json"]
+
+
+def test_the_answer_is_the_same_in_two_processes_and_with_little_memory(mothr, tiny, monkeypatch, tmp_path):
+    wanted = mothr("predict", "mother-v2", tiny, "--set", "n_trees=2").out
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))  # nothing is there yet
+    assert mothr("predict", "mother-v2", tiny, "--set", "n_trees=2", "--workers", 2, "--memory", 0.2).out == wanted
+
+
+def test_too_little_memory_is_told_with_both_numbers(mothr, tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))
+    done = mothr("predict", "linea", tiny, "--memory", 1e-6)
+    assert done.code == 1
+    assert "bytes at a time" in done.err
+    assert "the memory budget leaves" in done.err
