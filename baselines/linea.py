@@ -14,6 +14,7 @@
 6. What was set aside hangs below its sources, and its own descendants below it.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +31,7 @@ from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
 from mothr.baselines.trees import check_related, parts, related_trees, root_evidence
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array
+from mothr.benchmark.features import Array, MothrWarning
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Need, Prediction
@@ -85,24 +86,22 @@ class Linea:
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest with the probability of each edge; ``rng`` is for the direction ``random`` alone."""
         layers = Layers.parse(self.layers)
-        orders = reordered(models, layers) if self.made else []
-        labels = self._trees(models, layers, orders)
+        labels = related_trees(models, layers, self.related)
         parents: Parents = {}
         confidence: dict[Edge, float] = {}
-        for part in parts(labels):
-            inside = [tuple(models.ids[at] for at in group) for group in orders if set(group) <= set(part.tolist())]
-            self._tree(_among(models, part), inside, layers, rng, parents, confidence)
+        with warnings.catch_warnings():
+            if models.told.trees is None:  # what models lack was said of all of them at once
+                warnings.simplefilter("ignore", MothrWarning)
+            orders = reordered(models, layers) if self.made else []
+            if self.made:
+                warnings.simplefilter("ignore", MothrWarning)
+            if models.told.trees is None:
+                labels = _joined(labels, orders)
+            for part in parts(labels):
+                inside = [tuple(models.ids[at] for at in group) for group in orders if set(group) <= set(part.tolist())]
+                self._tree(_among(models, part), inside, layers, rng, parents, confidence)
         trees = {node: int(label) for node, label in zip(models.ids, labels, strict=True)}
         return Prediction(ModelGraph({node: parents[node] for node in models.ids}), confidence, trees)
-
-    def _trees(self, models: ModelSet, layers: Layers, orders: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
-        """Returns the tree of each model, (n,), numbered from 0."""
-        labels = related_trees(models, layers, self.related)
-        if models.told.trees is None:
-            for first, *others in orders:
-                labels[np.isin(labels, labels[others])] = labels[first]
-        _, labels = np.unique(labels, return_inverse=True)
-        return labels
 
     def _tree(
         self, models: ModelSet, orders: Iterable[tuple[NodeId, ...]], layers: Layers, rng: np.random.Generator, parents: Parents,
@@ -184,6 +183,13 @@ def _cosine(squared: Array, one: int, at: int, other: int) -> float:
     """Returns the cosine of the angle at ``at`` between two models, by squared Frobenius distances (n, n); 0 where it is undefined."""
     product = squared[one, at] * squared[at, other]
     return float((squared[one, at] + squared[at, other] - squared[one, other]) / (2 * np.sqrt(product))) if 0 < product < np.inf else 0.0
+
+
+def _joined(labels: NDArray[np.int64], groups: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
+    """Returns the labels (n,), numbered from 0, with the trees that share a group made one."""
+    for first, *others in groups:
+        labels = np.where(np.isin(labels, labels[others]), labels[first], labels)
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _among(models: ModelSet, positions: Iterable[int]) -> ModelSet:

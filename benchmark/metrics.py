@@ -8,12 +8,13 @@ None means undefined; each metric says when.
 """
 
 import math
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
@@ -31,6 +32,10 @@ MOTIFS = (
     "shortcut",
 )
 """How three models may be related; a shortcut is a grandparent that is a parent as well."""
+SMALL = 128
+"""Up to so many nodes all triples are looked at together; the positions of 341,376 of them take 8 MB."""
+Triples = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+"""(m,) positions of the first, second and third node of m triples."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +163,13 @@ def parent_hops(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     tails, heads = zip(*edges, strict=True)
     adjacent = coo_array((np.ones(len(edges)), (tails, heads)), shape=(outside + 1, outside + 1)).tocsr()
     hops = shortest_path(adjacent, directed=False, unweighted=True)
-    total = 0.0
-    for node in truth.nodes:
-        true = [place[parent] for parent in truth.parents[node]] or [above]
-        found = [place.get(parent, outside) for parent in predicted.parents[node]] or [above]
-        between = hops[np.ix_(true, found)]
-        total += float(between.min(axis=0).mean() + between.min(axis=1).mean()) / 2
+    true = [[place[parent] for parent in truth.parents[node]] or [above] for node in truth.nodes]
+    found = [[place.get(parent, outside) for parent in predicted.parents[node]] or [above] for node in truth.nodes]
+    total = float(hops[[own[0] for own in true], [own[0] for own in found]].sum())
+    for one, other in zip(true, found, strict=True):
+        if len(one) > 1 or len(other) > 1:
+            between = hops[np.ix_(one, other)]
+            total += float(between.min(axis=0).mean() + between.min(axis=1).mean()) / 2 - float(between[0, 0])
     return total / len(place)
 
 
@@ -176,21 +182,30 @@ def motif_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     n = len(truth.nodes)
     if n < 3:
         return None
-    first, second = np.triu_indices(n, k=1)
     codes = [_relations(graph, truth.nodes) for graph in (truth, predicted)]
-    inner = [relation[first, second] for relation in codes]
     canonical, motif = _motif_table()
     totals, right = np.zeros(len(MOTIFS)), np.zeros(len(MOTIFS))
-    for node in range(n - 2):  # one node at a time with the pairs of later ones: memory is n^2, not n^3
-        later = slice(int(np.searchsorted(first, node, side="right")), None)
-        true, found = (
-            16 * relation[node, first[later]] + 4 * relation[node, second[later]] + pair[later]
-            for relation, pair in zip(codes, inner, strict=True)
-        )
+    for a, b, c in _triples(n) if n <= SMALL else _triples_by_node(n):
+        true, found = (16 * relation[a, b] + 4 * relation[a, c] + relation[b, c] for relation in codes)
         kinds = motif[true]
         totals += np.bincount(kinds, minlength=len(MOTIFS))
         right += np.bincount(kinds[canonical[true] == canonical[found]], minlength=len(MOTIFS))
     return float((right[totals > 0] / totals[totals > 0]).mean())
+
+
+def _triples_by_node(n: int) -> Iterator[Triples]:
+    """Yields all triples of positions a < b < c, those of one a at a time: memory is n^2, not n^3."""
+    b, c = np.triu_indices(n, k=1)
+    for node in range(n - 2):
+        later = slice(int(np.searchsorted(b, node, side="right")), None)
+        yield np.full(len(b[later]), node), b[later], c[later]
+
+
+@cache
+def _triples(n: int) -> tuple[Triples, ...]:
+    """Returns all triples of positions at once: a tree's are asked for again and again."""
+    a, b, c = (np.concatenate(part) for part in zip(*_triples_by_node(n), strict=True))
+    return ((a, b, c),)
 
 
 def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
