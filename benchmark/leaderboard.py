@@ -50,8 +50,12 @@ def write_page(results_folder: Path, out: Path) -> Path:
         if name not in truths:
             truths[name] = _truth(results_folder / name / "truth.json")
     details = [_details(row, truths[folder_name(*row.board[:2])]) for row in every]
+    packages = list(dict.fromkeys(one["packages"] for one in details))
+    for one in details:  # the same for most rows, and long
+        one["packages"] = packages.index(one["packages"])
     data = {
         "metrics": {name: NAMES[name] for name in TREE_METRICS},
+        "packages": packages,
         "columns": list(found.columns),
         "table": json.loads(found.to_json(orient="values", double_precision=4)),
         "details": details,
