@@ -150,7 +150,8 @@ class Linea:
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:
         """Returns {model: (its parent,)} of the descendants of what was set aside.
 
-        They are what hangs on it in the minimum spanning tree of all models, away from its sources, where the first edge points outward.
+        A child hangs on it in the minimum spanning tree of all models, away from its sources, and the edge points outward; below the
+        child is what hangs on that when all that was set aside is taken off.
         """
         found: Parents = {}
         if not aside:
@@ -158,8 +159,7 @@ class Linea:
         far = replace_infinite(distances(models, self.distance, layers))
         squared = distances(models, "frobenius", layers) ** 2
         place, ids = {node: at for at, node in enumerate(models.ids)}, models.ids
-        span = spanning_tree(far)
-        ways = [(ids[one], ids[other]) for pair in span for one, other in (pair, pair[::-1])]
+        ways = [(ids[one], ids[other]) for pair in spanning_tree(far) for one, other in (pair, pair[::-1])]
         ends = [
             (made, node) for made, node in ways if made in aside and node not in aside and node not in aside[made]
             and all(_is_beyond(squared, place[source], place[made], place[node]) for source in aside[made])
@@ -167,10 +167,12 @@ class Linea:
         pairs = np.array([(place[made], place[node]) for made, node in ends], dtype=np.intp).reshape(-1, 2)
         says = pair_scores(models, self.direction, pairs, layers, rng) if ends else []
         for (made, node), evidence in zip(ends, says, strict=True):
-            side = orient([edge for edge in span if {*edge} != {place[made], place[node]}], place[node])
+            kept = [at for at, other in enumerate(ids) if other not in aside or other == made]
+            span = [(kept[one], kept[other]) for one, other in spanning_tree(far[np.ix_(kept, kept)])]
+            side = orient([edge for edge in span if place[made] not in edge], place[node])
             descent = {node: (made,)} | {ids[child]: (ids[parent],) for parent, child in side}
-            if evidence > 0 and not descent.keys() & {made, *aside[made]}:
-                found |= {node: parents for node, parents in descent.items() if node not in aside}
+            if evidence > 0 and not descent.keys() & _above(made, aside | found):
+                found |= descent
         return found
 
 
@@ -222,3 +224,13 @@ def _out_of_order(models: ModelSet, orders: Iterable[tuple[NodeId, ...]], distan
 
 def _copies(models: ModelSet, layers: Layers) -> Mapping[int, tuple[int, ...]]:
     return {node: (source,) for node, source in copies(models, layers).items()}
+
+
+def _above(node: NodeId, parents: Parents) -> set[NodeId]:
+    """Returns the ancestors of ``node`` that ``parents`` tell."""
+    found, waiting = set[NodeId](), [node]
+    while waiting:
+        new = set(parents.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found

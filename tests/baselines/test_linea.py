@@ -239,3 +239,19 @@ def test_the_children_of_a_missing_model_go_to_the_nearest_ancestor_there_is(gro
     missing = next(node for node in truth.nodes if len(truth.children(node)) == 3)
     left = [node for node in truth.nodes if node != missing]
     assert ask(write_models({node: held[node] for node in left})).graph == truth.restricted(left)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 34, 42, 83])
+def test_whatever_was_made_of_whatever_the_answer_is_a_forest_of_all_models(write_models, seed):
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    held = {"0": {f"layers.{layer}.mlp.up_proj.weight": torch.randn(12, 16, generator=generator) ** 3 for layer in range(2)}}
+    for made in range(1, 20):
+        one, other = (held[node] for node in rng.choice(list(held), 2))
+        floats = {name: value.float() for name, value in one.items()}
+        held[str(made)] = [
+            child(floats, made, 0.1), child(floats, made, 0.1), quantized(floats), {name: value.half() for name, value in floats.items()},
+            mean(floats, {name: value.float() for name, value in other.items()}), one,
+        ][rng.integers(6)]  # fmt: skip
+    found = ask(write_models(held))
+    assert set(found.graph.nodes) == set(held)
+    assert set(found.confidence) == set(found.graph.edges)
