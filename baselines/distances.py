@@ -50,11 +50,6 @@ def energies(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array, Arr
     return _over(rows, pairs, lambda difference: difference.square().sum(dim=1)), norms[pairs[:, 0]], norms[pairs[:, 1]]
 
 
-def squared_distances(rows: torch.Tensor) -> torch.Tensor:
-    """Returns the squared Euclidean distances of the rows of (k, elements) as (k, k) float64."""
-    return torch.from_numpy(energies(rows)[0])
-
-
 def _squared(rows: Array, centred: Array) -> Array:
     """Returns the squared distances of the rows of (k, elements), relative error below 1e-8; ``centred`` is room of that shape.
 

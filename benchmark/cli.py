@@ -23,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, for machines.")]
-SettingOption = Annotated[Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the method; repeatable.")
 ]
