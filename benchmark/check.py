@@ -194,7 +194,10 @@ def _difference(one: Prediction, two: Prediction, digests: Mapping[NodeId, str])
     if labels(one) != labels(two):
         return "tree labels differ"
     abstained = [sorted(digests[node] for node in answer.abstained) for answer in (one, two)]
-    return "abstentions differ" if abstained[0] != abstained[1] else None
+    if abstained[0] != abstained[1]:
+        return "abstentions differ"
+    relations = [sorted((digests[node], kind) for node, kind in (answer.relations or {}).items()) for answer in (one, two)]
+    return "relations differ" if relations[0] != relations[1] else None
 
 
 def _fields_problem(method: Method) -> str | None:

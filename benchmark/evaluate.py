@@ -143,6 +143,7 @@ def run(
         tuned_on=list(getattr(method, "tuned_on", ())), parameters=parameters(method), seed=seed,
         told=told.names(), status="ok" if outcome.prediction else "failed", error=outcome.error,
         parents=answer.get("parents"), confidence=answer.get("confidence"), trees=answer.get("trees"), abstained=answer.get("abstained"),
+        relations=answer.get("relations"),
         metrics=dict(scored.whole), per_tree=[dict(row) for row in scored.trees], seconds=round(outcome.seconds, 3),
         **results.environment(),
     )

@@ -24,6 +24,8 @@ Fact = Literal["metadata", "tree_count", "trees", "truth"]
 """What a method can be told beside the weights."""
 Need = Literal["metadata", "tree_count", "truth"]
 """What a method can declare that it needs in every setting."""
+Relation = Literal["finetune", "adapter", "merge", "quantized"]
+"""How a model came from its parents: the Hub's own four."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,18 @@ class Prediction:
     """Cluster labels, where the method has them apart from the graph."""
     abstained: frozenset[NodeId] = field(default_factory=frozenset)
     """Models whose parents the method declines to name."""
+    relations: Mapping[NodeId, Relation] | None = None
+    """How models came from their parents, for those of which the method says it."""
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "Prediction":
         """Returns the same prediction about models called ``names[id]``."""
-        confidence = self.confidence
+        confidence, relations = self.confidence, self.relations
         return Prediction(
             graph=self.graph.relabel(names),
             confidence=None if confidence is None else {(names[p], names[c]): value for (p, c), value in confidence.items()},
             trees=None if self.trees is None else {names[node]: tree for node, tree in self.trees.items()},
             abstained=frozenset(names[node] for node in self.abstained),
+            relations=None if relations is None else {names[node]: relation for node, relation in relations.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +93,8 @@ class Prediction:
             value["trees"] = {node: int(self.trees[node]) for node in sorted(self.trees)}
         if self.abstained:
             value["abstained"] = sorted(self.abstained)
+        if self.relations is not None:
+            value["relations"] = {node: self.relations[node] for node in sorted(self.relations)}
         return value
 
     @classmethod
@@ -97,7 +104,7 @@ class Prediction:
             raise MothrError(f"{where}: a prediction is an object with the key 'parents'; see the README for an example")
         if value.get("schema_version") != 1:
             raise MothrError(f"{where}: schema_version is {value.get('schema_version')!r}; this version reads 1")
-        known = {"schema_version", "parents", "confidence", "trees", "abstained"}
+        known = {"schema_version", "parents", "confidence", "trees", "abstained", "relations"}
         for key in value:
             if key not in known:
                 raise MothrError(f"{where}: {unknown_name('key', str(key), known)}")
@@ -105,8 +112,8 @@ class Prediction:
         confidence = value.get("confidence")
         if confidence is not None:
             confidence = _confidence(confidence, graph, where)
-        for key in ("trees", "abstained"):
-            expected = dict if key == "trees" else list
+        for key in ("trees", "abstained", "relations"):
+            expected = list if key == "abstained" else dict
             named = value.get(key)
             if named is None:
                 continue
@@ -118,7 +125,13 @@ class Prediction:
         trees = value.get("trees")
         if trees is not None and not all(type(label) is int for label in trees.values()):
             raise MothrError(f"{where}: the values of 'trees' must be whole numbers")
-        return cls(graph, confidence, trees, frozenset(value.get("abstained") or ()))
+        relations = value.get("relations")
+        for node, relation in (relations or {}).items():
+            if relation not in get_args(Relation):
+                raise MothrError(f"{where}: {unknown_name(f'relation of {node!r}', str(relation), get_args(Relation))}")
+            if not graph.parents[node]:
+                raise MothrError(f"{where}: {node!r} is said to be a {relation}, and no parent of it is named; name one or leave it out")
+        return cls(graph, confidence, trees, frozenset(value.get("abstained") or ()), relations)
 
 
 def _confidence(value: Any, graph: ModelGraph, where: str) -> dict[Edge, float]:

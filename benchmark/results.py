@@ -20,11 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from mothr.benchmark import __version__
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import Fact, Prediction
+from mothr.benchmark.method import Fact, Prediction, Relation
 from mothr.benchmark.storage import canonical_sha256, read_json, write_json
 
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
 """The fields that tell one run from another; running the same again replaces the file."""
+OPTIONAL = ("confidence", "trees", "abstained", "relations")
+"""Parts of an answer that not every method gives."""
 NOT_RECORDS = ("manifest.json", "truth.json")
 """JSON files that lie beside the records of a split."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers", "diffusers", "peft")
@@ -74,6 +76,8 @@ class Result(BaseModel):
     """Cluster labels, where the method has them apart from the graph."""
     abstained: list[NodeId] | None = None
     """Models whose parents the method declined to name."""
+    relations: dict[NodeId, Relation] | None = None
+    """How models came from their parents, where the method says it."""
     metrics: dict[str, float | None]
     """Metric -> value over the whole forest; none where it is undefined."""
     per_tree: list[dict[str, int | float | None]]
@@ -96,6 +100,9 @@ class Result(BaseModel):
     """When the run ended, in UTC."""
     tuned_on: list[str] = []
     """The splits whose truth was used to choose the parameters."""
+    isolation: Literal["sandbox", "process"] | None = None
+    """How the method was kept from all but the models: a process of its own that the system kept from other files and the network, or
+    one without such a lock; none where it ran within the harness."""
     verified: bool = False
     """Whether the maintainers have repeated the run."""
 
@@ -140,8 +147,8 @@ class Result(BaseModel):
         """
         if self.parents is None:
             raise MothrError(f"run of {self.method!r} with seed {self.seed} is {self.status} and holds no answer: {self.error}")
-        optional = {"confidence": self.confidence, "trees": self.trees, "abstained": self.abstained}
-        value = {"schema_version": 1, "parents": self.parents} | {key: item for key, item in optional.items() if item is not None}
+        optional = {name: item for name in OPTIONAL if (item := getattr(self, name)) is not None}
+        value = {"schema_version": 1, "parents": self.parents} | optional
         return Prediction.from_json(value, "parents")
 
     def tree_scores(self) -> dict[int, dict[str, int | float | None]]:
@@ -173,7 +180,7 @@ def write(record: Result, folder: Path) -> Path:
     """
     path = folder / folder_name(record.split, record.split_version) / file_name(record)
     value = record.model_dump()
-    for name in ("confidence", "trees", "abstained"):
+    for name in (*OPTIONAL, "isolation"):
         if value[name] is None:
             del value[name]
     write_json(path, value)

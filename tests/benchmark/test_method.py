@@ -206,7 +206,7 @@ def test_told_is_relabelled_whole():
 # The prediction file
 
 GRAPH = ModelGraph({"a": (), "b": ("a",), "m": ("a", "b")})
-FULL = Prediction(GRAPH, {("a", "b"): 0.5, ("a", "m"): 1.0, ("b", "m"): 0.0}, {"a": 0, "b": 0, "m": 1}, frozenset({"m"}))
+FULL = Prediction(GRAPH, {("a", "b"): 0.5, ("a", "m"): 1.0, ("b", "m"): 0.0}, {"a": 0, "b": 0, "m": 1}, frozenset({"m"}), {"m": "merge"})
 
 
 @pytest.mark.parametrize("prediction", [FULL, Prediction(GRAPH), Prediction(ModelGraph({})), Prediction(GRAPH, confidence={})])
@@ -221,6 +221,7 @@ def test_the_format_is_the_contract():
         "confidence": {"b": {"a": 0.5}, "m": {"a": 1.0, "b": 0.0}},
         "trees": {"a": 0, "b": 0, "m": 1},
         "abstained": ["m"],
+        "relations": {"m": "merge"},
     }
     assert set(Prediction(GRAPH).to_json()) == {"schema_version", "parents"}
 
@@ -232,6 +233,7 @@ def test_a_prediction_is_relabelled_whole():
     assert found.confidence == {("x", "y"): 0.5, ("x", "z"): 1.0, ("y", "z"): 0.0}
     assert found.trees == {"x": 0, "y": 0, "z": 1}
     assert found.abstained == {"z"}
+    assert found.relations == {"z": "merge"}
     assert found.relabel({new: old for old, new in there.items()}) == FULL
 
 
@@ -269,6 +271,9 @@ def test_bad_files_are_refused_by_name(value, message):
         ({"trees": {"a": True}}, "whole numbers"),
         ({"abstained": {}}, "'abstained' must be a JSON list"),
         ({"abstained": ["q"]}, "'abstained' names the unknown model 'q'"),
+        ({"relations": {"q": "merge"}}, "'relations' names the unknown model 'q'"),
+        ({"relations": {"b": "mergers"}}, "relation of 'b' 'mergers'; did you mean merge"),
+        ({"relations": {"a": "merge"}}, "'a' is said to be a merge, and no parent"),
         ({"abstained": [["a"]]}, "'abstained' names the unknown model"),
     ],
 )
