@@ -3,11 +3,11 @@
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,12 +15,26 @@ from mothr.benchmark import dataset, metrics, results
 from mothr.benchmark.errors import MothrError, in_words
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import Method, Prediction, Told, needs, parameters
+from mothr.benchmark.method import Method, Need, Prediction, Told, needs, parameters
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 from mothr.benchmark.weights import ModelSet
 
 Setting = Literal["known-trees", "open"]
 SETTINGS: tuple[Setting, ...] = ("known-trees", "open")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a method says of itself."""
+
+    version: str
+    """Its own version."""
+    tuned_on: tuple[str, ...]
+    """The splits whose truth was used to choose its parameters."""
+    parameters: Mapping[str, Any]
+    """Its hyper-parameters; any JSON values."""
+    needs: frozenset[Need]
+    """What it must be told beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,12 @@ class Run:
     """Why it failed."""
     seconds: float
     """Wall-clock time."""
+    status: results.Status = "failed"
+    """How it ended."""
+    peak_bytes: int | None = None
+    """Largest resident memory of its process, where it had one of its own."""
+    isolation: Literal["sandbox", "process"] | None = None
+    """How it was kept apart, see :class:`mothr.benchmark.results.Result`."""
 
 
 def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
@@ -41,22 +61,41 @@ def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
     Raises:
         MothrError: the answer is no legal Prediction, or does not name exactly the models.
     """
+    fresh = fresh_ids(models, seed)
+    real = {new: old for old, new in fresh.items()}
+    with in_names_of_the_user(real):
+        return answer(method, models.relabel(fresh), seed).relabel(real)
+
+
+def answer(method: Method, models: ModelSet, seed: int) -> Prediction:
+    """Returns what ``method`` answers about ``models``, under the ids that they have here.
+
+    Raises:
+        MothrError: the answer is no legal Prediction, or does not name exactly the models.
+    """
     rng = np.random.default_rng(seed)
-    fresh = _fresh_ids(len(models), rng)
-    hidden = dict(zip(models.ids, fresh, strict=True))
-    real = {new: old for old, new in hidden.items()}
-    with _in_names_of_the_user(real):
-        answer = method(models.relabel(hidden), rng)
-        if not isinstance(answer, Prediction):
-            raise MothrError(f"the method returned a {type(answer).__name__}; it must return a mothr.benchmark.method.Prediction")
-        for what, ids in (("leaves out", set(fresh) - set(answer.graph.nodes)), ("adds", set(answer.graph.nodes) - set(fresh))):
-            if ids:
-                raise MothrError(f"the method's answer {what} {len(ids)} models; it must name exactly the {len(models)} it was given")
-        return Prediction.from_json(answer.to_json(), "the method's answer").relabel(real)
+    _draw_ids(len(models), rng)  # the method's draws come after those of the ids, wherever it runs
+    given = method(models, rng)
+    if not isinstance(given, Prediction):
+        raise MothrError(f"the method returned a {type(given).__name__}; it must return a mothr.benchmark.method.Prediction")
+    names_exactly(models.ids, given)
+    return Prediction.from_json(given.to_json(), "the method's answer")
+
+
+def names_exactly(ids: Iterable[NodeId], given: Prediction) -> None:
+    """Refuses an answer that leaves models out or adds some.
+
+    Raises:
+        MothrError: it does.
+    """
+    known, named = set(ids), set(given.graph.nodes)
+    for what, wrong in (("leaves out", known - named), ("adds", named - known)):
+        if wrong:
+            raise MothrError(f"the method's answer {what} {len(wrong)} models; it must name exactly the {len(known)} it was given")
 
 
 @contextmanager
-def _in_names_of_the_user(real: Mapping[NodeId, NodeId]) -> Iterator[None]:
+def in_names_of_the_user(real: Mapping[NodeId, NodeId]) -> Iterator[None]:
     """Lets warnings (each once) and errors call the models as the user does, not by the ids that the method sees."""
 
     def renamed(text: str) -> str:
@@ -74,7 +113,12 @@ def _in_names_of_the_user(real: Mapping[NodeId, NodeId]) -> Iterator[None]:
             warnings.warn_explicit(text, category, one.filename, one.lineno)
 
 
-def _fresh_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
+def fresh_ids(models: ModelSet, seed: int) -> dict[NodeId, NodeId]:
+    """Returns {id: the id under which a method sees the model}, drawn anew from ``seed``."""
+    return dict(zip(models.ids, _draw_ids(len(models), np.random.default_rng(seed)), strict=True))
+
+
+def _draw_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
     """Returns ``count`` different ids of 12 hex digits."""
     found: dict[NodeId, None] = {}
     while len(found) < count:
@@ -84,7 +128,11 @@ def _fresh_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
 
 def told_for(method: Method, folder: Path, truth: dataset.Truth, setting: Setting) -> Told:
     """Returns what the harness tells ``method`` in ``setting``: the partition if known, and what it declares it needs."""
-    needed = needs(method)
+    return told_what(needs(method), folder, truth, setting)
+
+
+def told_what(needed: Container[Need], folder: Path, truth: dataset.Truth, setting: Setting) -> Told:
+    """Returns what the harness tells a method that declares these needs."""
     return Told(
         trees=truth.trees if setting == "known-trees" else None,
         tree_count=len(truth.graph.trees) if "tree_count" in needed else None,
@@ -100,7 +148,21 @@ def attempt(method: Method, models: ModelSet, seed: int) -> Run:
         prediction, error = predict(method, models, seed), None
     except (Exception, SystemExit) as problem:  # a method is foreign code: whatever it raises is recorded in its row
         prediction, error = None, in_words(problem)
-    return Run(prediction, error, time.perf_counter() - start)
+    return Run(prediction, error, time.perf_counter() - start, "ok" if prediction else "failed")
+
+
+def about(method: Method, name: str) -> About:
+    """Returns what ``method``, called ``name``, says of itself.
+
+    Raises:
+        MothrError: its fields cannot be recorded, or it declares an unknown need.
+    """
+    try:
+        canonical_sha256(parameters(method))
+    except (TypeError, ValueError) as error:
+        raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
+    version, tuned_on = str(getattr(method, "version", "0")), tuple(getattr(method, "tuned_on", ()))
+    return About(version, tuned_on, parameters(method), needs(method))
 
 
 def run(
@@ -127,24 +189,27 @@ def run(
     Raises:
         MothrError: the data set cannot be opened or has no truth, or the method's fields cannot be recorded.
     """
-    try:
-        canonical_sha256(parameters(method))
-    except (TypeError, ValueError) as error:
-        raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
+    said = about(method, name)
     truth = dataset.open_truth(folder) if truth is None else truth
     models = dataset.open_models(folder) if models is None else models
     told = told_for(method, folder, truth, setting)
-    outcome = attempt(method, models.with_told(told), seed)
+    return record(name, said, told, attempt(method, models.with_told(told), seed), folder, truth, setting, seed)
+
+
+def record(
+    name: str, said: About, told: Told, outcome: Run, folder: Path, truth: dataset.Truth, setting: Setting, seed: int
+) -> results.Result:
+    """Returns the result record of a run that has ended, scored against ``truth``."""
     scored = score(outcome.prediction, truth) if outcome.prediction else Scores({}, ())
     answer = outcome.prediction.to_json() if outcome.prediction else {}
     return results.Result(
         split=truth.split, split_version=truth.version, manifest_sha256=sha256_of(folder / dataset.MANIFEST), setting=setting,
-        method=name, method_version=str(getattr(method, "version", "0")),
-        tuned_on=list(getattr(method, "tuned_on", ())), parameters=parameters(method), seed=seed,
-        told=told.names(), status="ok" if outcome.prediction else "failed", error=outcome.error,
+        method=name, method_version=said.version, tuned_on=list(said.tuned_on), parameters=dict(said.parameters), seed=seed,
+        told=told.names(), status=outcome.status, error=outcome.error,
         parents=answer.get("parents"), confidence=answer.get("confidence"), trees=answer.get("trees"), abstained=answer.get("abstained"),
         relations=answer.get("relations"),
-        metrics=dict(scored.whole), per_tree=[dict(row) for row in scored.trees], seconds=round(outcome.seconds, 3),
+        metrics=dict(scored.whole), per_tree=[dict(row) for row in scored.trees],
+        seconds=round(outcome.seconds, 3), peak_bytes=outcome.peak_bytes, isolation=outcome.isolation,
         **results.environment(),
     )
 
@@ -159,6 +224,11 @@ class Scores:
     """For each true Model Tree."""
 
 
+def true_prediction(truth: dataset.Truth) -> Prediction:
+    """Returns what would be right to say: the true graph, and the relations that the truth knows."""
+    return Prediction(truth.graph, relations={node: value.relation for node, value in truth.nodes.items() if value.relation is not None})
+
+
 def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
     """Returns every metric of ``prediction`` against ``truth``.
 
@@ -169,5 +239,6 @@ def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
     for what, ids in (("leaves out", known - named), ("names the unknown", named - known)):
         if ids:
             raise MothrError(f"the prediction {what} model {min(ids)!r}; it must name each of the {len(known)} models once")
-    return Scores(metrics.score(truth.graph, prediction.graph), tuple(metrics.per_tree(truth.graph, prediction.graph)))
+    true = true_prediction(truth)
+    return Scores(metrics.score(true, prediction), tuple(metrics.per_tree(true, prediction)))
 

@@ -45,6 +45,16 @@ class Told:
         """Returns the names of what was told, sorted, as recorded in a result."""
         return [fact for fact in get_args(Fact) if getattr(self, fact) is not None]
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns what was told as JSON values."""
+        return {"trees": self.trees, "tree_count": self.tree_count, "metadata": self.metadata, "truth": self.truth and self.truth.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Told":
+        """Returns what :meth:`to_json` gave."""
+        truth = value["truth"]
+        return cls(value["trees"], value["tree_count"], value["metadata"], None if truth is None else ModelGraph.from_json(truth))
+
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "Told":
         """Returns the same knowledge about models called ``names[id]``."""
         return replace(

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mothr.benchmark import results
-from mothr.benchmark.dataset import open_truth
+from mothr.benchmark.dataset import commitment, open_truth
 from mothr.benchmark.metrics import METRICS
 
 SCRIPT = "from mothr.benchmark.cli import main; main()"
@@ -196,7 +196,7 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
 
 def test_running_again_replaces_the_row_and_other_settings_add_one(mothr, tiny, tmp_path):
     for words in ((), (), ("--set", "related=0.2"), ("--seeds", "2")):
-        mothr("run", "linea", tiny, "--setting", "open", "--out", tmp_path / "out", *words)
+        mothr("run", "linea", tiny, "--in-process", "--setting", "open", "--out", tmp_path / "out", *words)
     found = [(record.parameters["related"], record.seed) for record in results.read_all(tmp_path / "out")]
     assert sorted(found) == [(0.1, 0), (0.1, 1), (0.2, 0)]
 
@@ -228,7 +228,7 @@ def test_methods_that_fail_are_written_beside_those_that_do_not_and_the_command_
 
 def test_results_of_other_weights_are_never_mixed_under_one_split(mothr, data, tmp_path, sealed):
     out = tmp_path / "out"
-    assert mothr("run", "null-star", data, "--out", out).code == 0
+    assert mothr("run", "null-star", data, "--in-process", "--out", out).code == 0
     path = min((data / "models").iterdir()) / "model.safetensors"
     tensors = load_file(path)
     tensors["layers.0.norm.weight"] += 1
@@ -238,7 +238,7 @@ def test_results_of_other_weights_are_never_mixed_under_one_split(mothr, data, t
     before = contents(out)
     refused(mothr("run", "linea", data, "--out", out), "manifest.json: belongs to other weights than", "choose another --out")
     assert contents(out) == before
-    assert mothr("run", "linea", data, "--out", tmp_path / "other").code == 0
+    assert mothr("run", "linea", data, "--in-process", "--out", tmp_path / "other").code == 0
 
 
 def test_a_data_set_that_cannot_be_opened_leaves_no_results(mothr, data, plain, tmp_path):
@@ -310,19 +310,22 @@ def test_folders_that_hold_no_models_are_refused(mothr, tmp_path, plain):
 
 def test_the_truth_as_a_prediction_is_perfect(mothr, tiny, truthful):
     found = mothr("score", truthful, tiny, "--json").json
-    best = {name: metric.high if metric.better == "higher" else metric.low for name, metric in METRICS.items()}
-    assert found["metrics"] == pytest.approx(best)
+    best = {name: metric.high if metric.better == "higher" else metric.low for name, metric in METRICS.items() if metric.of == "graphs"}
+    assert {name: found["metrics"][name] for name in best} == pytest.approx(best)
+    assert {found["metrics"][name] for name in METRICS.keys() - best} == {None}  # nothing is said of relations and probabilities
     assert [tree["edge_f1"] for tree in found["per_tree"]] == [1.0, 1.0]
     text = mothr("score", truthful, tiny).out
-    assert re.search(r"^edge_f1 +1\.000 +Who is my parent\?$", text, flags=re.MULTILINE)
+    assert re.search(r"^edge_f1 +1\.000 +0\.\d{3} +higher +Who is my parent\?$", text, flags=re.MULTILINE)
 
 
 def test_results_are_scored_again_from_the_results_folder_alone(mothr, tiny, tmp_path):
     out = tmp_path / "out"
-    [row] = mothr("run", "null-random-tree", tiny, "--setting", "open", "--out", out, "--json").json
+    [row] = mothr("run", "null-random-tree", tiny, "--in-process", "--setting", "open", "--out", out, "--json").json
     stored = results.read(out / "tiny-v1" / row["file"])
     for place in (tiny, out / "tiny-v1"):
-        assert mothr("score", row["file"], place, "--json").json == {"metrics": stored.metrics, "per_tree": stored.per_tree}
+        found = mothr("score", row["file"], place, "--json").json
+        assert (found["metrics"], found["per_tree"]) == (stored.metrics, stored.per_tree)
+        assert found["chance"]["edge_f1"] < 0.5
 
 
 def test_there_is_no_score_without_a_truth(mothr, data, plain, truthful):
@@ -421,3 +424,27 @@ def test_too_little_memory_is_told_with_both_numbers(mothr, tiny, monkeypatch, t
     assert done.code == 1
     assert "bytes at a time" in done.err
     assert "the memory budget leaves" in done.err
+
+
+def test_a_hidden_split_is_verified_run_and_scored_with_its_labels_which_results_do_not_tell(mothr, data, tmp_path):
+    labels, out = tmp_path / "labels", tmp_path / "results"
+    labels.mkdir()
+    (labels / "salt").write_text("a" * 64)
+    (data / "truth.json").rename(labels / "truth.json")
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["commitment"] = commitment(labels)
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    assert mothr("verify", data).code == mothr("verify", data, "--labels", labels).code == 0
+    refused(mothr("run", "null-star", data, "--out", out), "a hidden split or a plain folder can be predicted on, but not scored")
+    assert mothr("run", "null-star", data, "--labels", labels, "--out", out, "--in-process").code == 0
+    assert sorted(path.name.partition("-")[0] for path in (out / "tiny-v1").iterdir()) == ["manifest.json", "null"]  # 'open' alone
+    for words in (("null-star", "--setting", "known-trees"), ("oracle-star",)):
+        refused(mothr("run", *words, "--labels", labels, "--out", out, "--in-process", data), "hidden")
+    assert len(list((out / "tiny-v1").iterdir())) == 2
+    record = next((out / "tiny-v1").glob("null-*"))
+    scored = mothr("score", record, data, "--labels", labels, "--json")
+    assert scored.json["metrics"]["edge_f1"] == json.loads(record.read_text())["metrics"]["edge_f1"]
+    value = json.loads((labels / "truth.json").read_text())
+    value["version"] = 2
+    (labels / "truth.json").write_text(json.dumps(value))
+    refused(mothr("score", record, data, "--labels", labels), "is not the truth that")
