@@ -24,6 +24,7 @@ LEVEL = 0.95
 ERROR = 0.05
 """Family-wise error at which two methods are told apart."""
 RowKind = Literal["method", "null", "oracle", "metadata"]
+Standing = Literal["run here", "self-run", "verified"]
 Manifests = Mapping[tuple[str, int], str]
 
 
@@ -39,6 +40,8 @@ class Row:
     """Why it has no rank, beyond its kind: missing runs above all."""
     scores: pd.DataFrame
     """(true trees, :data:`TREE_METRICS`) the mean over seeds; a failed run counts as zero."""
+    other_build: bool = False
+    """Whether it was run on another build of the split than the board shows."""
 
     @property
     def board(self) -> tuple[str, int, str]:
@@ -56,9 +59,72 @@ class Row:
         """What the method was told, sorted."""
         return tuple(sorted({name for run in self.runs for name in run.told}))
 
+    @property
+    def standing(self) -> Standing:
+        """``self-run`` where answers were sent in, ``verified`` where the maintainers made or repeated them, else by ``mothr run``."""
+        if all(run.verified for run in self.runs):
+            return "verified"
+        return "self-run" if any(run.submission for run in self.runs) else "run here"
+
     def drawn(self) -> Result | None:
         """Returns the run whose forest is shown: the first with an answer."""
         return next((run for run in self.runs if run.status == "ok"), None)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Runs that a full board has and this one lacks."""
+
+    label: str
+    """The method, with what tells its rows apart; see :func:`table`."""
+    split: str
+    """The split and its version, as its folder is called."""
+    setting: str
+    """What methods are told on that board."""
+    seeds: tuple[int, ...]
+    """The seeds that are missing."""
+    of: int
+    """How many there are where the method was run most often."""
+
+    def __str__(self) -> str:
+        what = "no run" if len(self.seeds) == self.of else f"seed {', '.join(map(str, self.seeds))} missing"
+        return f"{self.split}, {self.setting}: {self.label}: {what}"
+
+
+def gaps(records: Iterable[Result], manifests: Manifests | None = None) -> list[Gap]:
+    """Returns what is missing until every method was run on every split in every setting with every seed, board by board.
+
+    A method is one with its parameters, in its newest version: what an older one was not run on is no gap, but what the newest
+    was not run on is, though an older one was. Its seeds are those from 0 to the highest that it was run with anywhere. A run
+    that was skipped or made on another build of the split is missing; one that failed is not.
+
+    Args:
+        records: any result records.
+        manifests: see :func:`rows`.
+    """
+    every = rows(records, manifests)
+    labels = _labels(every)
+    ordered = sorted(every, key=lambda row: _counted(row.runs[0].method_version))
+    newest = {row.runs[0].method: row.runs[0].method_version for row in ordered}
+    seeds: dict[str, int] = {}
+    present: dict[tuple[str, tuple[str, int, str]], set[int]] = {}
+    for row in every:
+        if newest[row.runs[0].method] == row.runs[0].method_version:
+            label = labels[row.id]
+            seeds[label] = max(seeds.get(label, 0), 1 + row.runs[-1].seed)
+            done = present.setdefault((label, row.board), set())
+            done |= set() if row.other_build else {run.seed for run in row.runs if run.status != "skipped"}
+    found = []
+    for split, version, setting in sorted({row.board for row in every}):
+        for label in sorted(seeds):
+            missing = tuple(sorted(set(range(seeds[label])) - present.get((label, (split, version, setting)), set())))
+            found += [Gap(label, folder_name(split, version), setting, missing, seeds[label])] if missing else []
+    return found
+
+
+def _counted(version: str) -> list[tuple[int, str]]:
+    """Returns a key that sorts versions by their numbers: 9 before 10, and 1.9 before 1.10."""
+    return [(int(part) if part.isdigit() else -1, part) for part in version.split(".")]
 
 
 def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[Row]:
@@ -106,29 +172,29 @@ def _row(runs: tuple[Result, ...], trees: list[int], manifest: str) -> Row:
         reasons.append(f"run on another build of the split (manifest {first.manifest_sha256[:12]}, not {manifest[:12]})")
     if any({first.split, folder_name(first.split, first.split_version)} & set(run.tuned_on) for run in runs):
         reasons.append("tuned on the truth of this split")
-    return Row(runs, kind, tuple(reasons), _scores(runs, trees))
+    return Row(runs, kind, tuple(reasons), _scores(runs, trees), first.manifest_sha256 != manifest)
 
 
 def _scores(runs: Sequence[Result], trees: list[int]) -> pd.DataFrame:
     """Returns the mean over seeds of each tree's scores; an undefined one (NaN) is left out, a failed run is all zeros."""
-    metrics = list(TREE_METRICS)
-    frames = [pd.DataFrame(np.nan, index=trees, columns=metrics)]
-    for run in runs:
+    counted = [run for run in runs if run.status != "skipped"]
+    values = np.zeros((len(counted), len(trees), len(TREE_METRICS)))
+    for run, own in zip(counted, values, strict=True):
         if run.status == "ok":
-            scored = pd.DataFrame.from_dict(run.tree_scores(), orient="index")
-            frames.append(scored.reindex(index=trees, columns=metrics).astype(float))
-        elif run.status != "skipped":
-            frames.append(pd.DataFrame(0.0, index=trees, columns=metrics))
-    mean: pd.DataFrame = pd.concat(frames).groupby(level=0).mean()
-    return mean
+            scored = run.tree_scores()
+            own[:] = [[np.nan if (value := scored.get(tree, {}).get(name)) is None else value for name in TREE_METRICS] for tree in trees]
+    known = np.isfinite(values).sum(axis=0)
+    mean = np.divide(np.nansum(values, axis=0), known, out=np.full(known.shape, np.nan), where=known > 0)
+    return pd.DataFrame(mean, index=trees, columns=list(TREE_METRICS))
 
 
 def board(records: Iterable[Result], manifests: Manifests | None = None) -> pd.DataFrame:
     """Returns the board as a tidy table: one row per split, version, setting, and method with its parameters.
 
     ``<metric>`` is the mean over true Model Trees (each the mean over seeds first), ``<metric>_low`` and ``<metric>_high``
-    its t-interval cut to the metric's range, ``<metric>_n`` the number of trees where it is defined, ``edge_f1_worst`` the
-    worst tree. ``rank`` is by edge F1 within the board; methods that no paired test tells apart share one; NaN is unranked.
+    its interval (:func:`mothr.benchmark.statistics.mean_interval`), ``<metric>_n`` the number of trees where it is defined,
+    ``edge_f1_worst`` the worst tree. ``rank`` is by edge F1 within the board; methods that no paired test tells apart share one; NaN is
+    unranked.
 
     Args:
         records: any result records.
@@ -160,20 +226,22 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
         "label": label,
         "kind": row.kind,
         "told": ", ".join(row.told),
+        "standing": row.standing,
         "unranked": "; ".join(row.unranked),
         "trees": len(row.scores),
         "seeds": len(row.runs),
         "failed": sum(run.status in ("failed", "timeout") for run in row.runs),
     }
-    for name in TREE_METRICS:
-        values = row.scores[name].dropna().to_numpy()
+    for name, column in zip(TREE_METRICS, row.scores.to_numpy().T, strict=True):
+        values = column[np.isfinite(column)]
         interval = mean_interval(values, LEVEL, (METRICS[name].low, METRICS[name].high)) if len(values) else None
         flat |= {name: getattr(interval, "mean", None), f"{name}_n": len(values)}
         flat |= {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
     flat[f"{RANKED_BY}_worst"] = row.scores[RANKED_BY].min()
     for name in FOREST_METRICS:
         whole = [run.metrics.get(name) if run.status == "ok" else 0.0 for run in row.runs if run.status != "skipped"]
-        flat[name] = pd.Series(whole, dtype=float).mean()
+        known = [value for value in whole if value is not None]
+        flat[name] = float(np.mean(known)) if known else np.nan
     flat["seconds"] = float(np.mean(seconds)) if seconds else None
     return flat
 

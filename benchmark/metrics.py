@@ -1,17 +1,21 @@
-"""What is measured: pure functions of two Model Graphs, and the table of them.
+"""What is measured: pure functions of two Model Graphs or of two whole predictions, and the table of them.
 
 Every metric ranges over the nodes of ``truth``. ``predicted`` may hold more nodes: one Model Tree of a forest is scored by
 ``metric(truth.subgraph(tree), predicted)``. A predicted edge counts where its child is a node of ``truth``, so an edge
 from another tree is a wrong edge. A ratio 0/0 is 1 where truth and prediction are both empty of what is counted (nothing
 was to be found, nothing was claimed) and 0 where only its denominator is: an answer that claims nothing is not precise.
 None means undefined; each metric says when.
+
+A model that a method abstains on has no parents in its graph, so metrics of graphs take it for a root: its true edges are
+missed (``edge_recall``), nothing false is claimed (``edge_precision``, ``false_parent_rate``), and it counts among the
+predicted roots and trees. Where parents are named for it all the same, they count as any others do.
 """
 
 import math
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
+from mothr.benchmark.method import Prediction, Relation
+from mothr.benchmark.metrics_confidence import adjacency_ap, aurc, brier, direction_auroc, ece
 
 MOTIFS = (
     "unrelated",
@@ -36,6 +42,8 @@ SMALL = 128
 """Up to so many nodes all triples are looked at together; the positions of 341,376 of them take 8 MB."""
 Triples = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 """(m,) positions of the first, second and third node of m triples."""
+Answer = ModelGraph | Prediction
+"""A bare graph is a prediction that says nothing else; a truth is one that is right."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,8 @@ class Metric:
 
     name: str
     """The name in result files."""
-    function: Callable[[ModelGraph, ModelGraph], float | None]
-    """(truth, predicted) -> value, None where undefined."""
+    function: Callable[[Any, Any], float | None]
+    """(truth, predicted) -> value, None where undefined; both are of the kind that ``of`` says."""
     low: float
     """The smallest possible value."""
     high: float
@@ -53,11 +61,17 @@ class Metric:
     better: Literal["higher", "lower"]
     """Which way is better."""
     chance: float | str
-    """What guessing gives, or in words why no one number can say."""
+    """What guessing gives, or in words why no one number can say; see :mod:`mothr.benchmark.metrics_chance`."""
     answers: str
     """The question it answers."""
     per_tree: bool = True
     """Whether it means something for one Model Tree by itself."""
+    of: Literal["graphs", "predictions"] = "graphs"
+    """Whether it looks at the two graphs alone or at all that is said: probabilities, abstentions, relations."""
+
+    def value(self, truth: Prediction, predicted: Prediction) -> float | None:
+        """Returns the metric of ``predicted``, None where it is undefined."""
+        return self.function(truth.graph, predicted.graph) if self.of == "graphs" else self.function(truth, predicted)
 
 
 def _ratio(part: float, whole: float, other: float) -> float:
@@ -278,7 +292,24 @@ def false_parent_rate(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     return sum(given) / len(given) if given else None
 
 
-SHAPE = "depends on the shape: see the null rows"
+def relation_f1(truth: Prediction, predicted: Prediction) -> float | None:
+    """Returns the F1 of each relation averaged over those that are true or predicted of any model (macro average).
+
+    Looks at the kind alone, whoever the parents are. A root has no relation, so that one predicted of it is wrong; a model with
+    parents whose relation the truth does not know is passed over. None where the method says no relation or the truth has none.
+    """
+    true, said = truth.relations or {}, predicted.relations or {}
+    known = [node for node, parents in truth.graph.parents.items() if node in true or not parents]
+    if not said or not any(node in true for node in known):
+        return None
+    found = []
+    for kind in get_args(Relation):
+        own, named = ({node for node in known if side.get(node) == kind} for side in (true, said))
+        found += [_f1(own, named)] if own or named else []
+    return sum(found) / len(found)
+
+
+SHAPE = "depends on the truth: 'mothr score' and the null rows guess on it"
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -299,6 +330,12 @@ METRICS: dict[str, Metric] = {
         Metric("adjusted_mutual_information", adjusted_mutual_information, -1, 1, "higher", 0.0, "The same, in information?", False),
         Metric("tree_count_error", tree_count_error, 0, math.inf, "lower", SHAPE, "Is the number of Model Trees right?", False),
         Metric("false_parent_rate", false_parent_rate, 0, 1, "lower", SHAPE, "Can it say: none of these is the parent?"),
+        Metric("relation_f1", relation_f1, 0, 1, "higher", SHAPE, "Is it said right how models were made?", of="predictions"),
+        Metric("direction_auroc", direction_auroc, 0, 1, "higher", 0.5, "Does its confidence tell parent from child?", of="predictions"),
+        Metric("adjacency_ap", adjacency_ap, 0, 1, "higher", SHAPE, "Are the surest pairs those that are related?", of="predictions"),
+        Metric("brier", brier, 0, 1, "lower", 0.25, "How far are its probabilities from what is true?", of="predictions"),
+        Metric("ece", ece, 0, 1, "lower", SHAPE, "Can 0.93 be trusted to be right 93 times in 100?", of="predictions"),
+        Metric("aurc", aurc, 0, 1, "lower", SHAPE, "Are its surest answers right?", of="predictions"),
     )
 }
 
@@ -317,29 +354,35 @@ def catalogue() -> list[dict[str, str]]:
     ]
 
 
-def score(truth: ModelGraph, predicted: ModelGraph) -> dict[str, float | None]:
+def score(truth: Answer, predicted: Answer) -> dict[str, float | None]:
     """Returns the value of every metric, None where it is undefined.
 
     Raises:
         MothrError: a node of ``truth`` is missing from ``predicted``.
     """
-    _check(truth, predicted)
-    return {name: metric.function(truth, predicted) for name, metric in METRICS.items()}
+    truth, predicted = _whole(truth), _whole(predicted)
+    _check(truth.graph, predicted.graph)
+    return {name: metric.value(truth, predicted) for name, metric in METRICS.items()}
 
 
-def per_tree(truth: ModelGraph, predicted: ModelGraph) -> list[dict[str, float | None]]:
+def per_tree(truth: Answer, predicted: Answer) -> list[dict[str, float | None]]:
     """Returns the metrics that suit one Model Tree for each true one, with its position in ``truth.trees`` as ``tree``.
 
     Raises:
         MothrError: a node of ``truth`` is missing from ``predicted``.
     """
-    _check(truth, predicted)
+    truth, predicted = _whole(truth), _whole(predicted)
+    _check(truth.graph, predicted.graph)
     found = []
-    for position, nodes in enumerate(truth.trees):
-        alone = truth.subgraph(nodes)
-        values = {name: metric.function(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
+    for position, nodes in enumerate(truth.graph.trees):
+        alone = Prediction(truth.graph.subgraph(nodes), relations=truth.relations)
+        values = {name: metric.value(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
         found.append({"tree": position, **values})
     return found
+
+
+def _whole(answer: Answer) -> Prediction:
+    return Prediction(answer) if isinstance(answer, ModelGraph) else answer
 
 
 def _check(truth: ModelGraph, predicted: ModelGraph) -> None:

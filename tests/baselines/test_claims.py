@@ -15,6 +15,7 @@ from mothr.baselines.claims import BY, CLAIMS, MEASURES, Plan
 from mothr.baselines.commands import commands
 from mothr.baselines.regimes import Known, Value
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.statistics import mean_interval
 
 SIDE = 12
 NAMES = tuple(f"layers.0.attention.{part}_proj.weight" for part in "qkvo")
@@ -69,7 +70,8 @@ def test_distance_goes_with_hops_on_an_additive_chain(known):
     rng = np.random.default_rng(0)
     found = points("1-distance", known(beside(chain(rng), chain(rng))))
     rho = found.loc["distance_spearman"]
-    assert (rho["mean"], rho.low, rho.high, rho.trees, rho["items"]) == pytest.approx((1, 1, 1, 2, 20))
+    low = mean_interval([1, 1], within=(-1, 1)).low  # two trees of one mind say little
+    assert (rho["mean"], rho.low, rho.high, rho.trees, rho["items"]) == pytest.approx((1, low, 1, 2, 20))
     curve = found.loc["distance"].set_index("x")
     assert curve["mean"].to_dict() == pytest.approx({hops: np.sqrt(hops) for hops in (1, 2, 3, 4)}, rel=1e-4)
     assert curve["items"].to_dict() == {1: 8, 2: 6, 3: 4, 4: 2}

@@ -70,7 +70,9 @@ def test_norm_is_right_where_updates_add_energy_and_wrong_where_weights_shrink(m
     for init, right in (("normal", 1), ("orthogonal", 0)):
         for kind, edges in (("full", 6), ("lora", 3)):
             cell = found.loc[("init*kind", f"{init}, {kind}", "norm")]
-            assert (cell.accuracy, cell.low, cell.high, cell.trees, cell.edges) == (right, right, right, 3, edges)
+            alike = mean_interval([right] * 3, within=(0, 1))  # three trees of one mind are few: it holds 0.5 as well
+            assert (cell.accuracy, cell.low, cell.high, cell.trees, cell.edges) == (right, alike.low, alike.high, 3, edges)
+            assert not cell.apart
     pooled = found.loc[("kind", "full", "norm")]
     assert (pooled.accuracy, pooled.trees, pooled.edges) == (0.5, 6, 12)
     assert pooled.low < 0.5 < pooled.high

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from mothr.benchmark.board import TREE_METRICS, board, rows
+from mothr.benchmark.board import TREE_METRICS, Gap, board, gaps, rows
 from mothr.benchmark.results import Result
 
 BUILD, OTHER_BUILD = "0" * 64, "f" * 64
@@ -164,3 +164,27 @@ def test_a_row_keeps_its_id_when_seeds_are_added_and_shows_the_first_answer():
     assert before[0].id == after[0].id
     assert before[0].drawn() is None
     assert after[0].drawn().seed == 1
+
+
+def test_gaps_are_what_a_full_board_would_have():
+    assert gaps([]) == gaps([run(), run(seed=1), run(None, seed=2)]) == []  # a failure is an answer
+    records = [
+        run(), run(seed=1), run(seed=2), run(setting="known-trees", seed=1), run(None, setting="known-trees", status="skipped"),
+        run(split="other", manifest_sha256=OTHER_BUILD), run(split="other", method="null-star"),
+    ]  # fmt: skip
+    found = gaps(records, {("other", 1): BUILD})
+    assert [str(gap) for gap in found] == [
+        "other-v1, open: linea: no run",  # it was run on other weights
+        "tiny-v1, known-trees: linea: seed 0, 2 missing",
+        "tiny-v1, known-trees: null-star: no run",
+        "tiny-v1, open: null-star: no run",
+    ]
+    assert found[1] == Gap("linea", "tiny-v1", "known-trees", (0, 2), 3)
+    assert gaps(records[::-1], {("other", 1): BUILD}) == found
+
+
+def test_only_the_newest_version_is_missed():
+    records = [run(method_version="9"), run(method_version="10"), run(split="other", method_version="9")]
+    assert [str(gap) for gap in gaps(records)] == ["other-v1, open: linea version=10: no run"]
+    several = [run(parameters={"weight": 0.1}), run(parameters={"weight": 0.3}), run(split="other", parameters={"weight": 0.1})]
+    assert [str(gap) for gap in gaps(several)] == ["other-v1, open: linea weight=0.3: no run"]

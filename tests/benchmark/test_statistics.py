@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
+from scipy.stats import binomtest, permutation_test
 from scipy.stats import t as student
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.statistics import EXACT, holm, mean_interval, shared_ranks, sign_flip_test
+from mothr.benchmark.statistics import EXACT, bootstrap_interval, holm, mean_interval, shared_ranks, sign_flip_test
 
 
 def test_mean_interval_is_students():
@@ -28,9 +28,33 @@ def test_one_tree_has_no_interval():
     assert (found.mean, found.low, found.high, found.n) == (0.7, None, None, 1)
 
 
-def test_equal_trees_have_an_interval_of_no_width():
-    found = mean_interval([1.0, 1.0, 1.0], within=(0, 1))
-    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
+@pytest.mark.parametrize("interval", [mean_interval, lambda values, **options: bootstrap_interval(values, "bca", **options)])
+def test_equal_trees_are_judged_by_their_number_alone(interval):
+    found = interval([1.0] * 5, within=(0, 1))
+    exact = binomtest(5, 5).proportion_ci(0.95, "exact")
+    assert (found.low, found.high) == (pytest.approx(exact.low), 1.0)
+    wrong = interval([0.0] * 5, within=(0, 1))
+    assert (wrong.low, wrong.high) == (0.0, pytest.approx(1 - exact.low))
+    between = interval([0.5] * 5, within=(-1, 1))
+    assert (between.low, between.high) == (pytest.approx(0.5 - 1.5 * (1 - exact.low)), pytest.approx(0.5 + 0.5 * (1 - exact.low)))
+    assert interval([1.0] * 20, within=(0, 1)).low > 0.83
+    assert interval([1.0, 1.0]).low is None  # no range, so nothing is known of other trees
+
+
+def test_bootstraps_draw_trees_and_cover_too_little_at_five():
+    rng, covered, narrow = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        scores = rng.binomial(20, rng.beta(7, 3, 5)) / 20
+        found = bootstrap_interval(scores, "percentile", within=(0, 1), rng=rng, draws=300)
+        assert scores.min() <= found.low <= found.mean <= found.high <= scores.max()
+        covered += found.low <= 0.7 <= found.high
+        narrow += found.high - found.low < (wide := mean_interval(scores)).high - wide.low
+    assert 0.78 < covered / 400 < 0.91
+    assert narrow == 400
+    pinned = [bootstrap_interval([0.1, 0.5, 0.6, 0.9], "bca") for _ in range(2)]
+    assert pinned[0] == pinned[1]
+    with pytest.raises(MothrError, match="unknown kind of bootstrap 'bcaa'; did you mean bca"):
+        bootstrap_interval([0.1, 0.5], "bcaa")
 
 
 @pytest.mark.parametrize(
