@@ -2,11 +2,13 @@
 
 import os
 import random
+import re
+import resource
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -38,12 +40,15 @@ RULES = {
     "weights": ("the models are left as they were", "copy what is to be changed"),
     "files": ("no file is written", "return everything in the Prediction; keep nothing on disk"),
     "time": ("all tiny forests are answered in time", "a real split is a hundred times as large; find what takes so long"),
+    "memory": ("all tiny forests are answered in little memory", "read one tensor of all models at a time, as models.stacks() does"),
 }
 """Name of each rule -> what holds, and what to do where it does not."""
 INVARIANCES = ("global-state", "ids", "listing")
 """Rules that are judged by comparing two answers, which says nothing where the same seed gives different ones."""
 SECONDS = 60.0
 """Limit for answering each forest once in each setting."""
+MEMORY = 1 << 30
+"""Bytes that this process may grow by meanwhile; what a method loads when it is first called counts, too."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,13 @@ class Finding:
     """What holds; or what was seen, and what to do."""
 
 
-def check_method(method: Method, seconds: float = SECONDS) -> tuple[Finding, ...]:
+def check_method(method: Method, seconds: float = SECONDS, memory: int = MEMORY) -> tuple[Finding, ...]:
     """Returns one finding for each of :data:`RULES`, in their order; errors of the method are findings, too.
 
     Args:
         method: what to check.
         seconds: how long it may take to answer every forest once in each setting; it is stopped after that.
+        memory: bytes that this process may grow by; it is stopped after that, too.
     """
     report = _Report()
     if report.note("fields", _fields_problem(method)):
@@ -71,11 +77,14 @@ def check_method(method: Method, seconds: float = SECONDS) -> tuple[Finding, ...
         with TemporaryDirectory() as place, _apart(Path(place)) as home:
             written = [Written.write(forest, home / f"forest-{number}") for number, forest in enumerate(forests())]
             content = _content(home)
-            spent = 0.0
+            spent, held = 0.0, _from_here_on()
             for forest, setting in tqdm(list(product(written, SETTINGS)), desc="forests", disable=None, file=sys.stderr):
                 spent += _judge(method, forest, setting, report)
-                if spent > seconds:
+                grown = _largest() - held
+                if spent > seconds or grown > memory:
                     break
+            over = f"stopped when it held {grown / 2**20:.0f} MiB, of {memory / 2**20:.0f} MiB allowed"
+            report.note("memory", over if grown > memory else None)  # it says where
             report.where = ""
             report.note("time", f"stopped after {spent:.1f} s of {seconds:g} s allowed" if spent > seconds else None)
             found = _content(home)
@@ -198,6 +207,22 @@ def _difference(one: Prediction, two: Prediction, digests: Mapping[NodeId, str])
         return "abstentions differ"
     relations = [sorted((digests[node], kind) for node, kind in (answer.relations or {}).items()) for answer in (one, two)]
     return "relations differ" if relations[0] != relations[1] else None
+
+
+def _from_here_on() -> int:
+    """Returns the largest resident memory of this process in bytes; on Linux, that of what follows is measured from here on."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _largest()
+
+
+def _largest() -> int:
+    """Returns the largest resident memory of this process in bytes."""
+    try:
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except (OSError, ValueError):  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(kilobytes) * 1024
 
 
 def _fields_problem(method: Method) -> str | None:

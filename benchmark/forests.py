@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from mothr.benchmark.dataset import Truth, TruthNode, fix_times
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.weights import ModelSet, TensorInfo, open_folder
 
-Weights = Mapping[str, NDArray[np.float32]]
+Weights = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 TREE = (None, 0, 0, 1, 1, 2)
@@ -35,6 +36,27 @@ LLAMA: Shapes = {
     },
 }  # fmt: skip
 """Grouped queries: keys and values are not square."""
+UNET: Shapes = {
+    "conv_in.weight": (16, 4, 3, 3),
+    "time_embedding.linear_1.weight": (24, 16),
+    "down_blocks.0.resnets.0.norm1.weight": (16,),
+    "down_blocks.0.resnets.0.conv1.weight": (16, 16, 3, 3),
+    **{
+        f"down_blocks.0.attentions.0.transformer_blocks.0.{name}.weight": shape
+        for name, shape in {
+            **{f"attn1.{part}": (16, 16) for part in ("to_q", "to_k", "to_v", "to_out.0")},
+            "attn2.to_q": (16, 16), "attn2.to_k": (16, 12), "attn2.to_v": (16, 12), "attn2.to_out.0": (16, 16),
+            "ff.net.0.proj": (32, 16), "ff.net.2": (16, 16),
+        }.items()
+    },
+}  # fmt: skip
+"""As diffusers names them: convolutions, and attention to the texts beside that to the image itself."""
+ADAPTER: Shapes = {
+    f"base_model.model.vit.encoder.layer.0.attention.attention.{part}.lora_{side}.weight": shape
+    for part in ("query", "value")
+    for side, shape in (("A", (2, 16)), ("B", (16, 2)))
+}
+"""As peft names them: of an adapter nothing is stored but two narrow matrices beside each that it changes."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,16 @@ def grow(rng: np.random.Generator, parents: Sequence[int | None], shapes: Shapes
     return [{name: value.astype(np.float32) for name, value in weights.items()} for weights in made]
 
 
+def quantized(weights: Weights) -> Weights:
+    """Returns the weights with their matrices in 8-bit integers, a scale for each row beside them; see :mod:`mothr.benchmark.weights`."""
+    made = dict(weights)
+    for name, value in weights.items():
+        if value.ndim == 2:
+            scale = np.abs(value).max(axis=1, keepdims=True) / 127
+            made |= {name: np.round(value / scale).astype(np.int8), f"{name}_scale": scale}
+    return made
+
+
 def forests() -> list[Forest]:
     """Returns the forests that methods are checked on; they are the same each time."""
     rng = np.random.default_rng(0)
@@ -81,7 +113,7 @@ def forests() -> list[Forest]:
     odd = grow(rng, TREE, VIT)
     name = next(name for name in VIT if "intermediate" in name)
     odd[-1] = {**odd[-1], name: rng.laplace(0, 0.1, size=(48, 16)).astype(np.float32)}
-    return [
+    plain = [
         Forest("one model", (None,), grow(rng, (None,), VIT)),
         Forest("two models", pair, grow(rng, pair, VIT)),
         Forest("two identical models", pair, grow(rng, (None,), VIT) * 2),
@@ -90,6 +122,15 @@ def forests() -> list[Forest]:
         Forest("two trees", twice, grow(rng, twice, VIT)),
         Forest("Llama-like", TREE, grow(rng, TREE, LLAMA)),
         Forest("a tensor of another shape", TREE, odd),
+    ]
+    small = (None, 0, 0, 1)
+    whole = grow(rng, small, VIT)
+    halved = {name: value.astype(np.float16) for name, value in whole[0].items()}
+    return [
+        *plain,
+        Forest("UNet-like", small, grow(rng, small, UNET)),
+        Forest("adapters", small, [whole[0], *grow(rng, (None, None, 0), ADAPTER)]),
+        Forest("quantized", small, [*whole[:2], halved, quantized(whole[1])]),
     ]
 
 
