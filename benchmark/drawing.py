@@ -1,10 +1,10 @@
 """Forests drawn as predicted over true: where each node stands, what became of each edge, and the picture as SVG.
 
-Colours are those of Okabe and Ito (2008), told apart by dash and mark as well. The page draws with the same layout,
+Colours are those of Okabe and Ito (2008), their purple darkened, told apart by dash and mark as well. The page draws with the same layout,
 the same classes and the same signs, in the browser.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import hypot
 from typing import Literal
@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from mothr.benchmark.graph import ModelGraph, NodeId
 
-Kind = Literal["right", "reversed", "missed", "wrong"]
-Entry = Literal["right", "reversed", "missed", "wrong", "elsewhere", "root", "wrong root"]
+Kind = Literal["right", "reversed", "missed", "wrong", "elsewhere"]
+Entry = Literal["right", "reversed", "missed", "wrong", "elsewhere", "abstained", "root", "wrong root"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ STROKES: dict[Kind, Stroke] = {
     "right": Stroke("#009E73", 2.5, "", "right edge"),
     "reversed": Stroke("#E69F00", 2.5, "", "reversed edge"),
     "wrong": Stroke("#D55E00", 1.75, "6 3", "wrong parent"),
+    "elsewhere": Stroke("#AA3377", 1.75, "2.5 2", "wrong tree"),
     "missed": Stroke("#8C8C8C", 1.5, "1.5 3.5", "missed true edge"),
 }
 """Each kind of edge, in the order of the legend."""
@@ -48,9 +49,10 @@ class DrawnEdge:
     """One edge of the picture."""
 
     kind: Kind
-    """Right, reversed or missed for a true edge, wrong for a predicted one between models that are not parent and child."""
+    """Right, reversed or missed for a true edge; for a predicted one between models that are not parent and child, wrong within a
+    true Model Tree and elsewhere across two."""
     parent: NodeId
-    """The true parent; the predicted one of a wrong edge, which may stand in another tree."""
+    """The true parent; the predicted one of a wrong edge."""
     child: NodeId
     """The true child; the predicted one of a wrong edge."""
 
@@ -61,7 +63,7 @@ def compare(truth: ModelGraph, predicted: ModelGraph) -> list[DrawnEdge]:
     Ranges over the nodes of ``truth``, as metrics do: a predicted edge counts where its child is one of them.
     """
     found = {(parent, child) for child in truth.nodes for parent in predicted.parents.get(child, ())}
-    true = set(truth.edges)
+    true, tree_of = set(truth.edges), {node: tree for tree, nodes in enumerate(truth.trees) for node in nodes}
 
     def kind(parent: NodeId, child: NodeId) -> Kind:
         if (parent, child) in found:
@@ -70,7 +72,8 @@ def compare(truth: ModelGraph, predicted: ModelGraph) -> list[DrawnEdge]:
 
     drawn = [DrawnEdge(kind(parent, child), parent, child) for parent, child in truth.edges]
     wrong = sorted((child, parent) for parent, child in found if (parent, child) not in true and (child, parent) not in true)
-    return drawn + [DrawnEdge("wrong", parent, child) for child, parent in wrong]
+    inside = {edge: tree_of.get(edge[1]) == tree_of[edge[0]] for edge in wrong}
+    return drawn + [DrawnEdge("wrong" if inside[child, parent] else "elsewhere", parent, child) for child, parent in wrong]
 
 
 def layout(truth: ModelGraph) -> dict[NodeId, tuple[float, int]]:
@@ -99,7 +102,12 @@ def layout(truth: ModelGraph) -> dict[NodeId, tuple[float, int]]:
 
 
 def forest_svg(
-    truth: ModelGraph, predicted: ModelGraph, title: str, labels: Mapping[NodeId, str] | None = None, width: float = 1000.0
+    truth: ModelGraph,
+    predicted: ModelGraph,
+    title: str,
+    labels: Mapping[NodeId, str] | None = None,
+    width: float = 1000.0,
+    abstained: Collection[NodeId] = (),
 ) -> str:
     """Returns a standalone SVG of ``predicted`` drawn over ``truth``, one true Model Tree beside the other.
 
@@ -109,6 +117,7 @@ def forest_svg(
         title: the heading, also read out by screen readers.
         labels: a short text below each node, where given.
         width: where to begin a new row of trees, in pixels; a wider tree gets the room it needs.
+        abstained: the models whose parents the answer declined to name.
     """
     labels = labels or {}
     column = max([COLUMN, *(7.0 * len(label) for label in labels.values())])
@@ -123,7 +132,7 @@ def forest_svg(
         if left > MARGIN and left + wide > width - MARGIN:
             left, top, row = MARGIN, top + row, 0.0
         points = {node: (left + MARGIN + x * column, top + MARGIN + depth * LEVEL) for node, (x, depth) in spot.items()}
-        body.extend(_tree(tree, predicted, points, labels))
+        body.extend(_tree(tree, predicted, points, labels, abstained))
         left, row = left + wide, max(row, high)
     legend, used = _legend(top + row + 32, width)
     height = top + row + 32 + used
@@ -142,19 +151,25 @@ def forest_svg(
 
 
 def _tree(
-    tree: ModelGraph, predicted: ModelGraph, points: Mapping[NodeId, tuple[float, float]], labels: Mapping[NodeId, str]
+    tree: ModelGraph,
+    predicted: ModelGraph,
+    points: Mapping[NodeId, tuple[float, float]],
+    labels: Mapping[NodeId, str],
+    abstained: Collection[NodeId],
 ) -> Iterator[str]:
     edges = compare(tree, predicted)
-    for kind in ("missed", "right", "reversed", "wrong"):  # wrong ones on top
+    for kind in ("missed", "right", "reversed", "wrong", "elsewhere"):  # wrong ones on top
         for edge in edges:
             if edge.kind == kind:
                 yield from _edge(edge, points, below=not labels and not tree.children(edge.child))
     for node in tree.nodes:
         x, y = points[node]
-        is_root, named_root = not tree.parents[node], not predicted.parents.get(node, ())
+        is_root, named_root = not tree.parents[node], not predicted.parents.get(node, ()) and node not in abstained
         fill = PAPER if not named_root else INK if is_root else STROKES["wrong"].colour
-        roles = [role for role, holds in (("true root", is_root), ("predicted root", named_root)) if holds]
-        yield _node(x, y, RADIUS * 1.5 if is_root else RADIUS, fill, ", ".join([node, f"depth {tree.depth(node)}", *roles]))
+        roles = [("true root", is_root), ("predicted root", named_root), ("abstained", node in abstained)]
+        words = ", ".join([node, f"depth {tree.depth(node)}", *(role for role, holds in roles if holds)])
+        radius = RADIUS * 1.5 if is_root else RADIUS
+        yield _abstained(x, y, radius + 1.5, words) if node in abstained else _node(x, y, radius, fill, words)
         if node in labels:
             yield _text(x, y + 20, labels[node], 'font-size="10" text-anchor="middle"')
 
@@ -162,9 +177,9 @@ def _tree(
 def _edge(edge: DrawnEdge, points: Mapping[NodeId, tuple[float, float]], below: bool) -> Iterator[str]:
     """Yields an edge's line and marks. One from another tree is a stub, ``below`` its child or beside it, with a cross."""
     words, end = f"{edge.parent} → {edge.child}: {STROKES[edge.kind].words}", points[edge.child]
-    if edge.kind == "wrong" and edge.parent not in points:
+    if edge.kind == "elsewhere":
         start = (end[0], end[1] + 20) if below else (end[0] - 24, end[1] - 8)
-        yield _line(f"M{_at(start)} L{_at(end)}", edge.kind, f"{words}, in another tree")
+        yield _line(f"M{_at(start)} L{_at(end)}", edge.kind, words)
         yield _arrow(start, end, edge.kind)
         yield _cross(start, edge.kind)
         return
@@ -201,6 +216,14 @@ def _node(x: float, y: float, radius: float, fill: str, words: str) -> str:
     return f'<circle cx="{_px(x)}" cy="{_px(y)}" r="{_px(radius)}" {style}><title>{escape(words)}</title></circle>'
 
 
+def _abstained(x: float, y: float, side: float, words: str) -> str:
+    """Returns the square with a question mark that stands for a model the answer declined to place."""
+    style = f'fill="{PAPER}" stroke="{INK}" stroke-width="1.5" stroke-dasharray="2 1.5"'
+    square = f'<rect x="{_px(x - side)}" y="{_px(y - side)}" width="{_px(2 * side)}" height="{_px(2 * side)}" {style}/>'
+    sign = f'<text x="{_px(x)}" y="{_px(y + 3.5)}" fill="{INK}" font-size="9" font-weight="700" text-anchor="middle">?</text>'
+    return f"<g><title>{escape(words)}</title>{square}{sign}</g>"
+
+
 def _text(x: float, y: float, words: str, style: str) -> str:
     halo = 'paint-order="stroke" stroke="#fff" stroke-width="4" stroke-linejoin="round"'  # words stay readable over edges
     return f'<text x="{_px(x)}" y="{_px(y)}" fill="{SOFT}" {halo} {style}>{escape(words)}</text>'
@@ -228,7 +251,7 @@ def _legend(top: float, width: float) -> tuple[list[str], float]:
     drawn: list[str] = []
     across, step = 190.0, 22.0
     columns = max(1, int((width - 2 * MARGIN) // across))
-    entries: list[Entry] = [*STROKES, "elsewhere", "root", "wrong root"]
+    entries: list[Entry] = [*STROKES, "abstained", "root", "wrong root"]
     for position, entry in enumerate(entries):
         x, y = MARGIN + position % columns * across, top + position // columns * step
         if entry == "root":
@@ -237,16 +260,18 @@ def _legend(top: float, width: float) -> tuple[list[str], float]:
         elif entry == "wrong root":
             words = "not a root, but named one"
             drawn.append(_node(x + 14, y, RADIUS, STROKES["wrong"].colour, words))
+        elif entry == "abstained":
+            words = "abstained"
+            drawn.append(_abstained(x + 14, y, RADIUS + 1.5, words))
         else:
-            kind: Kind = "wrong" if entry == "elsewhere" else entry
-            words = STROKES[kind].words if entry != "elsewhere" else "parent in another tree"
-            drawn.append(_line(f"M{_px(x)} {_px(y)} h28", kind, words))
-            if kind in ("reversed", "wrong"):
-                drawn.append(_arrow((x, y), (x + 34, y), kind))
+            words = STROKES[entry].words
+            drawn.append(_line(f"M{_px(x)} {_px(y)} h28", entry, words))
+            if entry in ("reversed", "wrong", "elsewhere"):
+                drawn.append(_arrow((x, y), (x + 34, y), entry))
             if entry == "reversed":
-                drawn.append(_arrow((x + 34, y), (x - 6, y), kind))
+                drawn.append(_arrow((x + 34, y), (x - 6, y), entry))
             if entry == "elsewhere":
-                drawn.append(_cross((x + 2, y), kind))
+                drawn.append(_cross((x + 2, y), entry))
         drawn.append(_text(x + 36, y + 4, words, 'font-size="12"'))
     return drawn, -(-len(entries) // columns) * step + MARGIN / 2
 

@@ -13,14 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, rows, table
-from mothr.benchmark.drawing import Kind, compare, layout
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.metrics import METRICS
-from mothr.benchmark.results import Result, folder_name, read_all
+from mothr.benchmark.page import page_data, told_of
+from mothr.benchmark.results import folder_name, read_all, superseded
 from mothr.benchmark.storage import read_json, sha256_of, write_text
 
-__all__ = ["board", "write_markdown", "write_page"]
+__all__ = ["board", "write_both", "write_markdown", "write_page"]
 
 NAMES = {
     "edge_f1": "Edge F1",
@@ -30,46 +29,51 @@ NAMES = {
     "undirected_f1": "Undirected F1",
     "root_accuracy": "Root",
     "adjusted_rand": "Trees (ARI)",
+    "shd": "SHD",
+    "brier": "Brier",
+    "ece": "ECE",
+    "aurc": "AURC",
 }
-SIGNS: dict[Kind, str] = {"right": "r", "reversed": "v", "missed": "m"}
-TOLD = {"metadata": "metadata", "tree_count": "number of trees", "trees": "trees", "truth": "truth"}
 SETTINGS = {"known-trees": "the trees are told", "open": "the trees are not told"}
+SCRIPTS = ("page.js.j2", "page.forest.js.j2", "page.charts.js.j2")
+"""Parts of the page's one script, in their order."""
 
+
+def write_both(results_folder: Path, out: Path) -> tuple[Path, Path]:
+    """Returns the paths of the page, ``out/index.html``, and of its tables in Markdown, ``out/README.md``; records are read once.
+
+    Raises:
+        MothrError: as :func:`write_page`.
+    """
+    every, found = _read(results_folder)
+    return _write_page(every, found, results_folder, out), _write_markdown(every, found, results_folder, out / "README.md")
 
 
 def write_page(results_folder: Path, out: Path) -> Path:
     """Returns the path of ``out/index.html``: the whole board in one file that loads nothing and needs no server.
 
     Raises:
-        MothrError: there are no records, one is faulty, or a truth cannot be read.
+        MothrError: there are no records, one is faulty, or a truth or the regime map cannot be read.
     """
-    every, found = _read(results_folder)
-    truths = {}
-    for row in every:
-        name = folder_name(*row.board[:2])
-        if name not in truths:
-            truths[name] = _truth(results_folder / name / "truth.json")
-    details = [_details(row, truths[folder_name(*row.board[:2])]) for row in every]
-    packages = list(dict.fromkeys(one["packages"] for one in details))
-    for one in details:  # the same for most rows, and long
-        one["packages"] = packages.index(one["packages"])
-    data = {
-        "metrics": {name: NAMES[name] for name in TREE_METRICS},
-        "packages": packages,
-        "columns": list(found.columns),
-        "table": json.loads(found.to_json(orient="values", double_precision=4)),
-        "details": details,
-        "forests": {name: _forest(*truth) for name, truth in truths.items() if truth},
+    return _write_page(*_read(results_folder), results_folder, out)
+
+
+def _write_page(every: Sequence[Row], found: pd.DataFrame, results_folder: Path, out: Path) -> Path:
+    data = page_data(every, found, results_folder)
+    data |= {
+        "names": {name: NAMES.get(name, name.replace("_", " ").capitalize()) for name in [*METRICS, *data["measured"]]},
+        "answers": {name: metric.answers for name, metric in METRICS.items()},
+        "shown": [TREE_METRICS, FOREST_METRICS],
+        "settings": SETTINGS,
+        "boards": [_short_board(board, results_folder) for board in _boards(every, found)],
     }
     environment = _templates()
-    loaded = {kind: _source(environment, f"page.{kind}.j2") for kind in ("css", "js")}
+    css, js = (_source(environment, *names) for names in (("page.css.j2",), SCRIPTS))
     page = environment.get_template("page.html.j2").render(
-        _shown(every, found),
-        answers={name: METRICS[name].answers for name in NAMES},
         summary=_summary(every),
-        css=Markup(loaded["css"]),
-        js=Markup(loaded["js"]),
-        hashes={kind: _csp_hash(content) for kind, content in loaded.items()},
+        css=Markup(css),
+        js=Markup(js),
+        hashes={"css": _csp_hash(css), "js": _csp_hash(js)},
         data=_inert(data),
     )
     write_text(out / "index.html", page)
@@ -84,9 +88,16 @@ def write_markdown(results_folder: Path, path: Path) -> None:
     Raises:
         MothrError: there are no records, or one is faulty.
     """
-    shown = _shown(*_read(results_folder))
+    _write_markdown(*_read(results_folder), results_folder, path)
+
+
+def _write_markdown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path, path: Path) -> Path:
+    shown = _shown(every, found)
+    for board in shown["boards"]:
+        board["later"] = superseded(results_folder / board["folder"])
     made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
     write_text(path, _templates().get_template("board.md.j2").render(shown, made=made))
+    return path
 
 
 def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
@@ -103,7 +114,7 @@ def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
 
 
 def _shown(every: Sequence[Row], found: pd.DataFrame) -> dict[str, Any]:
-    """Returns what both templates are given."""
+    """Returns what the Markdown template is given."""
     shared = {"names": NAMES, "settings": SETTINGS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
     return shared | {"boards": _boards(every, found)}
 
@@ -116,7 +127,7 @@ def _boards(every: Sequence[Row], found: pd.DataFrame) -> list[dict[str, Any]]:
         places.setdefault(row.board, []).append(position)
     methods = found[found["kind"] == "method"]
     for (split, version, setting), positions in places.items():
-        told = [_told(every[position]) for position in positions]
+        told = [told_of(every[position]) for position in positions]
         own = found.iloc[positions].assign(position=positions, told=told)
         own = own.sort_values(RANKED_BY, ascending=False, kind="stable", na_position="last")
         nulls = own.loc[own["kind"] == "null", RANKED_BY]
@@ -140,6 +151,19 @@ def _boards(every: Sequence[Row], found: pd.DataFrame) -> list[dict[str, Any]]:
     return views
 
 
+def _short_board(board: Mapping[str, Any], results_folder: Path) -> dict[str, Any]:
+    """Returns a board for the page, where rows are named by their place in the table."""
+    path = results_folder / board["folder"] / "manifest.json"
+    manifest = read_json(path) if path.is_file() else {}
+    kept = ("id", "split", "version", "folder", "setting", "trees", "models", "methods", "null")
+    return {
+        **{name: board[name] for name in kept},
+        "family": str(manifest.get("family") or "unknown") if isinstance(manifest, dict) else "unknown",
+        "rows": [row["position"] for row in board["rows"]],
+        **(later.model_dump() if (later := superseded(results_folder / board["folder"])) else {}),
+    }
+
+
 def _summary(every: Sequence[Row]) -> dict[str, Any]:
     runs = [run for row in every for run in row.runs]
     return {
@@ -149,81 +173,6 @@ def _summary(every: Sequence[Row]) -> dict[str, Any]:
         "date": max(run.date for run in runs)[:10],
         "versions": ", ".join(sorted({run.mothr_version for run in runs})),
     }
-
-
-def _truth(path: Path) -> tuple[ModelGraph, dict[str, Any]] | None:
-    """Returns the true graph and the entries of its nodes; None for a hidden split, whose truth is not there."""
-    if not path.exists():
-        return None
-    value = read_json(path)
-    nodes = value.get("nodes") if isinstance(value, dict) else None
-    if not isinstance(nodes, dict) or not all(isinstance(entry, dict) and "parents" in entry for entry in nodes.values()):
-        raise MothrError(f"{path}: a truth is an object whose 'nodes' each have 'parents'; copy it from the data set again")
-    return ModelGraph.from_json({node: entry["parents"] for node, entry in nodes.items()}, str(path)), nodes
-
-
-def _forest(truth: ModelGraph, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns where the page draws each node; nodes are numbered in sorted order, trees as in ``truth.trees``."""
-    place = {node: position for position, node in enumerate(truth.nodes)}
-    tree_of = {node: position for position, tree in enumerate(truth.trees) for node in tree}
-    spots = {node: spot for tree in truth.trees for node, spot in layout(truth.subgraph(tree)).items()}
-    known = [[entries[node].get(key) for key in ("relation", "task")] for node in truth.nodes]
-    return {
-        "ids": truth.nodes,
-        "notes": [", ".join(str(note) for note in notes if note is not None) for notes in known],
-        "tree": [tree_of[node] for node in truth.nodes],
-        "x": [spots[node][0] for node in truth.nodes],
-        "depth": [spots[node][1] for node in truth.nodes],
-        "edges": [place[node] for edge in truth.edges for node in edge],
-    }
-
-
-def _details(row: Row, truth: tuple[ModelGraph, Any] | None) -> dict[str, Any]:
-    """Returns what the page shows when a row is opened."""
-    shown = row.drawn() or row.runs[0]
-    facts = {
-        "Told": _told(row),
-        "Method version": shown.method_version,
-        "Parameters": ", ".join(f"{key} = {json.dumps(value)}" for key, value in shown.parameters.items()) or "none",
-        "Tuned on": ", ".join(sorted({split for run in row.runs for split in run.tuned_on})) or "nothing",
-        "Verified": "by the maintainers" if all(run.verified for run in row.runs) else "not yet",
-        "Device": ", ".join(sorted({run.device for run in row.runs})),
-        "Peak memory": _bytes(max((run.peak_bytes for run in row.runs if run.peak_bytes is not None), default=None)),
-        "Code": " ".join(filter(None, [f"mothr {shown.mothr_version}", (shown.commit or "")[:10], "(edited)" if shown.dirty else ""])),
-        "Date": max(run.date for run in row.runs)[:10],
-        "Build": f"manifest {shown.manifest_sha256[:12]}",
-    }
-    details: dict[str, Any] = {
-        "facts": facts,
-        "packages": ", ".join(f"{name} {number}" for name, number in sorted(shown.packages.items())),
-        "runs": [[run.seed, run.status, run.seconds, run.error] for run in row.runs],
-        "scores": json.loads(row.scores.to_json(orient="split", double_precision=3)),
-    }
-    if truth and shown.status == "ok":
-        details["forest"] = _overlay(truth[0], shown)
-    return details
-
-
-def _overlay(truth: ModelGraph, run: Result) -> dict[str, Any]:
-    """Returns a run's forest against the truth: a letter per true edge, and the wrong edges and predicted roots by number."""
-    predicted = run.prediction().graph
-    place = {node: position for position, node in enumerate(truth.nodes)}
-    drawn = compare(truth, predicted)
-    return {
-        "seed": run.seed,
-        "edges": "".join(SIGNS[edge.kind] for edge in drawn if edge.kind != "wrong"),
-        "wrong": [place.get(node, -1) for edge in drawn if edge.kind == "wrong" for node in (edge.parent, edge.child)],
-        "roots": [place[node] for node in predicted.roots if node in place],
-        "abstained": [place[node] for node in run.abstained or () if node in place],
-    }
-
-
-def _told(row: Row) -> str:
-    return ", ".join(TOLD[name] for name in row.told) or "nothing"
-
-
-def _bytes(count: int | None) -> str:
-    return "not measured" if count is None else f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _templates() -> Environment:
@@ -261,10 +210,10 @@ def _markdown(text: str) -> str:
     return " ".join(text.split())
 
 
-def _source(environment: Environment, name: str) -> str:
-    """Returns a template's text as it is: styles and scripts hold no template signs, and their hash must not depend on data."""
+def _source(environment: Environment, *names: str) -> str:
+    """Returns templates' text as it is: styles and scripts hold no template signs, and their hash must not depend on data."""
     assert environment.loader
-    return environment.loader.get_source(environment, name)[0]
+    return "".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def _csp_hash(text: str) -> str:

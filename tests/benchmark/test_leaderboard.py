@@ -5,14 +5,15 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mothr.benchmark import metrics
-from mothr.benchmark.drawing import compare
+from mothr.benchmark.board import board
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.leaderboard import write_markdown, write_page
-from mothr.benchmark.results import Result, write
+from mothr.benchmark.leaderboard import write_both, write_markdown, write_page
+from mothr.benchmark.results import Result, read_all, write
 from mothr.benchmark.storage import sha256_of, write_json
 
 EVIL = "</script><script>alert('&')</script>|*`"
@@ -42,7 +43,7 @@ def put(folder, method, predicted, split="tiny", **changes):
     """Writes the record of a real scoring of ``predicted``, or of a failure if it is None; returns it."""
     place = folder / f"{split}-v1"
     if not (place / "manifest.json").exists():
-        write_json(place / "manifest.json", {"name": split})
+        write_json(place / "manifest.json", {"name": split, "family": "vit"})
         nodes = {node: {"parents": list(parents), "task": EVIL, "relation": None} for node, parents in TRUTH.parents.items()}
         write_json(place / "truth.json", {"schema_version": 1, "split": split, "version": 1, "nodes": nodes})
     answer = {"status": "failed", "error": EVIL, "metrics": {}, "per_tree": []}
@@ -110,6 +111,27 @@ def data_of(page):
     return json.loads(next(text for text in page.texts["script"] if text.startswith("{")))
 
 
+def unpacked(values):
+    """A column of the page's data, texts that are written once put back in their places."""
+    return values if isinstance(values, list) else [values["words"][place] for place in values["at"]]
+
+
+def column(data, name):
+    return unpacked(data["table"][name])
+
+
+def read_back(numbers, base):
+    """The parents of each node, those in ``base`` where ``numbers`` say nothing else."""
+    found, child = [list(named) for named in base], -1
+    for number in numbers:
+        if number < 0:
+            child -= number
+            found[child] = []
+        else:
+            found[child].append(number)
+    return found
+
+
 def test_the_page_allows_its_own_style_and_script_by_hash_and_nothing_else(filled):
     _, page = page_of(filled)
     policy = page.of("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
@@ -133,70 +155,95 @@ def test_names_from_outside_stay_text(filled):
     text, page = page_of(filled)
     assert "<script>alert" not in text
     assert len(page.of("script")) == 2
-    assert any(EVIL in cell for cell in page.texts["th"])
-    assert data_of(page)["details"]
-    assert any(EVIL in run[3] for one in data_of(page)["details"] for run in one["runs"] if run[3])
+    data = data_of(page)
+    assert EVIL in column(data, "method")
+    assert any(EVIL in note for note in unpacked(data["forests"]["tiny-v1"]["notes"]))
+    assert [run[2:] for runs in data["runs"] for run in runs if len(run) > 2] == [["failed", EVIL]]
 
 
-def test_every_board_is_a_section_with_a_row_for_each_method(filled):
-    _, page = page_of(filled)
-    assert len(page.of("section")) == 3
-    assert {(one["data-split"], one["data-setting"]) for one in page.of("section")} == {
-        ("tiny-v1", "open"), ("tiny-v1", "known-trees"), ("other-v1", "open"),
+def test_the_page_holds_every_board_and_the_whole_tidy_table(filled):
+    data = data_of(page_of(filled)[1])
+    assert {(one["folder"], one["setting"], one["family"]) for one in data["boards"]} == {
+        ("tiny-v1", "open", "vit"), ("tiny-v1", "known-trees", "vit"), ("other-v1", "open", "vit"),
     }  # fmt: skip
-    data = data_of(page)
-    rows = [attrs for attrs in page.of("tr") if "data-row" in attrs]
-    assert sorted(int(row["data-row"]) for row in rows) == list(range(len(data["table"]))) == list(range(7))
-    kinds = [data["table"][int(row["data-row"])][data["columns"].index("kind")] for row in rows]
-    assert [row["class"] for row in rows] == [f"row {kind}" for kind in kinds]
+    assert sorted(row for one in data["boards"] for row in one["rows"]) == list(range(7))
+    expected = board(read_all(filled))
+    assert list(data["table"]) == list(expected.columns)
+    for name in expected:
+        known = [None if pd.isna(value) else value for value in expected[name]]
+        assert column(data, name) == [round(value, 4) if isinstance(value, float) else value for value in known], name
+    scores = data["scores"][column(data, "method").index("null-random-tree")]
+    means = [np.nanmean(np.array(values, dtype=float)) / 1000 for values in scores]
+    assert means == pytest.approx([expected.set_index("method").loc["null-random-tree", name] for name in data["shown"][0]], abs=0.0006)
 
 
-def test_each_sortable_column_is_a_button_in_a_header_that_says_its_order(filled):
-    _, page = page_of(filled)
-    boards = len(page.of("section"))
-    assert len(page.of("th", **{"aria-sort": "descending"})) == boards
-    sortable = [attrs for attrs in page.of("th") if "aria-sort" in attrs]
-    assert len(sortable) == len([attrs for attrs in page.of("button") if "data-first" in attrs]) == 11 * boards
-
-
-def test_edges_in_the_page_are_those_of_the_drawing(filled):
-    wrong = {"0": ("0.0",), "0.0": (), "1.0.0": ("1.1",), "2": ("3.1",), "4.2": ()}
-    record = put(filled, "seen", ModelGraph({**TRUTH.parents, **wrong}), abstained=["0.1"])
-    _, page = page_of(filled)
-    data = data_of(page)
+def test_each_forest_and_answer_can_be_read_back(filled):
+    wrong = {"0": ("0.0",), "0.0": (), "1.0.0": ("1.1", "1.2"), "2": ("3.1", "new"), "4.2": (), "new": ()}
+    predicted = ModelGraph({**TRUTH.parents, **wrong})
+    sure = {"1.0.0": {"1.1": 0.25, "1.2": 1.0}, "0.1": {"0": 0.5}}
+    put(filled, "seen", predicted, abstained=["4.2"], confidence=sure, relations={"1.0.0": "merge", "0.1": "finetune"})
+    data = data_of(page_of(filled)[1])
     forest = data["forests"]["tiny-v1"]
-    ids, edges = forest["ids"], forest["edges"]
-    row = next(i for i, values in enumerate(data["table"]) if values[data["columns"].index("method")] == "seen")
-    shown = data["details"][row]["forest"]
-    found = [
-        ({"r": "right", "v": "reversed", "m": "missed"}[letter], ids[edges[2 * i]], ids[edges[2 * i + 1]])
-        for i, letter in enumerate(shown["edges"])
-    ]
-    found += [("wrong", ids[shown["wrong"][i]], ids[shown["wrong"][i + 1]]) for i in range(0, len(shown["wrong"]), 2)]
-    predicted = record.prediction().graph
-    assert found == [(edge.kind, edge.parent, edge.child) for edge in compare(TRUTH, predicted)]
-    assert {kind for kind, _, _ in found} == {"right", "reversed", "missed", "wrong"}
-    assert {ids[position] for position in shown["roots"]} == set(predicted.roots)
-    assert [ids[position] for position in shown["abstained"]] == ["0.1"]
-    assert [forest["tree"][i] for i in range(len(ids))] == [int(node[0]) for node in ids]
-    assert all(forest["depth"][i] == node.count(".") for i, node in enumerate(ids))
+    ids = forest["ids"]
+    truth = read_back(forest["parents"], [[] for _ in ids])
+    assert {node: [ids[at] for at in named] for node, named in zip(ids, truth, strict=True)} == TRUTH.to_json()
+    assert [forest["tree"][at] for at in range(len(ids))] == [int(node[0]) for node in ids]
+    assert all(forest["depth"][at] == node.count(".") for at, node in enumerate(ids))
+    seed, differing, abstained, confidence, relations = data["forest"][column(data, "method").index("seen")]
+    names = [*ids, "new"]
+    found = read_back(differing, truth)
+    assert {node: [names[at] for at in named] for node, named in zip(ids, found, strict=True)} == {
+        node: list(named) for node, named in predicted.parents.items() if node != "new"
+    }
+    assert (seed, [ids[at] for at in abstained]) == (0, ["4.2"])
+    edges = [(names[parent], ids[child]) for child, named in enumerate(found) for parent in named]
+    assert {edge: value for edge, value in zip(edges, confidence, strict=True) if value is not None} == {
+        ("1.1", "1.0.0"): 250, ("1.2", "1.0.0"): 1000, ("0", "0.1"): 500,
+    }  # fmt: skip
+    said = {node: data["relations"][letter] for node, letter in zip(ids, relations, strict=True) if letter != " "}
+    assert said == {"1.0.0": "merge", "0.1": "finetune"}
+    assert data["forest"][column(data, "method").index("linea")] == [0, []]
+    assert data["forest"][column(data, "method").index("broken")] is None
 
 
 def test_a_hidden_split_has_a_board_but_no_forest(filled):
     (filled / "other-v1" / "truth.json").unlink()
-    _, page = page_of(filled)
-    assert set(data_of(page)["forests"]) == {"tiny-v1"}
-    assert len(page.of("section")) == 3
+    data = data_of(page_of(filled)[1])
+    assert set(data["forests"]) == {"tiny-v1"}
+    assert len(data["boards"]) == 3
+    assert data["forest"][column(data, "split").index("other")] is None
+
+
+def test_the_regime_map_is_in_the_page_where_there_is_one(filled):
+    assert data_of(page_of(filled)[1])["map"] is None
+    path = filled / "regimes" / "map.csv"
+    path.parent.mkdir()
+    head = "grouping,regime,direction,accuracy,low,high,trees,edges,apart"
+    path.write_text(f"{head}\nkind,full,norm,0.75,0.6,0.9,5,100,True\nkind,lora,norm,,,,0,0,False\nkind,full,drift,0.5,,,1,20,False\n")
+    found = data_of(page_of(filled)[1])["map"]
+    assert found["scores"] == ["norm", "drift"]
+    full, lora = [[750, 600, 900, 5, 100], [500, None, None, 1, 20]], [[None, None, None, 0, 0], None]
+    assert found["groups"] == {"kind": {"full": full, "lora": lora}}
+    path.write_text("grouping,regime\nkind,full\n")
+    with pytest.raises(MothrError, match=r"map\.csv: lacks the column 'direction'"):
+        write_page(filled, filled / "page")
 
 
 def test_the_page_is_always_the_same_and_stays_small(filled):
     first, _ = page_of(filled)
     assert page_of(filled)[0] == first
     rng = np.random.default_rng(2)
-    for number in range(10):
+    for number in range(20):
         put(filled, f"method-{number}", random_forest(rng, TRUTH.nodes), parameters={"weight": number / 10})
-    grown = len(page_of(filled)[0]) - len(first)
-    assert len(first) + 36 * grown < 2_000_000  # 360 rows: 60 methods on 6 boards
+    grown = (len(page_of(filled)[0]) - len(first)) / 20
+    assert len(first) + 1400 * grown < 2_000_000  # 20 rows of wrong answers on each of 70 boards
+
+
+def test_both_are_written_at_once_as_each_alone(filled, tmp_path):
+    page, tables = write_both(filled, tmp_path / "both")
+    write_markdown(filled, tmp_path / "README.md")
+    assert page.read_text() == page_of(filled)[0]
+    assert tables.read_text() == (tmp_path / "README.md").read_text()
 
 
 def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
@@ -207,7 +254,7 @@ def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len(tables) == 7 + 2 * 3
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {14}
-    assert re.search(r"^\| 1 \| linea \| nothing \| 1\.000 \(1\.00–1\.00\) \| 1\.000 \|", text, re.MULTILINE)
+    assert re.search(r"^\| 1 \| linea \| nothing \| 1\.000 \(0\.48–1\.00\) \| 1\.000 \|", text, re.MULTILINE)
     assert re.search(r"^\| – \| \*null-random-tree\* \(null\) \|", text, re.MULTILINE)
     assert "- gappy: seed 0 missing" in text
     assert "Not run here: " in text
