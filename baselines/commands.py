@@ -177,6 +177,33 @@ def claims(
     say(value, as_json, text)
 
 
+def fit_direction(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The file to write; 'learned' is read from learned.toml, beside the code.")],
+    as_json: Json = False,
+) -> None:
+    """Fit the direction score 'learned' on dev splits, and say how it does on each of them when it is left out.
+
+    Example: mothr fit-direction data/vthr-ft-dev data/llama-ft-dev --out baselines/learned.toml
+    """
+    from mothr.baselines import fitting
+    from mothr.benchmark.dataset import open_manifest
+
+    one_thread()
+    for place in data:
+        split = open_manifest(place).name
+        if not split.endswith("-dev"):
+            raise MothrError(f"{place}: {split} is no dev split; what is fitted on a test split can never be judged on it")
+    found = fitting.fit([fitting.edges_of(place) for place in data])
+    fitting.write(found, out)
+    rows = [
+        {"left out": split, "edges": str(found.edges[split]), "right": f"{right:.3f}", "log loss": f"{loss:.3f}"}
+        for split, (right, loss) in found.left_out.items()
+    ]
+    value = {"out": str(out), "edges": dict(found.edges), "left_out": {split: list(told) for split, told in found.left_out.items()}}
+    say(value, as_json, lambda: f"{table(rows)}\n{out}: {len(found.terms)} terms")
+
+
 def _plain_rows(frame: Any) -> list[dict[str, Any]]:
     """Returns the rows of a table for JSON, NaN as null."""
     return [
@@ -199,5 +226,5 @@ def _number(text: str) -> float:
         raise MothrError(f"--weights {text}: not a number; write them as 0,0.1,0.3") from None
 
 
-commands = (ablate, map, claims)
+commands = (ablate, map, claims, fit_direction)
 """What the entry point adds to ``mothr``."""

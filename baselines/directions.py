@@ -1,6 +1,6 @@
 """Direction scores: which of two related models is the parent.
 
-Each is one number a model, compared along an edge, or one a pair. Left out are scores fitted on other forests.
+Each is one number a model, compared along an edge, or one a pair; ``learned`` is a sum of others, see :mod:`mothr.baselines.learned`.
 """
 
 import warnings
@@ -16,6 +16,7 @@ from scipy import stats
 
 from mothr.baselines.distances import energies, flat
 from mothr.baselines.initialisation import distance_to_init
+from mothr.baselines.learned import log_odds
 from mothr.baselines.ranks import as_matrices
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import (
@@ -204,7 +205,7 @@ class Direction:
     """A direction score: a number of each tensor, its sign, and how tensors are combined."""
 
     feature: Feature | None
-    """What is computed of each tensor; None for the coin and the truth."""
+    """What is computed of each tensor; None for what is learned, the coin and the truth."""
     parent: Literal["higher", "lower", "pair"]
     """Which model of a pair is taken for the parent; ``pair``: the first of (u, v) where the score is positive."""
     combine: str
@@ -237,6 +238,7 @@ _TABLE: dict[str, tuple[Feature | None, Literal["higher", "lower", "pair"], str,
     "std": (_of_rows(std), "lower", "elements", "standard deviation", _CANDIDATE),
     "outliers": (_of_rows(outliers), "higher", "elements", f"share beyond {OUTLIER:g} standard deviations", _CANDIDATE),
     "residual_independence": (_RESIDUAL, "pair", "elements", "which of two the update is independent of (LiNGAM)", _OURS),
+    "learned": (None, "pair", "elements", "log-odds by a sum of other scores, fitted on dev splits", _OURS),
     "random": (None, "pair", "elements", "a coin for each pair", "lower bound"),
     "oracle": (None, "pair", "elements", "the truth: whether the first is an ancestor of the second", "upper bound"),
 }
@@ -284,7 +286,7 @@ def evidence(
         name: A key of :data:`DIRECTIONS`.
         layers: Which tensors; those where the score is undefined (constant tensors) are left out.
         rng: What ``random`` tosses with; no other score uses it.
-        how: How tensors are combined: ``elements``, ``sum`` or ``vote``; None for the score's own way.
+        how: How tensors are combined: ``elements``, ``sum`` or ``vote``; None for the score's own way, the only one of ``learned``.
         stage: ``generalisation`` turns the scores round whose sign depends on the stage.
         cache: Where per-tensor results are kept; see :func:`mothr.benchmark.features.compute`.
         progress: Whether to show a bar on stderr.
@@ -293,6 +295,8 @@ def evidence(
         MothrError: an unknown name, or a score that is undefined for all tensors.
     """
     found, n = find_direction(name), len(models)
+    if name == "learned":
+        return log_odds(lambda other, rule: evidence(models, other, layers, how=rule, cache=cache, progress=progress))
     if found.feature is None:
         return _coin(n, rng) if name == "random" else _truth(models)
     if found.parent == "pair":
@@ -323,6 +327,8 @@ def pair_scores(
     As :func:`evidence`, but a score that must look at every weight of both models does so for these pairs alone.
     """
     found, pairs = find_direction(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
+    if name == "learned":
+        return log_odds(lambda other, rule: pair_scores(models, other, pairs, layers, how=rule, cache=cache))
     if found.feature is not None and found.feature.on_pairs is not None:
         per_tensor = compute_pairs(models, found.feature, layers, pairs, cache=cache)
         return np.nan_to_num(combine_scores(per_tensor.items(), how or found.combine), nan=0.0)

@@ -33,6 +33,7 @@ from mothr.baselines.clustering import largest_gap, told_trees
 from mothr.baselines.directions import find_direction
 from mothr.baselines.distances import cosine, relative, replace_infinite
 from mothr.baselines.invariant import singular_values
+from mothr.baselines.learned import tuned_on
 from mothr.baselines.trees import Pair, forest
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import Array
@@ -166,6 +167,11 @@ class Fingerprint:
             raise unknown_name("kind", self.kind, KINDS)
         find_direction(self.direction)
         Layers.parse(self.layers)
+
+    @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The splits that its direction score was fitted on, if it was."""
+        return tuned_on(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.directions import find_direction
+from mothr.baselines.learned import tuned_on
 from mothr.baselines.nulls import check_undirected, lengths
 from mothr.baselines.trees import Pair, check_related, forest, parts, related_trees
 from mothr.benchmark.errors import MothrError
@@ -133,6 +134,11 @@ class NeighbourJoining:
         check_related(self.related)
         if not 0 <= self.slack < 1:
             raise MothrError(f"slack is {self.slack}; it must be at least 0 and below 1")
+
+    @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The splits that its direction score was fitted on, if it was."""
+        return tuned_on(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -27,6 +27,7 @@ from mothr.baselines.arborescence import arborescence
 from mothr.baselines.clustering import largest_gap, told_trees, ward
 from mothr.baselines.directions import Stage, evidence, find_direction
 from mothr.baselines.distances import distances, find_distance, replace_infinite
+from mothr.baselines.learned import tuned_on
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import EVIDENCE_RULES
 from mothr.benchmark.graph import ModelGraph, NodeId
@@ -83,6 +84,11 @@ class MoTHer:
             raise MothrError(f"lambda_ is {self.lambda_}; it must be a finite number >= 0")
         if self.n_trees is not None and self.n_trees < 0:
             raise MothrError(f"n_trees is {self.n_trees}; give a number >= 1, 0 for the largest gap, or none for the number told")
+
+    @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The splits that its direction score was fitted on, if it was."""
+        return tuned_on(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

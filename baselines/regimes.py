@@ -219,7 +219,8 @@ class Chart:
 
     def __post_init__(self) -> None:
         for name in self.directions:
-            if find_direction(name).feature is None:
+            find_direction(name)
+            if name in BOUNDS:
                 raise MothrError(f"direction {name!r} looks at no weights: on the map it is known beforehand; leave it out")
         Layers.parse(self.layers)
         for name in (name for fields in self.by for name in fields):

@@ -110,7 +110,7 @@ def test_evidence_is_antisymmetric_and_agrees_with_given_pairs(write_models, nam
     np.testing.assert_array_equal(found, -found.T)
     pairs = np.array([(0, 1), (3, 1), (2, 2), (1, 0)])
     np.testing.assert_allclose(pair_scores(models, name, pairs, ALL, how=how), found[pairs[:, 0], pairs[:, 1]], atol=1e-12)
-    if how == "vote":
+    if how == "vote" and name != "learned":  # which has its own way
         assert set(np.unique(found)) <= {-1, 0, 1}
 
 
