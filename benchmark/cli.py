@@ -6,8 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import entry_points
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ SetOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that read and compare weights, each with one thread.")]
 MemoryOption = Annotated[float, typer.Option(min=0, help="GiB that comparing weights may take, by all processes together.")]
+LabelsOption = Annotated[Path | None, typer.Option(help="The folder of a hidden split's labels, as 'mothr generate --labels' wrote it.")]
 CATALOGUES = "mothr.catalogues"
 COMMANDS = "mothr.commands"
 SHOWN = ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")
@@ -118,6 +120,7 @@ def method_rows() -> list[dict[str, str]]:
 def verify(
     dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote.")],
     leaks: Annotated[bool, typer.Option("--leaks", help="Also try to tell parents from all but the weights; needs the truth.")] = False,
+    labels: LabelsOption = None,
     as_json: Json = False,
 ) -> None:
     """Check a data set: hashes, shapes, finite values, truth, nodes that learned, files that tell nothing.
@@ -128,13 +131,13 @@ def verify(
 
     from mothr.benchmark import verify as checks
 
-    verdict = checks.verify(dataset)
+    verdict = checks.verify(dataset, labels)
     problems, lines = list(verdict.problems), list(verdict.notes)
     value: dict[str, Any] = {"models": verdict.models, "notes": verdict.notes, "problems": problems}
     if leaks:
         from mothr.benchmark.leaks import audit
 
-        found = audit(dataset)
+        found = audit(dataset, labels)
         value["leaks"] = asdict(found)
         lines += [f"leaks: {line}" for line in found.lines]
         if found.leaks:
@@ -155,37 +158,66 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of results; a sub-folder a split is made in it.")] = Path("results"),
     workers: WorkersOption = 1,
     memory: MemoryOption = 2,
+    seconds: Annotated[float, typer.Option(min=0, help="How long a run may take before it is stopped.")] = 3600,
+    memory_limit: Annotated[float, typer.Option(min=0, help="GiB that a run's processes may hold before they are stopped.")] = 16,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Run methods here, with no limits and nothing kept apart.")] = False,
+    labels: LabelsOption = None,
     as_json: Json = False,
 ) -> None:
     """Run methods on a data set, score them, and write one result file a run.
+
+    Each run is a process of its own that sees copies of the models under ids drawn anew, and, on Linux, no other file and no network.
 
     Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
     """
     from tqdm import tqdm
 
     from mothr.benchmark import dataset as datasets
-    from mothr.benchmark import evaluate, results
+    from mothr.benchmark import evaluate, isolation, results
     from mothr.benchmark.method import find_method, method_names
 
     values = pairs(settings or [])
     names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
     if not names:
         raise MothrError(f"no method in {methods!r}; name one of 'mothr list methods', several with commas, or 'all'")
-    chosen = [(name, find_method(name, values)) for name in names]
-    truth = datasets.open_truth(dataset)
-    models = datasets.open_models(dataset)
-    datasets.keep_beside_results(dataset, out / results.folder_name(truth.split, truth.version))
+    for name in names:  # foreign code is not imported here
+        if in_process or isolation.is_own(name):
+            find_method(name, values)
+        elif ":" not in name and name not in method_names():
+            raise unknown_name("method", name, method_names())
     asked = (setting,) if setting else evaluate.SETTINGS
-    todo = [(name, method, one, seed) for name, method in chosen for one in asked for seed in range(seeds)]
+    if labels is not None:  # what is told, or answered by who was told, would be public with the results
+        names = [name for name in names if methods != "all" or not name.startswith("oracle-")]
+        asked = (setting or "open",)
+        if setting == "known-trees":
+            raise MothrError("--setting known-trees: its answers tell which models share a tree, which is hidden; run 'open' alone")
+    truth = datasets.open_truth(dataset, labels)
+    models = datasets.open_models(dataset)
+    place = out / results.folder_name(truth.split, truth.version)
+    if (later := results.superseded(place)) is not None:
+        warnings.warn(f"{place.name} is superseded by {later.superseded_by}: {later.reason}", stacklevel=2)
+    datasets.keep_beside_results(dataset, place)
+    limits = isolation.Limits(seconds, memory_limit, workers, memory)
     rows: list[dict[str, Any]] = []
-    with engine(workers, memory):
-        for name, method, one, seed in tqdm(todo, desc=truth.split, unit="run", disable=len(todo) < 2, file=sys.stderr):
-            record = evaluate.run(method, name, dataset, one, seed, models=models)
-            path = results.write(record, out)
-            shown = {key: record.metrics.get(key) for key in SHOWN}
-            rows.append({
-                "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown, "file": str(path),
-            })
+    bar = tqdm(desc=truth.split, unit="run", total=len(names) * len(asked) * seeds, disable=len(names) * len(asked) * seeds < 2)
+    with bar, isolation.Runner(limits) as runner, engine(workers, memory) if in_process else nullcontext():
+        for seed in range(seeds):
+            with nullcontext() if in_process else isolation.offered(dataset, models, seed) as given:
+                for name, one in product(names, asked):
+                    if given is None:
+                        record = evaluate.run(find_method(name, values), name, dataset, one, seed, models=models, truth=truth)
+                    else:
+                        record = runner.run(name, values, given, one, truth)
+                    if labels is not None and "truth" in record.told:
+                        raise MothrError(f"method {name!r} is an oracle: its answer is the truth, and the labels are hidden; leave it out")
+                    path = results.write(record, out)
+                    shown = {key: record.metrics.get(key) for key in SHOWN}
+                    rows.append({
+                        "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown,
+                        "file": str(path),
+                    })  # fmt: skip
+                    bar.update()
+    rows.sort(key=lambda row: (names.index(row["method"]), asked.index(row["setting"]), row["seed"]))
     say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key != "error"} for row in rows]))
     failed = [row for row in rows if row["status"] != "ok"]
     if failed:
@@ -203,7 +235,7 @@ def predict(
     memory: MemoryOption = 2,
     as_json: Json = False,
 ) -> None:
-    """Recover the Model Graph of a folder of models, from weights alone; no truth is needed.
+    """Recover the Model Graph of a folder of models, from weights alone; no truth is needed. 'mothr export' shows it as a tree.
 
     Example: mothr predict linea models/ --out prediction.json
     """
@@ -227,19 +259,53 @@ def predict(
 
 
 @app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A prediction, result or truth file, or a data set or results folder with its truth.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; standard output if left out.")] = None,
+    form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=(
+        "text, node-link, graphml, gexf, newick, dot, mermaid, csv, hub or cyclonedx; left out, told from the ending of --out, else text."
+    ))] = None,
+    min_confidence: Annotated[float | None, typer.Option(help="Leave out edges of a lower confidence.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a recovered or true graph for other tools: graphs, drawings, tables, model cards, bills of materials; or show it as a tree.
+
+    Example: mothr export prediction.json --out lineage.graphml
+    """
+    from mothr.benchmark import exports
+    from mothr.benchmark.storage import write_text
+
+    name = form or (exports.format_of(out) if out else "text")
+    prediction = exports.read(source)
+    if min_confidence is not None:
+        prediction = exports.confident(prediction, min_confidence)
+    text = exports.render(prediction, name)
+    counts = {"format": name, "models": len(prediction.graph.nodes), "edges": len(prediction.graph.edges)}
+    if out is not None:
+        write_text(out, text)
+        say({"file": str(out), **counts}, as_json, f"{out}: {counts['models']} models, {counts['edges']} edges")
+    else:
+        say({**counts, "content": text}, as_json, text.removesuffix("\n"))
+
+
+@app.command()
 def score(
     predictions: Annotated[Path, typer.Argument(help="A prediction file, or a result file.")],
     dataset: Annotated[Path, typer.Argument(help="The data set with its truth, or a results folder of its split.")],
+    labels: LabelsOption = None,
     as_json: Json = False,
 ) -> None:
-    """Score a prediction file against the truth.
+    """Score a prediction file against the truth, beside what guessing scores on it.
 
     Example: mothr score prediction.json data/vthr-ft
     """
+    import numpy as np
+
     from mothr.benchmark import dataset as datasets
     from mothr.benchmark import evaluate
     from mothr.benchmark.method import Prediction
     from mothr.benchmark.metrics import METRICS
+    from mothr.benchmark.metrics_chance import chance
     from mothr.benchmark.storage import read_json
 
     value = read_json(predictions)
@@ -249,12 +315,48 @@ def score(
         prediction = results.read(predictions).prediction()
     else:
         prediction = Prediction.from_json(value, str(predictions))
+    truth = datasets.open_truth(dataset, labels)
     try:
-        scores = evaluate.score(prediction, datasets.open_truth(dataset))
+        scores = evaluate.score(prediction, truth)
     except MothrError as error:
         raise MothrError(f"{predictions}: {error}") from None
-    rows = [{"metric": name, "value": cell(number), "answers": METRICS[name].answers} for name, number in scores.whole.items()]
-    say({"metrics": dict(scores.whole), "per_tree": [dict(tree) for tree in scores.trees]}, as_json, lambda: table(rows))
+    guessed = chance(evaluate.true_prediction(truth), np.random.default_rng(0))
+    rows = [
+        {"metric": name, "value": cell(number), "chance": cell(guessed[name]), "better": METRICS[name].better,
+         "answers": METRICS[name].answers}
+        for name, number in scores.whole.items()
+    ]
+    value = {"metrics": dict(scores.whole), "per_tree": [dict(tree) for tree in scores.trees], "chance": guessed}
+    say(value, as_json, lambda: table(rows))
+
+
+@app.command()
+def rescore(
+    results: Annotated[Path, typer.Argument(help="The folder of results, or that of one split.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a stored metric is not what scoring gives.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score every result file again, from its own prediction and the truth beside it, and write the metrics that changed.
+
+    Example: mothr rescore results --check
+    """
+    from tqdm import tqdm
+
+    from mothr.benchmark import rescore as again
+
+    found = list(tqdm(again.rescore(results, write=not check), unit="record", disable=None, file=sys.stderr))
+    differing, faulty = [one for one in found if one.differs], [one for one in found if one.fault]
+    hidden = sum(not one.scored for one in found)
+    value = {
+        "records": len(found), "without_truth": hidden, "differing": {str(one.path): one.differs for one in differing},
+        "faulty": {str(one.path): one.fault for one in faulty}, "written": 0 if check else len(differing),
+    }
+    lines = [str(one) for one in found if one.fault or (check and one.differs)]
+    lines.append(f"{len(found)} records: {len(differing)} {'differ' if check else 'rewritten'}, {len(faulty)} cannot be scored")
+    lines += [f"{hidden} have no truth beside them"] if hidden else []
+    say(value, as_json, "\n".join(lines))
+    if faulty or (check and differing):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -281,6 +383,59 @@ def check(
 
 
 @app.command()
+def submit(
+    source: Annotated[str, typer.Argument(metavar="FOLDER|METHOD", help="A folder with submission.yaml, or module:attribute.")],
+    only_check: Annotated[bool, typer.Option("--check", help="Say what is wrong, and write nothing.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder of submissions; the results it lies in hold the splits' manifests.")]
+    = Path("results/submissions"),
+    name: Annotated[str | None, typer.Option(help="Of a METHOD: what the board is to call it.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Of a METHOD: who made it; repeatable.")] = None,
+    code: Annotated[str | None, typer.Option(help="Of a METHOD: where its code is, https://...")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check predictions or a method, offline, and put them among the submissions, from where the maintainers score them.
+
+    Example: mothr submit --check star
+    """
+    from mothr.benchmark import submission as submissions
+    from mothr.benchmark import submission_check
+
+    one_thread()
+    checked = submission_check.check(source, out.parent, name=name, authors=author, code=code)
+    rows = [{"what": finding.rule, "status": finding.status, "finding": finding.text} for finding in checked.findings]
+    wrong = sum(finding.status != "ok" for finding in checked.findings)
+    place = submissions.write(checked.submission, checked.contents, out) if checked.submission and not wrong and not only_check else None
+    verdict = f"{wrong} to mend" if wrong else f"written to {place}; commit it and open a pull request" if place else "it can be submitted"
+    value = {"ok": not wrong, "findings": rows, "folder": place and str(place)}
+    say(value, as_json, lambda: f"{table(rows)}\n{source}: {verdict}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score_submissions(
+    results: Annotated[Path, typer.Argument(help="The folder of results, with the submissions in it.")] = Path("results"),
+    data: Annotated[Path, typer.Option(help="The splits' weights, a folder each; methods are run on those there are.")] = Path("data"),
+    labels: Annotated[Path | None, typer.Option(help="Holds the labels of hidden splits, each at <split>-v<k>.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of a method on each board.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Turn submissions into results: predictions are scored as self-run, methods are run here as verified. For the maintainers.
+
+    Example: mothr score-submissions results --data data
+    """
+    from dataclasses import asdict
+
+    from mothr.benchmark.submission_scores import Means, score_submissions
+
+    one_thread()
+    lines = [asdict(line) for line in score_submissions(Means(results, data, labels, seeds))]
+    say(lines, as_json, lambda: table(lines))
+    if failed := [line["submission"] for line in lines if line["status"] == "FAILED"]:
+        raise MothrError(f"{len(failed)} of the submissions cannot be scored: {', '.join(failed)}")
+
+
+@app.command()
 def leaderboard(
     results: Annotated[Path, typer.Argument(help="The folder of results.")],
     out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("board"),
@@ -288,13 +443,35 @@ def leaderboard(
 ) -> None:
     """Write the board: index.html, a page with every forest drawn as predicted over true, and README.md, its tables.
 
+    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one.
+
     Example: mothr leaderboard results --out board
     """
     from mothr.benchmark import leaderboard as boards
 
-    page = boards.write_page(results, out)
-    boards.write_markdown(results, out / "README.md")
-    say({"page": str(page), "tables": str(out / "README.md")}, as_json, f"open {page} in a browser")
+    page, tables = boards.write_both(results, out)
+    say({"page": str(page), "tables": str(tables)}, as_json, f"open {page} in a browser")
+
+
+@app.command()
+def gaps(
+    results: Annotated[Path, typer.Argument(help="The folder of results.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List what a board of every method on every split in every setting lacks: runs that are absent, skipped, or of other weights.
+
+    Example: mothr gaps results
+    """
+    from dataclasses import asdict
+
+    from mothr.benchmark import board as boards
+    from mothr.benchmark.results import read_all
+
+    records = read_all(results)
+    found = boards.gaps(records)
+    lacking = sum(len(gap.seeds) for gap in found)
+    text = [*map(str, found), f"{lacking} runs are missing beside the {len(records)} there are"]
+    say({"records": len(records), "missing": lacking, "gaps": [asdict(gap) for gap in found]}, as_json, "\n".join(text))
 
 
 @app.command()

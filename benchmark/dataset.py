@@ -1,5 +1,6 @@
 """The folder format of a data set: write it, open its models, open its truth."""
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -11,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
-from mothr.benchmark.storage import read_json, sha256_of, write_bytes, write_json
-from mothr.benchmark.weights import ModelSet, aligned, open_checkpoint, open_folder
+from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
+from mothr.benchmark.weights import ModelSet, aligned, inside, open_checkpoint, open_folder
 
 MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
 RECIPE, CROISSANT, LINEAGE = "recipe.toml", "croissant.json", "lineage"
 """The recipe as run, the description for machines, and the table in it that holds the truth, where it is not hidden."""
+SALT = "salt"
+"""The file beside the truth of a hidden split that its commitment is made with: 64 hex digits."""
+LONGEST_PATH = 1000
+"""Bytes of a path in a manifest."""
 ID = re.compile(r"[0-9a-f]{12}")
 FILE_TIME = 315532800
 """Modification time of every model file: 1980-01-01, the earliest that every archive format can hold."""
@@ -69,11 +74,13 @@ class Manifest(_Record):
     """Its models, sorted by id."""
     companions: tuple[FileEntry, ...] = ()
     """Files below ``companions/<tree>/``: frozen parts that the models of a tree share. Methods never see them."""
+    commitment: str | None = None
+    """Of a hidden split: what its labels must hash to (see :func:`commitment`), so that nobody can change them later."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves ``companions`` out where there are none, as in manifests that were written before there were any."""
-        return {key: value for key, value in handler(self).items() if value or key != "companions"}
+        """Leaves ``companions`` and ``commitment`` out where there are none, as in manifests that were written before there were any."""
+        return {key: value for key, value in handler(self).items() if value or key not in ("companions", "commitment")}
 
 
 class TruthNode(_Record):
@@ -157,7 +164,9 @@ def read_manifest(path: Path) -> Manifest:
             raise MothrError(f"{path}: model id {model.id!r} is not 12 hex digits; generate or download the data set again")
     for file in [file for model in manifest.models for file in model.files] + list(manifest.companions):
         if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-            raise MothrError(f"{path}: the file {file.path!r} lies outside the data set; remove the entry")
+            raise MothrError(f"{path}: the file {file.path[:80]!r} lies outside the data set; remove the entry")
+        if not file.path or "\0" in file.path or len(file.path.encode()) > LONGEST_PATH:
+            raise MothrError(f"{path}: {file.path[:80]!r} is no path of a file; remove the entry")
     return manifest
 
 
@@ -207,21 +216,46 @@ def open_manifest(folder: Path) -> Manifest:
     return read_manifest(path)
 
 
-def open_truth(folder: Path) -> Truth:
+def open_truth(folder: Path, labels: Path | None = None) -> Truth:
     """Returns the truth of the data set in ``folder``.
 
+    Args:
+        folder: the data set, or the results folder of its split.
+        labels: of a hidden split, the folder that its labels were written to.
+
     Raises:
-        MothrError: the split's labels are hidden, or the truth does not belong to these models.
+        MothrError: the split's labels are hidden, or the truth does not belong to these models, or is not what was committed to.
     """
-    path = folder / TRUTH
+    place = folder if labels is None else labels
+    path = place / TRUTH
     if not path.is_file():
+        if labels is not None:
+            raise MothrError(f"{path}: no truth here; name the folder that 'mothr generate --labels' wrote")
         raise MothrError(f"{path}: no truth here; a hidden split or a plain folder can be predicted on, but not scored")
-    truth = read_truth(path)
-    listed = {model.id for model in open_manifest(folder).models}
+    truth, manifest = read_truth(path), open_manifest(folder)
+    listed = {model.id for model in manifest.models}
     for kind, ids in (("lacks", listed - truth.nodes.keys()), ("names the unknown", truth.nodes.keys() - listed)):
         if ids:
             raise MothrError(f"{path}: {kind} model {min(ids)}; truth and manifest are not of one data set")
+    if manifest.commitment is not None and commitment(place) != manifest.commitment:
+        raise MothrError(f"{path}: is not the truth that {folder / MANIFEST} commits to; the labels or their salt were changed")
     return truth
+
+
+def commitment(labels: Path) -> str:
+    """Returns what binds the labels of a hidden split and tells nothing of them: SHA-256 of the salt and the truth's canonical JSON.
+
+    Raises:
+        MothrError: the folder ``labels`` lacks one of the two, or the salt is none.
+    """
+    path = labels / SALT
+    try:
+        salt = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise MothrError(f"{path}: cannot read the salt of these labels ({error})") from None
+    if not re.fullmatch(r"[0-9a-f]{64}", salt):
+        raise MothrError(f"{path}: a salt is 64 hex digits; take the file that 'mothr generate --labels' wrote")
+    return hashlib.sha256((salt + canonical_json(read_json(labels / TRUTH))).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, **values: Any) -> Manifest:
@@ -240,10 +274,12 @@ def _entries(place: Path) -> tuple[FileEntry, ...]:
 def keep_beside_results(folder: Path, place: Path) -> None:
     """Copies manifest and truth of a data set to the results folder of its split, so that results re-score without weights.
 
+    The truth of a hidden split does not lie in ``folder`` and is not copied.
+
     Raises:
         MothrError: results of other weights under the same split and version are there already.
     """
-    contents = {name: (folder / name).read_bytes() for name in (TRUTH, MANIFEST)}
+    contents = {name: (folder / name).read_bytes() for name in (TRUTH, MANIFEST) if name == MANIFEST or (folder / name).is_file()}
     for name, content in contents.items():
         if (place / name).is_file() and (place / name).read_bytes() != content:
             raise MothrError(f"{place / name}: belongs to other weights than {folder}; raise the recipe's version or choose another --out")
@@ -268,7 +304,7 @@ def file_problems(folder: Path, manifest: Manifest) -> list[str]:
             path = home / file.path
             if not path.is_file():
                 problems.append(f"{path}: missing, though the manifest lists it; generate the data set again")
-            elif not path.resolve().is_relative_to(folder.resolve()):
+            elif not inside(path, folder):
                 problems.append(f"{path}: leads out of the data set; copy the file itself to where the link is")
             elif path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
                 problems.append(f"{path}: its hash differs from the manifest's; the file has changed: generate or download it again")

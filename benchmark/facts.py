@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mothr.benchmark.dataset import MODELS, Manifest
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.storage import sha256_of
+from mothr.benchmark.storage import parse_json, sha256_of
 
 Row = dict[str, float | tuple[str, ...]]
 """Name of a fact -> a number, or words: the letters of a name, the order of tensors."""
@@ -147,10 +147,10 @@ def _said(path: Path) -> tuple[Row, str]:
     row: Row = {"content": (sha256_of(path),)}
     if path.suffix == ".json":
         try:
-            for name, value in _leaves(json.loads(content)):
+            for name, value in _leaves(parse_json(content.decode())):
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 row[f"field {name}"] = float(value) if number else tuple(str(value))
-        except ValueError:
+        except (ValueError, RecursionError):
             row["is JSON"] = 0.0
     return row, content.decode(errors="replace")
 
@@ -160,7 +160,9 @@ def _header(path: Path) -> tuple[Row, str]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(size))
+            if size > path.stat().st_size - 8:
+                raise ValueError("its header would be longer than the file")
+            header = parse_json(file.read(size).decode())
             tensors = {name: value for name, value in header.items() if name != "__metadata__"}
             row: Row = {
                 "length of the header": float(size),
@@ -169,10 +171,10 @@ def _header(path: Path) -> tuple[Row, str]:
                 "types": tuple(tensors[name]["dtype"] for name in sorted(tensors)),
                 "offsets": tuple(str(tensors[name]["data_offsets"]) for name in sorted(tensors)),
             }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            metadata = header.get("__metadata__", {})
+            row |= {f"metadata {name}": tuple(str(value)) for name, value in metadata.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MothrError(f"{path}: not a whole safetensors file ({error!r}); download or generate it again") from None
-    metadata = header.get("__metadata__", {})
-    row |= {f"metadata {name}": tuple(str(value)) for name, value in metadata.items()}
     return row, json.dumps(metadata)
 
 

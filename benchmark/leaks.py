@@ -87,13 +87,13 @@ class Audit:
         return (*self.notes, *map(_sentence, self.findings), *verdict)
 
 
-def audit(folder: Path) -> Audit:
-    """Tries to tell parents from everything in a data set but its weights.
+def audit(folder: Path, labels: Path | None = None) -> Audit:
+    """Tries to tell parents from everything in a data set but its weights; ``labels`` is the folder of a hidden split's truth.
 
     Raises:
         MothrError: the data set is unfinished or damaged, or has no truth.
     """
-    truth, manifest = open_truth(folder), open_manifest(folder)
+    truth, manifest = open_truth(folder, labels), open_manifest(folder)
     ids = [model.id for model in manifest.models]
     if len(truth.graph.edges) < FOLDS:
         return Audit((), False, (f"{len(truth.graph.edges)} edges: too few to learn from",))

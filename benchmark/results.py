@@ -27,7 +27,9 @@ IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "m
 """The fields that tell one run from another; running the same again replaces the file."""
 OPTIONAL = ("confidence", "trees", "abstained", "relations")
 """Parts of an answer that not every method gives."""
-NOT_RECORDS = ("manifest.json", "truth.json")
+SUPERSEDED = "superseded.json"
+"""``{"superseded_by": "<split>-v<k>", "reason": "..."}``: what is published is never edited; a later version takes its place."""
+NOT_RECORDS = ("manifest.json", "truth.json", SUPERSEDED)
 """JSON files that lie beside the records of a split."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers", "diffusers", "peft")
 """Packages whose versions a record names, where installed."""
@@ -105,6 +107,8 @@ class Result(BaseModel):
     one without such a lock; none where it ran within the harness."""
     verified: bool = False
     """Whether the maintainers have repeated the run."""
+    submission: Name | None = None
+    """The folder of ``submissions`` that it was scored from; none where ``mothr run`` wrote it."""
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -180,7 +184,7 @@ def write(record: Result, folder: Path) -> Path:
     """
     path = folder / folder_name(record.split, record.split_version) / file_name(record)
     value = record.model_dump()
-    for name in (*OPTIONAL, "isolation"):
+    for name in (*OPTIONAL, "isolation", "submission"):
         if value[name] is None:
             del value[name]
     write_json(path, value)
@@ -196,24 +200,27 @@ def read(path: Path) -> Result:
     value = read_json(path)
     if not isinstance(value, dict):
         raise MothrError(f"{path}: a result is a JSON object, not {type(value).__name__}")
-    if value.get("schema_version") != 1:
-        raise MothrError(f"{path}: schema_version is {value.get('schema_version')!r}; this version of mothr reads 1")
+    schema = value.get("schema_version")
+    if type(schema) is not int or schema != 1:  # True equals 1
+        raise MothrError(f"{path}: schema_version is {schema!r}; this version of mothr reads 1")
     try:
         return Result.model_validate(value)
     except ValidationError as error:
-        raise MothrError(f"{path}: {'; '.join(_faults(error))}") from None
+        raise MothrError(f"{path}: {'; '.join(faults(error, Result))}") from None
 
 
-def _faults(error: ValidationError) -> Iterable[str]:
+def faults(error: ValidationError, kind: type[BaseModel]) -> Iterable[str]:
+    """Yields in words each fault that was found in what should have been a ``kind``."""
     for fault in error.errors(include_url=False):
         where = ".".join(map(str, fault["loc"]))
+        text = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            yield str(unknown_name("field", where, Result.model_fields))
+            yield str(unknown_name("field", where, kind.model_fields))
         elif fault["type"] == "missing":
             yield f"field {where!r} is missing"
         else:
-            given = "" if isinstance(fault["input"], dict | list) else f", not {fault['input']!r}"
-            yield f"{where}: {fault['msg']}{given}" if where else fault["msg"].removeprefix("Value error, ")
+            said = not where or fault["type"] == "value_error" or isinstance(fault["input"], dict | list)
+            yield (f"{where}: " if where else "") + text + ("" if said else f", not {fault['input']!r}")
 
 
 def read_all(folder: Path) -> list[Result]:
@@ -237,6 +244,35 @@ def read_all(folder: Path) -> list[Result]:
             raise MothrError(f"{path}: its content belongs into {place}; move it there, or undo the edit that changed it")
         records.append(record)
     return records
+
+
+class Superseded(BaseModel):
+    """Says that a later version takes the place of a split."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    superseded_by: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*-v[1-9][0-9]*$", max_length=120)]
+    """The other split's folder of results, as ``vthr-ft-v2``."""
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """What was wrong, in a sentence."""
+
+
+def superseded(place: Path) -> Superseded | None:
+    """Returns what takes the place of the split whose results lie in ``place``; None if it is the latest.
+
+    Raises:
+        MothrError: the file that says so is faulty, or names the split itself.
+    """
+    path = place / SUPERSEDED
+    if not path.is_file():
+        return None
+    try:
+        found = Superseded.model_validate(read_json(path))
+    except ValidationError as error:
+        raise MothrError(f"{path}: {'; '.join(faults(error, Superseded))}") from None
+    if found.superseded_by == place.resolve().name:
+        raise MothrError(f"{path}: names the very split that it lies with; name the one that takes its place")
+    return found
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

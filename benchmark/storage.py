@@ -3,12 +3,27 @@
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
+import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mothr.benchmark.errors import MothrError
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is being written; it begins with a dot. Readers pass both over."""
+STALE = 24 * 3600
+"""Seconds after which such a file is one that a killed writer left."""
+DEEPEST = 64
+"""Lists and objects within each other that a JSON file may have."""
+DIGITS = 100
+"""Digits that a whole number in a JSON file may have."""
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def cache_folder(kind: str) -> Path:
@@ -37,7 +52,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        _sweep(path.parent.absolute())
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -50,6 +66,17 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@cache  # once a process and folder: listing a large one takes longer than writing a file
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers left in ``folder``."""
+    with os.scandir(folder) as entries:
+        left = [Path(entry) for entry in entries if entry.name.startswith(".") and entry.name.endswith(PARTIAL)]
+    for path in left:
+        with suppress(OSError):  # another process was faster, or it is not ours to remove
+            if time.time() - path.lstat().st_mtime > STALE:
+                path.unlink()
 
 
 def cannot_write(path: Path, error: OSError) -> MothrError:
@@ -73,18 +100,67 @@ def read_json(path: Path) -> Any:
     """Returns the JSON value in ``path``.
 
     Raises:
-        MothrError: the file is missing or is not JSON.
+        MothrError: the file is missing or is not JSON (see :func:`parse_json`).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MothrError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MothrError(f"{path}: not valid JSON ({error})") from None
     except OSError as error:
         raise MothrError(f"{path}: cannot read ({error.strerror or error})") from error
 
 
+def parse_json(text: str) -> Any:
+    """Returns the JSON value of ``text``, of which it is certain that it can be written again.
+
+    Raises:
+        ValueError: it is no JSON, or holds what readers take differently: a name twice, NaN, numbers out of range, half a character.
+        RecursionError: it is nested too deeply for the parser; ValueError where it is only deeper than :data:`DEEPEST`.
+    """
+    value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        insides = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
+    if level:
+        raise ValueError(f"more than {DEEPEST} lists and objects within each other")
+    if SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half a character: {error.object[error.start]!r}") from None
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:80]!r} is named twice in one object")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:80]} is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def canonical_json(value: Any) -> str:
+    """Returns the one JSON text of ``value``: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_sha256(value: Any) -> str:
-    """Returns the SHA-256 in hex of the canonical JSON of ``value`` (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    """Returns the SHA-256 in hex of :func:`canonical_json`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

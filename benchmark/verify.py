@@ -1,6 +1,7 @@
 """verify(): what is wrong with a data set: files, values, learning, and whatever beside weights could tell lineage."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,8 +10,10 @@ from pathlib import Path
 import torch
 
 from mothr.benchmark.dataset import (
+    COMPANIONS,
     CROISSANT,
     LINEAGE,
+    MANIFEST,
     MODELS,
     RECIPE,
     TRUTH,
@@ -22,7 +25,6 @@ from mothr.benchmark.dataset import (
     open_truth,
 )
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.storage import read_json
 from mothr.benchmark.weights import Checkpoint
 
 
@@ -38,8 +40,12 @@ class Verdict:
     """What was checked, with figures."""
 
 
-def verify(folder: Path) -> Verdict:
+def verify(folder: Path, labels: Path | None = None) -> Verdict:
     """Checks a data set: hashes, finite values, equal shapes, a truth that fits, nodes that learned, files that tell nothing.
+
+    Args:
+        folder: the data set.
+        labels: the folder of a hidden split's labels, which are then checked, too, and against what the manifest commits to.
 
     Raises:
         MothrError: it cannot be opened at all.
@@ -58,16 +64,19 @@ def verify(folder: Path) -> Verdict:
     for kind in kinds:
         problems += _value_problems([checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind])
     problems += _leak_problems(manifest, formats) + _time_problems(folder)
-    if (folder / TRUTH).is_file():
-        truth = open_truth(folder)
+    hidden = not (folder / TRUTH).is_file()
+    if hidden:
+        notes.append("no truth (hidden split)")
+        problems += _told_problems(folder)
+    if labels is not None or not hidden:
+        truth = open_truth(folder, labels)
+        if manifest.commitment is not None:
+            notes.append("the labels are those that the manifest commits to")
         learned, unlearned = _learning(truth)
         problems += unlearned
         if len(kinds) > 1 and not formats_are_declared(truth):
             problems.append(f"models are stored in {len(kinds)} formats ({', '.join(kinds)}), though the truth has no quantized model")
         notes.append(f"{len(truth.graph.trees)} trees, {len(truth.graph.edges)} edges; {learned} nodes learned")
-    else:
-        notes.append("no truth (hidden split)")
-        problems += _told_problems(folder)
     return Verdict(len(manifest.models), tuple(problems), tuple(notes))
 
 
@@ -121,11 +130,14 @@ def _time_problems(folder: Path) -> list[str]:
 
 def _told_problems(folder: Path) -> list[str]:
     """Returns what else would tell the truth of a hidden split."""
-    problems = []
-    if (folder / RECIPE).is_file():
-        problems.append(f"{folder / RECIPE}: tells ids and parents of this hidden split to whoever plans it again; remove it")
+    expected = {MODELS, COMPANIONS, MANIFEST, RECIPE, CROISSANT, "README.md"}
+    strays = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
+    problems = [f"{folder / name}: may tell the labels of this hidden split; remove it" for name in strays]
+    path = folder / RECIPE
+    if path.is_file() and re.search(r"\b(seeds?|extends)\b['\"]?\s*=", path.read_text(encoding="utf-8", errors="replace")):
+        problems.append(f"{path}: tells ids and parents of this hidden split to whoever plans it again; remove its seeds")
     path = folder / CROISSANT
-    if path.is_file() and any(records.get("@id") == LINEAGE for records in read_json(path).get("recordSet", [])):
+    if path.is_file() and f'"{LINEAGE}"' in path.read_text(encoding="utf-8", errors="replace"):
         problems.append(f"{path}: its table {LINEAGE!r} is the truth of this hidden split; remove the table")
     return problems
 

@@ -7,7 +7,6 @@ integers times the scales, one for each channel of axis 0, (channels, 1, ...) or
 """
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Told
+from mothr.benchmark.storage import parse_json
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -251,13 +251,13 @@ def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
     Raises:
         MothrError: no safetensors file, pickled weights, a damaged file, or a path that leaves the folder.
     """
-    if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
-        raise _escapes(folder, folder.resolve())
+    if folder.is_symlink() and not inside(folder, folder.parent):
+        raise _escapes(folder, folder)
     files, pickled = [], []
     for place, folders, names in sorted(os.walk(folder)):
         for path in (Path(place, name) for name in folders):  # a link that stays inside is passed over: its target is read
-            if not path.resolve().is_relative_to(folder.resolve()):
-                raise _escapes(path, path.resolve())
+            if not inside(path, folder):
+                raise _escapes(path, path)
         for name in sorted(names):
             path = Path(place, name)
             if name.endswith(".safetensors.index.json"):
@@ -274,11 +274,10 @@ def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
 
 
 def _headers(files: Sequence[Path], folder: Path) -> dict[str, TensorInfo]:
-    home = folder.resolve()
     tensors: dict[str, TensorInfo] = {}
     for path in files:
-        if not path.resolve().is_relative_to(home):
-            raise _escapes(path, path.resolve())
+        if not inside(path, folder):
+            raise _escapes(path, path)
         prefix = "".join(f"{part}." for part in path.parent.relative_to(folder).parts)
         try:
             with safe_open(path, framework="pt") as file:
@@ -321,20 +320,33 @@ def _scaled(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
 
 def _check_index(path: Path, folder: Path) -> None:
     """Refuses a shard index that names a file outside the model's folder or one that is missing."""
+    if not inside(path, folder):
+        raise _escapes(path, path)
     try:
-        shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(parse_json(path.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise MothrError(f"{path}: not a shard index ({error!r}); download the model again") from error
     for shard in sorted(map(str, shards)):
-        target = (path.parent / shard).resolve()
-        if not target.is_relative_to(folder.resolve()):
-            raise _escapes(path, target)
-        if not target.is_file():
-            raise MothrError(f"{path}: names the shard {shard!r}, which is missing; download the model again")
+        try:
+            within, found = inside(path.parent / shard, folder), (path.parent / shard).is_file()
+        except (OSError, ValueError):  # too long for any system, or with a NUL
+            within, found = True, False
+        if not within:
+            raise _escapes(path, path.parent / shard)
+        if not found:
+            raise MothrError(f"{path}: names the shard {shard[:80]!r}, which is missing; download the model again")
+
+
+def inside(path: Path, folder: Path) -> bool:
+    """Returns whether ``path`` stays within ``folder`` when all links are followed; one that leads round in a circle does not."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # as a circle of links is told
+        return False
 
 
 def _escapes(path: Path, target: Path) -> MothrError:
-    return MothrError(f"{path}: leads out of its folder, to {target}; put the files themselves where the link is")
+    return MothrError(f"{path}: leads out of its folder, to {os.path.realpath(target)}; put the files themselves where the link is")
 
 
 def _refuse_pickle(path: Path) -> MothrError:

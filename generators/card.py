@@ -25,20 +25,49 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
         checksum: The data set's checksum (see :func:`mothr.generators.croissant.checksum`).
     """
     family = FAMILIES[recipe.family](**recipe.model)
-    title = f"{recipe.name} v{recipe.version}"
+    tasks = sorted({task for node in truth.nodes.values() for task in (node.task or "").split("+") if task})
     sections = {
         "How it was made": _making(recipe, family),
         "What the models are, and what they learned": _learned(truth, family),
-        "Data": _data(recipe, truth, family),
+        "Data": _data(recipe, tasks, family),
         "Checksum": _checksum(checksum),
         "Known shortcuts in the weights": [*_shortcuts(recipe, family), "", *measured],
     }
+    return _page(recipe, len(truth.nodes), _summary(recipe, truth, family), sections)
+
+
+def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
+    """Returns the card of a hidden split: what its recipe says, and nothing that was drawn or measured.
+
+    Args:
+        recipe: What it was made from, without its seeds.
+        models: Their number.
+        checksum: As for :func:`card`.
+    """
+    family = FAMILIES[recipe.family](**recipe.model)
+    summary = [
+        recipe.description, "",
+        f"{models} models of the family {recipe.family}; purpose: {recipe.purpose}. {family.stored}", "",
+        "Their labels are hidden. All seeds were drawn from a secret, so the recipe does not make these models again. The manifest's "
+        "`commitment` is the SHA-256 of a salt and the labels' canonical JSON: once both are published, "
+        "`mothr verify DATASET --labels LABELS` tells whether they are the ones that were there from the beginning.",
+    ]
+    sections = {
+        "How it was made": _making(recipe, family),
+        "Data": _data(recipe, recipe.tasks, family),
+        "Checksum": _checksum(checksum),
+        "Known shortcuts in the weights": _shortcuts(recipe, family),
+    }
+    return _page(recipe, models, summary, sections)
+
+
+def _page(recipe: Recipe, models: int, summary: Sequence[str], sections: Mapping[str, Sequence[str]]) -> str:
+    title = f"{recipe.name} v{recipe.version}"
     body = [line for name, lines in sections.items() if lines for line in (f"## {name}", "", *lines, "")]
-    return "\n".join([*_front(recipe, truth, title), f"# {title}", "", *_summary(recipe, truth, family), "", *body]).rstrip() + "\n"
+    return "\n".join([*_front(recipe, models, title), f"# {title}", "", *summary, "", *body]).rstrip() + "\n"
 
 
-def _front(recipe: Recipe, truth: Truth, title: str) -> list[str]:
-    models = len(truth.nodes)
+def _front(recipe: Recipe, models: int, title: str) -> list[str]:
     size = "n<1K" if models < 1000 else "1K<n<10K" if models < 10_000 else "10K<n<100K"
     given = any(root.source is not None for root in recipe.roots)
     return [
@@ -160,8 +189,7 @@ def _figures(node: TruthNode) -> tuple[float, float] | None:
 # Data and checksum
 
 
-def _data(recipe: Recipe, truth: Truth, family: Family) -> list[str]:
-    tasks = sorted({task for node in truth.nodes.values() for task in (node.task or "").split("+") if task})
+def _data(recipe: Recipe, tasks: Sequence[str], family: Family) -> list[str]:
     lines = ["- `{}`: {} ({})".format(task, *family.data(task)) for task in tasks]
     licences = sorted({provenance(root.source)[1] for root in recipe.roots if root.source is not None})
     if licences:

@@ -1,6 +1,7 @@
 """The commands that make data sets, joined to ``mothr`` through an entry point."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -18,17 +19,27 @@ def generate(
     workers: Annotated[int | None, WORKERS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost in time, memory and disk, and do nothing.")] = False,
+    hidden: Annotated[Path | None, typer.Option(metavar="SECRETFILE", help="Hide the labels: draw all seeds from the secret in this file, "
+                                                "which is drawn, too, if it is not there.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="The folder for the labels of a hidden split.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune the models of a recipe into a data set. Run again after an interruption, it goes on where it was.
 
     Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
     """
-    from mothr.generators.recipe import load_recipe
+    from mothr.generators.recipe import load_recipe, newer
 
     checked = load_recipe(recipe)
     from mothr.generators.generate import choose_device
     from mothr.generators.generate import generate as make
+    from mothr.generators.hidden import Hidden, read_secret
+
+    if (hidden is None) != (labels is None):
+        raise MothrError("--hidden and --labels: a hidden split needs both; give a file for its secret and a folder for its labels")
+    if (name := newer(checked)) is not None:
+        warnings.warn(f"{checked.name} v{checked.version} is superseded by {name}; make that one, unless you repeat an old result",
+                      stacklevel=2)
 
     if dry_run:
         from mothr.benchmark.cli import table
@@ -37,9 +48,11 @@ def generate(
         found = estimate(checked, choose_device(device), workers or _cores())
         say(found.to_json(), as_json, lambda: table(rows(found)))
         return
-    manifest = make(checked, out, workers=workers or _cores(), device=device)
+    kept = Hidden(read_secret(hidden, out), labels) if hidden is not None and labels is not None else None
+    manifest = make(checked, out, workers=workers or _cores(), device=device, hidden=kept)
     value = {"out": str(out), "name": manifest.name, "version": manifest.version, "models": len(manifest.models)}
-    say(value, as_json, f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: mothr verify {out}")
+    check = f"mothr verify {out}{f' --labels {labels}' if labels else ''}"
+    say(value, as_json, f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: {check}")
 
 
 def pin(

@@ -125,9 +125,7 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
 def downloads(recipe: Recipe) -> tuple[str, ...]:
     """Returns what generating ``recipe`` fetches that is not part of this package: roots and pictures."""
     roots = [f"root {root.name}: {root.source}" for root in recipe.roots if root.source is not None]
-    named = {task for part in (*recipe.roots, *recipe.edges) for task in part.tasks or ()}
-    named |= {task for topology in recipe.trees for task in topology.tasks or ()}
-    return (*roots, *(f"task {task}: {vision.find(task).source}" for task in sorted(named & vision.TASKS.keys())))
+    return (*roots, *(f"task {task}: {vision.find(task).source}" for task in recipe.tasks if task in vision.TASKS))
 
 
 def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:

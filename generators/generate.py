@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -19,7 +19,19 @@ import torch
 from tqdm import tqdm
 
 import mothr.benchmark
-from mothr.benchmark.dataset import CROISSANT, MANIFEST, MODELS, RECIPE, TRUTH, Manifest, Truth, TruthNode, open_manifest, write_manifest
+from mothr.benchmark.dataset import (
+    CROISSANT,
+    MANIFEST,
+    MODELS,
+    RECIPE,
+    TRUTH,
+    Manifest,
+    Truth,
+    TruthNode,
+    open_manifest,
+    open_truth,
+    write_manifest,
+)
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import cannot_write, canonical_sha256, read_json, write_json, write_text
 from mothr.benchmark.weights import open_folder
@@ -27,6 +39,7 @@ from mothr.generators.card import card
 from mothr.generators.croissant import checksum, croissant, hashes
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
+from mothr.generators.hidden import Hidden, check_places, hide, publish
 from mothr.generators.make import STATE, WITHHELD, Context, make, processor
 from mothr.generators.recipe import Recipe, resolved
 from mothr.generators.shortcuts import shortcuts
@@ -35,7 +48,8 @@ from mothr.generators.topology import PlannedNode, plan, relation_of
 
 
 def generate(
-    recipe: Recipe, out: Path, *, workers: int = 1, device: str = "auto", executor: Executor | None = None, progress: bool = True
+    recipe: Recipe, out: Path, *, workers: int = 1, device: str = "auto", executor: Executor | None = None, progress: bool = True,
+    hidden: Hidden | None = None,
 ) -> Manifest:
     """Makes the data set of ``recipe`` in the folder ``out`` and returns its manifest.
 
@@ -49,28 +63,33 @@ def generate(
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: runs the nodes instead of a process pool; ``workers`` is then ignored.
         progress: show a bar with the time left on standard error.
+        hidden: makes the split a hidden one (see :mod:`mothr.generators.hidden`).
 
     Raises:
         Skipped: a package that carries a root, or one that reads pictures, is absent and cannot be fetched.
         MothrError: ``out`` holds something else, the device is absent, a given root is out of reach or does not fit, or the disk is full.
     """
     target = choose_device(device)
+    if hidden is not None:
+        recipe = hide(recipe, hidden.secret)
     nodes = plan(recipe)
     digest = canonical_sha256(resolved(recipe))
+    if hidden is not None:
+        check_places(out, hidden, {node.id for node in nodes if not node.withheld})
     if (out / MANIFEST).is_file():
-        return _finished(out, recipe, digest)
+        return _finished(out, recipe, digest, hidden)
     prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
     picture_tasks.bring(sorted({task for node in nodes for task in node.tasks}))
     with _claimed(out, recipe, digest) as state:
         done = {node.id for node in nodes if (state / "done" / node.id).is_file()}
-        context = Context(recipe.family, recipe.model, out.resolve(), target)
+        context = Context(recipe.family, recipe.model, out.resolve(), target, hidden is not None)
         if executor is None:
             with _pool(min(workers, max(1, len(nodes) - len(done)))) as pool:
                 _make_all(nodes, done, context, pool, _bar(nodes, done, recipe.name, progress), state)
         else:
             _make_all(nodes, done, context, executor, _bar(nodes, done, recipe.name, progress), state)
-        manifest = _finish(recipe, digest, nodes, out, state)
-    shutil.rmtree(state, ignore_errors=True)
+        manifest = _finish(recipe, digest, nodes, out, state, hidden)
+    _clear(state, hidden)
     return manifest
 
 
@@ -89,14 +108,23 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _finished(out: Path, recipe: Recipe, digest: str) -> Manifest:
+def _clear(state: Path, hidden: Hidden | None) -> None:
+    """Removes what is there only while a data set is made; of a hidden one it tells the labels."""
+    shutil.rmtree(state, ignore_errors=True)
+    if hidden is not None and state.exists():
+        raise MothrError(f"{state}: cannot be removed, and it tells the labels; remove it before anybody else sees this data set")
+
+
+def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> Manifest:
     manifest = open_manifest(out)
     if manifest.recipe_sha256 != digest:
         raise MothrError(
             f"{out}: already holds the data set {manifest.name} v{manifest.version}, made from another recipe than {recipe.name} "
             f"v{recipe.version}; choose another --out"
         )
-    shutil.rmtree(out / STATE, ignore_errors=True)
+    _clear(out / STATE, hidden)
+    if hidden is not None:
+        open_truth(out, hidden.labels)
     return manifest
 
 
@@ -188,23 +216,31 @@ def _steps_of(node: PlannedNode, state: Path) -> int:
         return 0
 
 
-def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path) -> Manifest:
+def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None) -> Manifest:
     """Writes truth, recipe, card and croissant.json, then the manifest."""
     shown = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
     known = {node.id: _truth(node, read_json(state / "done" / node.id)) for node in shown}
     truth = Truth(split=recipe.name, version=recipe.version, nodes=known)
+    if hidden is None:
+        committed, digests = None, _publish(recipe, truth, nodes, out)
+    else:
+        committed, digests = publish(recipe, hidden.secret, truth, out, hidden.labels), {}
+    return write_manifest(
+        out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
+        recipe_sha256=digest, commitment=committed,
+        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **digests},
+    )
+
+
+def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) -> Mapping[str, str]:
+    """Writes all of an open data set but its models and manifest; returns the hashes of the data that it was trained on."""
     write_json(out / TRUTH, truth.model_dump(mode="json"))
     write_text(out / RECIPE, tomli_w.dumps(resolved(recipe)))
     family = FAMILIES[recipe.family](**recipe.model)
     files, measured = hashes(out), shortcuts(open_folder(out / MODELS), truth)
     write_text(out / "README.md", "\n".join([card(recipe, truth, measured, checksum(files)), *family.show(out, truth)]))
     write_json(out / CROISSANT, croissant(recipe, out, files, truth))
-    digests = family.data_digests(sorted({task for node in nodes for task in node.tasks}))
-    return write_manifest(
-        out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
-        recipe_sha256=digest,
-        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **digests},
-    )
+    return family.data_digests(sorted({task for node in nodes for task in node.tasks}))
 
 
 def _truth(node: PlannedNode, record: dict[str, Any]) -> TruthNode:

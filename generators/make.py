@@ -48,6 +48,8 @@ class Context:
     """The data set's folder."""
     device: str
     """``cpu`` or ``cuda``."""
+    hidden: bool = False
+    """Whether the split is hidden: its roots are then not kept in the cache, where they would tell which models are roots."""
 
     @property
     def family(self) -> Family:
@@ -179,7 +181,8 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
             return companions / name.removeprefix(f"{COMPANIONS}/")
         return context.heads(node.id) if name == HEADS else work / name
 
-    if not node.kept:
+    cached = not node.kept and not context.hidden
+    if cached:
         found = _recall(place, home)
         if found is not None:
             fix_times(work)
@@ -198,7 +201,7 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
     model, training = _train(node, model.to(device), context.objective(node, fresh=True), context)
     training = {**training, **start}
     _save(family, model, work)
-    if not node.kept:
+    if cached:
         files = _files(work) | ({HEADS: context.heads(node.id)} if family.has_heads else {})
         if companions is not None:
             files |= {f"{COMPANIONS}/{name}": path for name, path in _files(companions).items()}

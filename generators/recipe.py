@@ -201,6 +201,9 @@ class Recipe(Part):
     """Models made from the trained ones."""
     withheld: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the inner nodes below the roots that is left out of the data set; their children's truth is the nearest ancestor left."""
+    superseded_by: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*-v[1-9][0-9]*$")] | None = None
+    """The split and version, as ``vthr-ft-v2``, that mends what is wrong with this one. It is no part of what the models are made
+    from: of a published recipe this line alone is ever added."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -229,6 +232,12 @@ class Recipe(Part):
                 raise ValueError("edges: children cannot go on with the task of a given root that is left as it is; give it a training")
             if any(derived.of != "leaf" for derived in self.derived or ()):
                 raise ValueError("derived.of: a given root that is left as it is has no test to measure copies with; say of = 'leaf'")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task that it names, sorted."""
+        named = {task for part in (*self.roots, *self.edges, *self.trees) for task in part.tasks or ()}
+        return tuple(sorted(named))
 
     @property
     def trees(self) -> tuple[Topology, ...]:
@@ -268,7 +277,7 @@ def _read(name: str, seen: tuple[str, ...] = (), beside: Path | None = None) -> 
         where = str(path)
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no such file, not UTF-8, no path
             raise MothrError(f"{where}: cannot read this recipe ({error})") from None
     else:
         if name not in recipe_names():
@@ -277,7 +286,7 @@ def _read(name: str, seen: tuple[str, ...] = (), beside: Path | None = None) -> 
         text = (_folder() / where).read_text(encoding="utf-8")
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise MothrError(f"{where}: not valid TOML: {error}") from None
     base = values.pop("extends", None)
     if base is None:
@@ -321,8 +330,16 @@ def _tables(hint: Any) -> list[type[BaseModel]]:
 
 
 def resolved(recipe: Recipe) -> Mapping[str, Any]:
-    """Returns the recipe as plain values without the absent ones, as written to ``recipe.toml``."""
-    return recipe.model_dump(mode="json", exclude_none=True)
+    """Returns what the models are made from as plain values, without absent ones, as written to ``recipe.toml``."""
+    return recipe.model_dump(mode="json", exclude_none=True, exclude={"superseded_by"})
+
+
+def newer(recipe: Recipe) -> str | None:
+    """Returns the split and version that supersedes ``recipe``: as it says, or as the package's recipe of that name and a later version."""
+    if recipe.superseded_by is not None or recipe.name not in recipe_names():
+        return recipe.superseded_by
+    latest = load_recipe(recipe.name)
+    return f"{latest.name}-v{latest.version}" if latest.version > recipe.version else latest.superseded_by
 
 
 def catalogue() -> list[dict[str, str]]:

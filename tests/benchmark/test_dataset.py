@@ -87,6 +87,9 @@ def test_without_a_manifest_there_is_no_data_set(data, tmp_path):
     [
         (lambda m: m["models"][0]["files"][0].update(path="../../../secret"), r"the file '\.\./\.\./\.\./secret' .* outside the data set"),
         (lambda m: m["models"][0]["files"][0].update(path="/etc/passwd"), "the file '/etc/passwd' .* outside the data set"),
+        (lambda m: m["models"][0]["files"][0].update(path="a\0b"), r"'a\\x00b' is no path of a file; remove the entry"),
+        (lambda m: m["models"][0]["files"][0].update(path="x/" * 600), "is no path of a file"),
+        (lambda m: m["models"][0]["files"][0].update(path=""), "'' is no path of a file"),
         (lambda m: m["models"][0].update(id="../x"), r"model id '\.\./x' is not 12 hex digits"),
         (lambda m: m["models"][0].update(id="ABCDEFABCDEF"), "model id 'ABCDEFABCDEF' is not 12 hex digits"),
         (lambda m: m["models"][0].update(id=m["models"][1]["id"]), r"lists the model [0-7]{12} 2 times"),

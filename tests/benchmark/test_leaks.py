@@ -244,3 +244,11 @@ def test_the_command_says_the_verdict_and_fails_on_a_leak(mothr, large):
     assert called.code == 1
     assert "leaks: verdict: leaks" in called.out
     assert "modification time" in called.out
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 8 + b"{}", (9).to_bytes(8, "little") + b"{}", (2000).to_bytes(8, "little") + b"[" * 2000, b""])
+def test_a_header_that_is_none_is_refused_by_name(data, content):
+    path = min((data / MODELS).iterdir()) / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(MothrError, match=r"model\.safetensors: not a whole safetensors file"):
+        facts_of_files(data, open_manifest(data))

@@ -2,13 +2,18 @@
 
 import errno
 import hashlib
+import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import (
+    STALE,
     cache_folder,
     cannot_write,
     canonical_sha256,
@@ -96,3 +101,49 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("MOTHR_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder("features") == tmp_path / ".cache" / "mothr" / "features"
+
+
+def test_no_half_file_is_read_while_writers_are_killed_and_old_left_overs_go():
+    script = Path(__file__).parents[1] / "performance" / "bench_writers.py"
+    done = subprocess.run([sys.executable, script, "20", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["writers"] == 20
+    assert found["results_read"] > 0
+    assert found["results_there"] > 0
+
+
+@pytest.mark.parametrize("age", [0, STALE + 60])
+def test_what_a_killed_writer_left_goes_with_a_later_write_once_it_is_old(tmp_path, age):
+    others = [tmp_path / ".gitignore", tmp_path / "plan.partial"]
+    left = tmp_path / ".value.json.x1y2.partial"
+    for path in (left, *others):
+        path.write_text("{")
+        os.utime(path, (time.time() - age, time.time() - age))
+    write_json(tmp_path / "value.json", 1)
+    assert left.exists() == (age == 0)
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"a": 1, "a": 2}', "'a' is named twice"),
+        ("[1e999]", "1e999 is no finite number"),
+        ("[NaN]", "NaN is no finite number"),
+        ("9" * 5000, "a number of 5000 digits"),
+        ('"\\ud800"', "half a character"),
+        ("[" * 65 + "]" * 65, "more than 64 lists and objects"),
+    ],
+)
+def test_json_that_readers_take_differently_or_cannot_write_again_is_refused(tmp_path, content, said):
+    path = tmp_path / "value.json"
+    path.write_text(content)
+    with pytest.raises(MothrError, match=f"not valid JSON \\({said}"):
+        read_json(path)
+
+
+def test_json_that_is_only_rare_is_read(tmp_path):
+    path = tmp_path / "value.json"
+    path.write_text('{"\\ud83c\\udf33": ' + "[" * 63 + "9" * 100 + "]" * 63 + "}")
+    assert list(read_json(path)) == ["🌳"]

@@ -131,7 +131,7 @@ def test_a_node_that_learned_nothing_is_found(data, changes):
     assert "13 nodes learned" in verify(data).notes[-1]
 
 
-NO_FIGURES = [{"after": float("nan")}, {"after": None}, {"before": "high"}, {"tested_on": 0}, {"chance": float("inf")}]
+NO_FIGURES = [{"after": [0.9]}, {"after": None}, {"before": "high"}, {"tested_on": 0}, {"before": 1e308, "after": 1e308}]
 
 
 @pytest.mark.parametrize("changes", NO_FIGURES)

@@ -309,12 +309,27 @@ def test_a_link_to_nothing_is_refused_by_name(tmp_path):
         open_folder(tmp_path / "models")
 
 
+@pytest.mark.parametrize("name", ["more.safetensors", "unet", "model.safetensors.index.json"])
+def test_a_circle_of_links_is_refused_or_passed_over(tmp_path, name):
+    one_file(tmp_path, "models/a/model.safetensors")
+    link = tmp_path / "models" / "a" / name
+    link.symlink_to(link.name)
+    if name == "unet":
+        assert len(open_folder(tmp_path / "models")) == 1
+    else:
+        with pytest.raises(MothrError, match=rf"{name}: leads out of its folder"):
+            open_folder(tmp_path / "models")
+
+
 @pytest.mark.parametrize(
     ("index", "expected"),
     [
         ('{"weight_map": {"a.w": "../../elsewhere/model.safetensors"}}', "leads out of its folder, to .*elsewhere"),
         ('{"weight_map": {"a.w": "/etc/passwd"}}', "leads out of its folder, to /etc/passwd"),
         ('{"weight_map": {"a.w": "model-00003-of-00003.safetensors"}}', "shard 'model-00003-of-00003.safetensors', which is missing"),
+        ('{"weight_map": {"a.w": "a\\u0000b"}}', r"shard 'a\\x00b', which is missing"),
+        ('{"weight_map": {"a.w": "' + "x" * 5000 + '"}}', "which is missing"),
+        ('{"weight_map": {"a.w": 1, "a.w": 2}}', "not a shard index.*named twice"),
         ('{"weight_map": []}', "not a shard index"),
         ('{"weights": {}}', "not a shard index"),
         ("not json", "not a shard index.*download the model again"),

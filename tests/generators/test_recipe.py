@@ -7,7 +7,7 @@ import tomli_w
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import canonical_sha256
-from mothr.generators.recipe import catalogue, load_recipe, recipe_names, resolved, tree_size
+from mothr.generators.recipe import catalogue, load_recipe, newer, recipe_names, resolved, tree_size
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -155,3 +155,29 @@ def test_tree_size_counts_all_levels():
 
 def test_resolved_is_plain_toml(tiny):
     assert tomllib.loads(tomli_w.dumps(resolved(load_recipe(str(tiny)))))["topology"] == {"branching": [2, 1]}
+
+
+# Versions
+
+
+def test_what_supersedes_a_recipe_is_told_and_is_no_part_of_what_is_made(edited):
+    old = load_recipe(edited("version = 1", 'version = 1\nsuperseded_by = "tiny-v2"'))
+    assert newer(old) == "tiny-v2"
+    assert resolved(old) == resolved(load_recipe(edited("version = 1", "version = 1")))
+    assert newer(load_recipe(edited("version = 1", "version = 1"))) is None
+    with pytest.raises(MothrError, match="superseded_by: .*pattern"):
+        load_recipe(edited("version = 1", 'version = 1\nsuperseded_by = "tiny"'))
+
+
+def test_a_later_version_in_the_package_supersedes_a_recipe_that_was_kept():
+    kept = load_recipe("vthr-ft").model_copy(update={"version": 0})
+    assert newer(kept) == f"vthr-ft-v{load_recipe('vthr-ft').version}"
+    assert newer(load_recipe("vthr-ft")) is None
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_supersedes_a_recipe_of_the_package_is_in_the_package(name):
+    later = load_recipe(name).superseded_by
+    if later is not None:
+        split, _, version = later.rpartition("-v")
+        assert load_recipe(split).version >= int(version)

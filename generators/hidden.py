@@ -1,0 +1,123 @@
+"""Hidden splits: every seed of a recipe comes from a secret, and the labels go to a folder of their own.
+
+What is public holds the models, the recipe without seeds, and a commitment to the labels. Whoever has the secret can make all of it
+again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.seeds`).
+"""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mothr.benchmark.dataset import COMPANIONS, CROISSANT, MODELS, RECIPE, SALT, TRUTH, Truth, commitment, read_truth
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import NodeId
+from mothr.benchmark.storage import cannot_write, write_json, write_text
+from mothr.generators.card import hidden_card
+from mothr.generators.croissant import checksum, croissant, hashes
+from mothr.generators.recipe import Recipe, resolved
+from mothr.generators.seeds import derive
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What makes a split a hidden one."""
+
+    secret: str = field(repr=False)
+    """64 hex digits, from which all its seeds are derived; see :func:`read_secret`."""
+    labels: Path
+    """The folder for its truth and salt; also, where a family has them, for the frozen parts that tell which models share a tree."""
+
+
+def read_secret(path: Path, out: Path) -> str:
+    """Returns the secret in the file at ``path``, which is drawn and written there, for its owner alone to read, if there is none.
+
+    Raises:
+        MothrError: the file holds something else, lies in the data set ``out``, others may read it, or it cannot be written.
+    """
+    if path.resolve().is_relative_to(out.resolve()):
+        raise MothrError(f"--hidden {path}: whoever has {out} would have the secret; choose a file apart from it")
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(f"{secrets.token_hex(32)}\n")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    try:
+        secret, rights = path.read_text(encoding="ascii").strip(), path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise MothrError(f"{path}: cannot read the secret ({error})") from None
+    if rights & 0o077:
+        raise MothrError(f"{path}: others may read this secret; run: chmod 600 {path}")
+    if not re.fullmatch(r"[0-9a-f]{64}", secret):
+        raise MothrError(f"{path}: a secret is 64 hex digits; name a file that is not there yet, and one is drawn and written to it")
+    return secret
+
+
+def hide(recipe: Recipe, secret: str) -> Recipe:
+    """Returns ``recipe``, called hidden, with all its seeds derived from ``secret``.
+
+    Raises:
+        MothrError: it says so much of single models that whoever tries them knows which is which.
+    """
+    if any(root.source for root in recipe.roots):
+        raise MothrError(f"recipe {recipe.name}: its roots are public, so everybody knows them again; hide one whose roots are trained")
+    for topology in recipe.trees:
+        for name in ("tasks", "ranks", "seeds"):
+            if getattr(topology, name) is not None:
+                raise MothrError(f"recipe {recipe.name}: topology.{name} tells the nodes apart one by one; hide a recipe that draws them")
+
+    def seed(*place: str | int) -> int:
+        return derive(int(f"1{secret}", 16), recipe.name, recipe.version, *place)
+
+    roots = tuple(root.model_copy(update={"seed": seed("root", number)}) for number, root in enumerate(recipe.roots))
+    return recipe.model_copy(update={"name": f"{recipe.name}-hidden", "seed": seed("recipe"), "roots": roots})
+
+
+def check_places(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
+    """Checks, before anything is made, that the labels lie apart from the data set and that no others are there.
+
+    Raises:
+        MothrError: one of the two folders holds the other, or the labels of other models lie there.
+    """
+    inner, outer = out.resolve(), hidden.labels.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise MothrError(f"--labels {hidden.labels}: whoever has {out} would have the labels; choose a folder apart from it")
+    path = hidden.labels / TRUTH
+    if path.is_file() and set(read_truth(path).nodes) != ids:
+        raise MothrError(f"{path}: holds the labels of other models; choose another --labels")
+
+
+def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) -> str:
+    """Writes the labels to ``labels``, and all of the data set ``out`` but its models and manifest; returns the commitment.
+
+    Raises:
+        MothrError: something cannot be written.
+    """
+    try:
+        labels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (out / COMPANIONS).is_dir():
+            shutil.rmtree(labels / COMPANIONS, ignore_errors=True)  # half of them, where a run was stopped here
+            shutil.move(out / COMPANIONS, labels / COMPANIONS)
+    except OSError as error:
+        raise cannot_write(labels, error) from error
+    write_text(labels / SALT, f"{derive(int(f'1{secret}', 16), recipe.name, recipe.version, 'salt'):064x}\n")
+    write_json(labels / TRUTH, truth.model_dump(mode="json"))
+    bare = recipe.model_copy(update={"seed": 0, "roots": tuple(root.model_copy(update={"seed": 0}) for root in recipe.roots)})
+    write_text(out / RECIPE, f"# Hidden: the seeds are withheld.\n{tomli_w.dumps(_without_seeds(resolved(bare)))}")
+    files = hashes(out)
+    write_text(out / "README.md", hidden_card(bare, len(list((out / MODELS).iterdir())), checksum(files)))
+    write_json(out / CROISSANT, croissant(bare, out, files, None))
+    return commitment(labels)
+
+
+def _without_seeds(value: Mapping[str, Any]) -> dict[str, Any]:
+    roots = [{key: item for key, item in root.items() if key != "seed"} for root in value["roots"]]
+    return {key: item for key, item in value.items() if key != "seed"} | {"roots": roots}
