@@ -93,8 +93,8 @@ def write_markdown(results_folder: Path, path: Path) -> None:
 
 def _write_markdown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path, path: Path) -> Path:
     shown = _shown(every, found)
-    for board in shown["boards"]:
-        board["later"] = superseded(results_folder / board["folder"])
+    for one in shown["boards"]:
+        one["later"] = superseded(results_folder / one["folder"])
     made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
     write_text(path, _templates().get_template("board.md.j2").render(shown, made=made))
     return path

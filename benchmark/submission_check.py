@@ -125,7 +125,8 @@ def _checked(contents: Mapping[str, bytes], problems: Iterable[tuple[str, str]],
     if submission:
         findings += _track(submission, predicted=len(contents) > 1)
         if submission.method and conduct and all(finding.status == "ok" for finding in findings):
-            findings += conduct_of(submission)
+            with Runner() as runner:
+                findings += conduct_of(submission, runner)
     return Checked(tuple(findings), contents, submission, tuple(answers.values()))
 
 
@@ -191,12 +192,14 @@ def _track(submission: Submission, *, predicted: bool) -> Iterator[Finding]:
         yield _fault(DESCRIPTION, "names a method and not where its code is; add 'code: https://...', so that it can be run")
 
 
-def conduct_of(submission: Submission) -> Iterator[Finding]:
-    """Yields whether a submitted method is what its description says, and then one finding for each rule of conduct."""
+def conduct_of(submission: Submission, runner: Runner) -> Iterator[Finding]:
+    """Yields whether a submitted method is what its description says, and then one finding for each rule of conduct.
+
+    Its code is run by ``runner`` alone.
+    """
     assert submission.method
     try:
-        with Runner() as runner:
-            about, findings = runner.check(submission.method, {})
+        about, findings = runner.check(submission.method, {})
     except MothrError as error:
         yield _fault("method", str(error))
         return

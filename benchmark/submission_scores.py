@@ -125,7 +125,8 @@ def _records(place: Path, own: Mapping[str, results.Result], means: Means) -> It
     elif checked.submission.method is None:
         yield from _of_predictions(checked.submission, checked.answers, own, means)
     else:
-        yield from _of_method(checked.submission, own, means)
+        with Runner() as runner:
+            yield from _of_method(checked.submission, own, means, runner)
 
 
 def _wrong(findings: Iterable[Finding]) -> list[str]:
@@ -151,7 +152,9 @@ def _of_predictions(
         yield record.model_copy(update=unknown | {"submission": submission.name, "verified": False})
 
 
-def _of_method(submission: Submission, own: Mapping[str, results.Result], means: Means) -> Iterator[results.Result | Line]:
+def _of_method(
+    submission: Submission, own: Mapping[str, results.Result], means: Means, runner: Runner
+) -> Iterator[results.Result | Line]:
     """Yields a verified record for each run of a method; a run of this version on these weights is not repeated."""
     old = {}
     for record in own.values():
@@ -175,12 +178,12 @@ def _of_method(submission: Submission, own: Mapping[str, results.Result], means:
         elif sha256_of(place / dataset.MANIFEST) != sha256:
             yield Line(submission.name, f"{split}, {setting}", "not scored", f"{place} holds other weights than {split}")
         else:
-            wrong = [] if checked else _wrong(conduct_of(submission))
+            wrong = [] if checked else _wrong(conduct_of(submission, runner))
             checked = True
             if wrong:
                 yield Line(submission.name, "", "FAILED", "; ".join(wrong))
                 return
-            yield from (_run(submission, place, truth, setting, seed) for seed, record in runs.items() if record is None)
+            yield from (_run(submission, place, truth, setting, seed, runner) for seed, record in runs.items() if record is None)
 
 
 def _still_so(record: results.Result, submission: Submission) -> bool:
@@ -190,10 +193,12 @@ def _still_so(record: results.Result, submission: Submission) -> bool:
     return record.verified and record.setting in submission.settings and described == now
 
 
-def _run(submission: Submission, place: Path, truth: dataset.Truth, setting: results.Setting, seed: int) -> results.Result:
+def _run(
+    submission: Submission, place: Path, truth: dataset.Truth, setting: results.Setting, seed: int, runner: Runner
+) -> results.Result:
     """Returns the verified record of one run of a submitted method, in a process of its own."""
     assert submission.method
-    with Runner() as runner, offered(place, dataset.open_models(place), seed) as given:
+    with offered(place, dataset.open_models(place), seed) as given:
         record = runner.run(submission.method, {}, given, setting, truth)
     named = {"method": submission.name, "submission": submission.name, "verified": True, "tuned_on": submission.tuned_on}
     return record.model_copy(update=named)

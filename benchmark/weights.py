@@ -23,6 +23,8 @@ from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Told
 from mothr.benchmark.storage import parse_json
 
+MOST_AXES, LARGEST = 32, 1 << 53
+"""Axes of a tensor, and numbers in it, an axis of length 0 left aside: beyond, arrays cannot be made, even of nothing."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -286,7 +288,10 @@ def _headers(files: Sequence[Path], folder: Path) -> dict[str, TensorInfo]:
                     name = prefix + key
                     if name in tensors:
                         raise MothrError(f"{path}: tensor {name!r} is also in {tensors[name].file.name}; keep one of the two files")
-                    tensors[name] = TensorInfo(tuple(entry.get_shape()), entry.get_dtype(), path, key)
+                    shape = tuple(entry.get_shape())
+                    if len(shape) > MOST_AXES or math.prod(max(1, size) for size in shape) > LARGEST:
+                        raise MothrError(f"{path}: tensor {name!r} has a shape that no array can have: {str(shape)[:60]}; remove it")
+                    tensors[name] = TensorInfo(shape, entry.get_dtype(), path, key)
         except (SafetensorError, OSError) as error:
             raise _damaged(path, error) from error
     if not tensors:

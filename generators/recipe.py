@@ -19,9 +19,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Part(BaseModel):
-    """A table of a recipe: unknown keys are errors, values do not change."""
+    """A table of a recipe: unknown keys are errors, values do not change, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Training(Part):
@@ -99,7 +99,7 @@ class EdgeKind(Part):
     """How the child is trained."""
     lora: Lora | None = None
     """Absent for full fine-tuning."""
-    share: Annotated[float, Field(gt=0)] = 1.0
+    share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative frequency among the recipe's kinds of edges."""
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ Storage = Literal["as-is", "float16", "float32"]
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Merge(_Spec):

@@ -246,8 +246,9 @@ def test_the_command_says_the_verdict_and_fails_on_a_leak(mothr, large):
     assert "modification time" in called.out
 
 
-@pytest.mark.parametrize("content", [b"\xff" * 8 + b"{}", (9).to_bytes(8, "little") + b"{}", (2000).to_bytes(8, "little") + b"[" * 2000, b""])
-def test_a_header_that_is_none_is_refused_by_name(data, content):
+@pytest.mark.parametrize(("length", "header"), [(2**64 - 1, b"{}"), (9, b"{}"), (2000, b"[" * 2000), (0, b"")])
+def test_a_header_that_is_none_is_refused_by_name(data, length, header):
+    content = length.to_bytes(8, "little") + header
     path = min((data / MODELS).iterdir()) / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(MothrError, match=r"model\.safetensors: not a whole safetensors file"):

@@ -16,8 +16,9 @@ LATER = {"superseded_by": "tiny-v2", "reason": "Two models of it were <b>one</b>
 def fill(folder, versions=(1, 2)):
     for version in versions:
         write(Result(
-            split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1", parameters={},
-            seed=0, told=[], status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0}, per_tree=[{"tree": 0, "edge_f1": 1.0}],
+            split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1",
+            parameters={}, seed=0, told=[], status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
+            per_tree=[{"tree": 0, "edge_f1": 1.0}],
             device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",
         ), folder)  # fmt: skip
     return folder

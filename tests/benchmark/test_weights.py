@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import struct
 
@@ -307,6 +308,15 @@ def test_a_link_to_nothing_is_refused_by_name(tmp_path):
     os.rename(link, link.with_name("model.safetensors.index.json"))
     with pytest.raises(MothrError, match=r"index\.json: not a shard index"):
         open_folder(tmp_path / "models")
+
+
+@pytest.mark.parametrize("shape", [[1] * 33, [0, 1 << 53, 2], [0, (1 << 64) - 1]])
+def test_a_shape_that_no_array_can_have_is_refused_by_name(tmp_path, shape):
+    count = 4 * math.prod(shape)
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, count]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(count))
+    with pytest.raises(MothrError, match=r"a\.safetensors: (tensor 'w' has a shape that no array can have|not a whole safetensors file)"):
+        open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["more.safetensors", "unet", "model.safetensors.index.json"])

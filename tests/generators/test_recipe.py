@@ -66,6 +66,11 @@ def test_unknown_recipe_offers_near_names():
         ("[[edges]]", '[[derived]]\ntransform = { kind = "pruned", shar = 1 }\nper_tree = 1\n[[edges]]', r"'shar'; did you mean share"),
         ('init = "xavier-uniform"', 'init = "uniform"', r"roots\.1\.init: .*given: 'uniform'"),
         ("version = 1", "", r"version: Field required"),
+        ("[[edges]]", "[[edges]]\nshare = inf", r"edges\.0\.share: .*finite number"),
+        ("[[edges]]", "[[edges]]\nshare = 1e308", r"edges\.0\.share: .*less than or equal to 1000000"),
+        ("seed = 5", f"seed = {'9' * 5000}", r"edited\.toml: not valid TOML: .*4300 digits"),
+        ("seed = 5", f"seed = {'[' * 5000}", r"edited\.toml: not valid TOML: .*recursion"),
+        ("seed = 5", 'extends = "a\\u0000.toml"', "cannot read this recipe .*null"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_file_value_and_remedy(edited, old, new, said):
@@ -165,7 +170,7 @@ def test_what_supersedes_a_recipe_is_told_and_is_no_part_of_what_is_made(edited)
     assert newer(old) == "tiny-v2"
     assert resolved(old) == resolved(load_recipe(edited("version = 1", "version = 1")))
     assert newer(load_recipe(edited("version = 1", "version = 1"))) is None
-    with pytest.raises(MothrError, match="superseded_by: .*pattern"):
+    with pytest.raises(MothrError, match=r"superseded_by: .*pattern"):
         load_recipe(edited("version = 1", 'version = 1\nsuperseded_by = "tiny"'))
 
 
