@@ -70,11 +70,12 @@ def _watch(child: int, line: socket.socket, seconds: float, memory: int) -> dict
         memory: bytes that it may hold, with all that it has started.
     """
     start, peak, why, waited = time.monotonic(), 0, None, 0.01
+    ends = [os.pidfd_open(child)] if hasattr(os, "pidfd_open") else []  # ready when the child has ended
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if select.select([line], [], [], waited)[0]:
+        if line.fileno() in select.select([line.fileno(), *ends], [], [], waited)[0]:
             asked = line.recv(1 << 16)
             _end_all(child)
             if not asked:
@@ -82,7 +83,7 @@ def _watch(child: int, line: socket.socket, seconds: float, memory: int) -> dict
             why = why or "stopped"
             continue
         held, count = _held()
-        peak, waited = max(peak, held), min(0.05, waited * 1.1)
+        peak, waited = max(peak, held), min(0.2 if ends else 0.02, waited * 1.5)
         if time.monotonic() - start > seconds:
             why = "seconds"
         elif held > memory:
@@ -95,6 +96,8 @@ def _watch(child: int, line: socket.socket, seconds: float, memory: int) -> dict
         while True:
             _end_all(child)
             os.waitpid(-1, 0)
+    for end in ends:
+        os.close(end)
     largest = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"why": why, "status": os.waitstatus_to_exitcode(status), "peak_bytes": max(peak, largest)}
 
