@@ -30,6 +30,7 @@ PUBLISHED = {
     "vit-permuted": "3f314eac6d3e449cc10566c96a7a911a7c1f93d75ecda85d98aee4018acfb871",
     "vit-quantized": "93621e6cb2e2db51db6be597271ab97553778e96402c52bee8f8d36eeb3e834b",
     "vit-siblings": "bafbbe05ed61fef71d280b723ab877279ed7883afa224cd4048045b8563f9561",
+    "vit-strangers": "4ebab61541493dbf63087d1e4c02399f5373734233d68ee900a856fe440f20b5",
     "vthr-ft": "edf08f8ff7c00e3fd2cca077060bc86e4a90c9f2e558daa90d51c5137fc66f03",
     "vthr-ft-dev": "576277e353f4ec55c92274610e7666b2b81d9e2f35ea424f2d6b3da4a20fb2e6",
     "vthr-lora-f": "54e7638e46ae45c35b36c30d15696a5f8ca5f01a2fe1bfb47d94991c631a34b9",
