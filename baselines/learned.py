@@ -1,7 +1,7 @@
 """The direction score ``learned``: a weighted sum of other scores, fitted on dev splits alone and kept in ``learned.toml``.
 
 For two related models u and v the log-odds that u is the parent are sum_k weight_k tanh(score_k(u, v) / scale_k): every term is
-antisymmetric, so there is no constant, and no term can outvote the rest by being large. ``mothr fit-direction`` makes the file.
+antisymmetric, so there is no constant, and none adds more than its weight, however large its score. ``mothr fit-direction`` makes the file.
 """
 
 import tomllib

@@ -166,7 +166,7 @@ def run(
 ) -> None:
     """Run methods on a data set, score them, and write one result file a run.
 
-    Each run is a process of its own that sees copies of the models under ids drawn anew, and, on Linux, no other file and no network.
+    Each run is a process of its own that sees copies of the models under ids drawn anew, and, on Linux, no other data and no TCP network.
 
     Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
     """

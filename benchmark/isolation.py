@@ -1,8 +1,8 @@
 """Runs a method in a process of its own, which is given the models and nothing else; only its answer crosses back.
 
 The models are copied under ids drawn anew for each seed, so that no name, order, time or number of a file tells anything. The
-method's module is imported in that process alone, after it was shut off (:mod:`mothr.benchmark.sandbox`) from the truth, from all
-other files and from the network. Too long, too much memory, a crash: each is a failed run, a row that counts.
+method's module is imported in that process alone, after it was shut off (:mod:`mothr.benchmark.sandbox`) from TCP and from all files but
+the models, Python's code and the system's. Too long, too much memory, a crash: each is a failed run, a row that counts.
 """
 
 import importlib.util
@@ -175,11 +175,11 @@ class Runner:
         scratch.mkdir()
         cache = cache_folder("features").parent.resolve() if own else scratch / "cache"
         cache.mkdir(parents=True, exist_ok=True)
-        models = [str(given.folder)] if given else []
+        models = str(given.folder) if given else None
         return {
-            "method": method, "settings": dict(settings), "seed": given.seed if given else 0, "models": models and models[0],
+            "method": method, "settings": dict(settings), "seed": given.seed if given else 0, "models": models,
             "scratch": str(scratch), "path": [str(Path(entry or ".").resolve()) for entry in sys.path],
-            "readable": [*map(str, readable), *models], "listed": [*map(str, listed)],
+            "readable": [*map(str, readable), *([models] if models else [])], "listed": [*map(str, listed)],
             "writable": [str(scratch), str(cache), "/dev/null", *(["/dev/shm"] if own else [])],
             "environment": {"HOME": str(scratch), "TMPDIR": str(scratch), "MOTHR_CACHE": str(cache)},
             "workers": self.limits.workers if own else 1, "budget": self.limits.budget,

@@ -1,4 +1,4 @@
-"""Shuts the running process off from all files but those it is given, and from the network, where the system can do that.
+"""Shuts the running process off from all files but those it is given, and from TCP, where the system can do that.
 
 Linux can since 5.13 (Landlock, https://docs.kernel.org/userspace-api/landlock.html), and no rights are needed. What is asked for
 is granted; everything else is refused by the kernel, to this process and to all that it starts, and nothing can take that back.
