@@ -82,15 +82,13 @@ def fit(found: Sequence[Edges]) -> Fitted:
     chosen: tuple[int, ...] = ()
     best, penalty, left_out = np.inf, PENALTIES[-1], dict[str, tuple[float, float]]()
     while True:
-        trials = [
-            (float(np.mean([loss for _, loss in tried.values()])), (*chosen, at), one, tried)
-            for at in range(len(CANDIDATES)) if at not in chosen for one in PENALTIES
-            for tried in [{out.split: _tried(out, [other for other in found if other is not out], (*chosen, at), one) for out in found}]
-        ]  # fmt: skip
-        nearest = min(trials, key=lambda trial: trial[0], default=None)
-        if nearest is None or nearest[0] >= best:
+        trials = [((*chosen, at), one) for at in range(len(CANDIDATES)) if at not in chosen for one in PENALTIES]
+        tried = [{out.split: _tried(out, [other for other in found if other is not out], *trial) for out in found} for trial in trials]
+        losses = [float(np.mean([loss for _, loss in splits.values()])) for splits in tried]
+        if min(losses, default=np.inf) >= best:
             return Fitted(_terms(found, chosen, penalty), penalty, {one.split: len(one.scores) for one in found}, left_out)
-        best, chosen, penalty, left_out = nearest
+        at = int(np.argmin(losses))
+        best, (chosen, penalty), left_out = losses[at], trials[at], tried[at]
 
 
 def _tried(one: Edges, others: Sequence[Edges], chosen: Sequence[int], penalty: float) -> tuple[float, float]:

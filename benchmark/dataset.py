@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
+from mothr.benchmark.method import Prediction
 from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
 from mothr.benchmark.weights import ModelSet, aligned, inside, open_checkpoint, open_folder
 
@@ -133,6 +134,12 @@ class Truth(_Record):
     def trees(self) -> dict[NodeId, int]:
         """The partition into Model Trees, by position among the graph's trees."""
         return {node: label for label, tree in enumerate(self.graph.trees) for node in tree}
+
+    @property
+    def prediction(self) -> Prediction:
+        """What would be right to say: the graph, and how models came from the parents that they have in it."""
+        relations = {node: value.relation for node, value in self.nodes.items() if value.relation and value.parents}
+        return Prediction(self.graph, relations=relations)
 
 
 def read_truth(path: Path) -> Truth:

@@ -224,11 +224,6 @@ class Scores:
     """For each true Model Tree."""
 
 
-def true_prediction(truth: dataset.Truth) -> Prediction:
-    """Returns what would be right to say: the true graph, and the relations that the truth knows."""
-    return Prediction(truth.graph, relations={node: value.relation for node, value in truth.nodes.items() if value.relation is not None})
-
-
 def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
     """Returns every metric of ``prediction`` against ``truth``.
 
@@ -239,6 +234,6 @@ def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
     for what, ids in (("leaves out", known - named), ("names the unknown", named - known)):
         if ids:
             raise MothrError(f"the prediction {what} model {min(ids)!r}; it must name each of the {len(known)} models once")
-    true = true_prediction(truth)
+    true = truth.prediction
     return Scores(metrics.score(true, prediction), tuple(metrics.per_tree(true, prediction)))
 

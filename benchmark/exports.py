@@ -4,16 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mothr.benchmark import formats
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.method import Prediction
+from mothr.benchmark.results import read_answer
 from mothr.benchmark.storage import read_json
-
-if TYPE_CHECKING:
-    from mothr.benchmark.dataset import Truth
 
 
 def read(path: Path) -> Prediction:
@@ -25,22 +22,13 @@ def read(path: Path) -> Prediction:
     if path.is_dir():
         from mothr.benchmark import dataset
 
-        return _truth(dataset.open_truth(path))
+        return dataset.open_truth(path).prediction
     value = read_json(path)
-    if isinstance(value, dict) and "manifest_sha256" in value:
-        from mothr.benchmark import results
-
-        return results.read(path).prediction()
     if isinstance(value, dict) and "nodes" in value:
         from mothr.benchmark import dataset
 
-        return _truth(dataset.read_truth(path))
-    return Prediction.from_json(value, str(path))
-
-
-def _truth(truth: "Truth") -> Prediction:
-    relations = {node: value.relation for node, value in truth.nodes.items() if value.relation and value.parents}
-    return Prediction(truth.graph, relations=relations)
+        return dataset.read_truth(path).prediction
+    return read_answer(path)
 
 
 def confident(prediction: Prediction, least: float) -> Prediction:

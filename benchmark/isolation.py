@@ -29,7 +29,7 @@ from mothr.benchmark.check import Finding
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import ENTRY_POINTS, Prediction
+from mothr.benchmark.method import ENTRY_POINTS, Prediction, own_method_names
 from mothr.benchmark.storage import cache_folder
 from mothr.benchmark.weights import ModelSet
 
@@ -188,8 +188,7 @@ class Runner:
 
 def is_own(method: str) -> bool:
     """Returns whether ``method`` is registered by this package itself, and so may use and fill the cache of features."""
-    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == method]
-    return len(points) == 1 and points[0].dist is not None and points[0].dist.name == "mothr"
+    return method in own_method_names() and len([point for point in entry_points(group=ENTRY_POINTS) if point.name == method]) == 1
 
 
 def code_folders(method: str) -> tuple[list[Path], list[Path]]:

@@ -176,6 +176,12 @@ def method_names() -> list[str]:
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
+def own_method_names() -> list[str]:
+    """Returns the names that this package itself registers, sorted, whether or not another does as well."""
+    points = entry_points(group=ENTRY_POINTS)
+    return sorted(point.name for point in points if point.dist is not None and point.dist.name == "mothr")
+
+
 def find_method(name: str, settings: Mapping[str, str] | None = None) -> Method:
     """Returns the method registered as ``name`` or found at ``module:attribute``, with ``settings`` applied.
 

@@ -209,6 +209,18 @@ def read(path: Path) -> Result:
         raise MothrError(f"{path}: {'; '.join(faults(error, Result))}") from None
 
 
+def read_answer(path: Path) -> Prediction:
+    """Returns the answer in ``path``, a prediction file or a record.
+
+    Raises:
+        MothrError: it is neither, is no legal answer, or is the record of a run without one.
+    """
+    value = read_json(path)
+    if isinstance(value, dict) and "manifest_sha256" in value:
+        return read(path).prediction()
+    return Prediction.from_json(value, str(path))
+
+
 def faults(error: ValidationError, kind: type[BaseModel]) -> Iterable[str]:
     """Yields in words each fault that was found in what should have been a ``kind``."""
     for fault in error.errors(include_url=False):

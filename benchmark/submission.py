@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.method import ENTRY_POINTS, Fact, method_names
+from mothr.benchmark.method import Fact, method_names, own_method_names
 from mothr.benchmark.results import Setting, faults
 from mothr.benchmark.storage import cannot_write, write_bytes
 
@@ -138,8 +137,8 @@ def _letters(name: str) -> str:
 
 def _taken(name: str, method: str | None) -> str | None:
     """Returns the registered method that ``name`` could be taken for; what its own author has registered is free."""
-    own = {point.name for point in entry_points(group=ENTRY_POINTS) if point.dist is not None and point.dist.name == "mothr"}
-    return {_letters(known): known for known in own | set(method_names()) - {method}}.get(_letters(name))
+    reserved = {*own_method_names()} | {*method_names()} - {method}
+    return {_letters(known): known for known in reserved}.get(_letters(name))
 
 
 def contents_of(folder: Path) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
