@@ -2,28 +2,43 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from mothr.baselines.directions import statistic
 from mothr.baselines.distances import distances, flat
+from mothr.benchmark.features import Array, Feature, combine_statistics, stream
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
 
 NEARLY = 1.2
 """A copy's source is looked for among the models that are at most so many times as far from it as the nearest: the rounding errors of
-two copies of one model are nearly orthogonal, so that another copy is hardly farther than the source."""
+two copies of one model are nearly orthogonal, so that another copy is hardly farther than the source. Of a model with many zeros all
+others are tried: they are in the same places in pruned copies of different models, which may so be nearest to each other."""
 AGREEING = 0.999
 """Share of the entries that must be what copying gives; libraries round a few of them otherwise."""
 ZEROS = 0.01
 """A pruned copy has at least this share of zeros more than its source."""
 LEVELS = (127, 7)
 """Largest integers of symmetric 8- and 4-bit quantization."""
+PRUNED = "pruned"
+"""The way of copying that puts in zeros."""
 
 
-def copies(models: ModelSet, layers: Layers) -> dict[int, int]:
-    """Returns {position of a copy: position of its source}; a source is never a copy itself. ``models`` are those of one tree.
+@dataclass(frozen=True)
+class Copy:
+    """What a copy was made from, and how."""
+
+    source: int
+    """Position of the model that it is a copy of."""
+    rounded: bool
+    """Whether it has fewer bits; otherwise zeros."""
+
+
+def copies(models: ModelSet, layers: Layers) -> dict[int, Copy]:
+    """Returns {position of a copy: what it was made from}; a source is never a copy itself. ``models`` are those of one tree.
 
     A copy is quantized (16-bit floats; 8- or 4-bit integers with a scale a channel or a tensor, however they are stored), or pruned
     (the same but for zeros). Bit-identical models are no copies of each other, since nothing says which was first.
@@ -31,17 +46,19 @@ def copies(models: ModelSet, layers: Layers) -> dict[int, int]:
     far = distances(models, "relative", layers)
     far[far == 0] = np.inf  # itself, and the same numbers stored otherwise
     keys = [key for key in layers.select_from(models) if len(models.shapes[key]) == len(models)]
-    found: dict[int, list[int]] = {}
+    sparse = combine_statistics(dict(stream(models, _ZEROS, layers)), len(models), "elements") >= ZEROS
+    found: dict[int, list[Copy]] = {}
     for node in range(len(models)):
-        near = np.flatnonzero(np.isfinite(far[node]) & (far[node] <= NEARLY * far[node].min())).tolist()
-        sources = [source for source in near if is_copy(models, source, node, keys)]
+        near = np.flatnonzero(np.isfinite(far[node]) & ((far[node] <= NEARLY * far[node].min()) | sparse[node])).tolist()
+        near.sort(key=lambda source, node=node: (far[node, source], source))
+        sources = [Copy(source, ways != {PRUNED}) for source in near if (ways := ways_of_copying(models, source, node, keys))]
         if sources:
-            found[node] = sorted(sources, key=lambda source, node=node: (far[node, source], source))
-    return {node: originals[0] for node, sources in found.items() if (originals := [s for s in sources if s not in found])}
+            found[node] = sources
+    return {node: originals[0] for node, sources in found.items() if (originals := [one for one in sources if one.source not in found])}
 
 
-def is_copy(models: ModelSet, source: int, node: int, keys: Sequence[Key]) -> bool:
-    """Returns whether each tensor of ``node`` is that of ``source`` in fewer bits, or but for zeros, and one of them differs."""
+def ways_of_copying(models: ModelSet, source: int, node: int, keys: Sequence[Key]) -> set[str]:
+    """Returns the ways of copying that give each tensor of ``node`` from that of ``source``; none if no tensor differs."""
     ways: set[str] | None = None
     for name, _ in keys:
         original, copy = models.stack(name, (source, node))
@@ -50,8 +67,8 @@ def is_copy(models: ModelSet, source: int, node: int, keys: Sequence[Key]) -> bo
         here = _ways(original, copy)
         ways = here if ways is None else ways & here
         if not ways:
-            return False
-    return bool(ways)
+            break
+    return ways or set()
 
 
 def _ways(original: torch.Tensor, copy: torch.Tensor) -> set[str]:
@@ -68,8 +85,16 @@ def _ways(original: torch.Tensor, copy: torch.Tensor) -> set[str]:
                 found.add(f"{largest}, {len(axes)} axes")
     zeros = copy == 0
     if (zeros & (original != 0)).double().mean() >= ZEROS and _mostly((copy == original) | zeros):
-        found.add("pruned")
+        found.add(PRUNED)
     return found
+
+
+def _zeros(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    return (flat(stack) == 0).double().mean(dim=1).numpy()
+
+
+_ZEROS = Feature("zeros", 1, "statistic", _zeros)
+"""The share of zeros in a tensor, (k,)."""
 
 
 def _mostly(agrees: torch.Tensor) -> bool:

@@ -8,54 +8,65 @@
 3. Updates of different models are nearly orthogonal, so a sibling is farther than the parent both came from, and the
    minimum spanning tree of the distances is the undirected Model Tree.
 4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
-   outvotes single edges that point the wrong way; the same sums give the probability of each direction.
-5. A parent lies on the way from its own parent to its child, where updates are orthogonal. What does not is the sibling of a model
-   whose parent is missing, and the nearest ancestor above it is taken instead.
+   outvotes single edges that point the wrong way; the sums of those that come close give the probabilities.
+5. A child has its parent's whole update, in every tensor alike. What lacks it is a sibling: of a model that was trained on the same
+   data but less, and so came to lie nearer than the parent, or of one whose parent is missing. The model above is taken instead.
 6. What was set aside hangs below its sources, and its own descendants below it.
+
+How a model was made follows: a merge has several sources, a copy in fewer bits is quantized, and all else was fine-tuned. Where no parent
+is likelier than not, none is named.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from mothr.baselines.arborescence import orient, spanning_tree
 from mothr.baselines.copies import copies, reordered
 from mothr.baselines.directions import find_direction, pair_scores
 from mothr.baselines.distances import distances, replace_infinite
+from mothr.baselines.inheritance import lacking
 from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
-from mothr.baselines.trees import check_related, parts, related_trees, root_evidence
+from mothr.baselines.trees import Pair, check_related, parts, related_trees, root_evidence
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import Array, MothrWarning
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.layers import Layers
-from mothr.benchmark.method import Need, Prediction
+from mothr.benchmark.method import Need, Prediction, Relation
 from mothr.benchmark.weights import ModelSet
 
 Parents = dict[NodeId, tuple[NodeId, ...]]
-OFF_THE_WAY = 0.25
-"""Cosine of the angle at a parent, between its child and its own parent, above which it is no parent: 0 if updates are orthogonal,
-1/2 and more at a sibling whose parent is missing."""
+LACKED = 0.1
+"""Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
 NEARER, SIDEWAYS = 0.98, 0.2
 """A model that came from one that was set aside is nearer to it than to its sources, by squared distance, and its update is orthogonal
 to the way from there to each of them: the cosine is no more than this."""
+RULED_OUT, ROOTS = 5.0, 8
+"""Log-odds against a root at which it is no longer looked at, and the most roots that are."""
 KNOWN = 0.99
 """Probability of an edge that the weights prove, as far as weights can."""
+UNSURE = 0.02
+"""Width of the step from certain to impossible over :data:`LACKED`."""
+UNLIKELY = 0.5
+"""Probability up to which an edge is not named."""
 
 
 @dataclass(frozen=True)
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
-        "vthr-ft-dev", "vthr-lora-f-dev", "llama-ft-dev", "vit-merge-dev", "vit-quantized-dev", "vit-missing-dev",
+        "llama-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev",
+        "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev", "vit-regimes-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
     )  # fmt: skip
 
     layers: str = "body"
@@ -87,8 +98,7 @@ class Linea:
         """Returns a forest with the probability of each edge; ``rng`` is for the direction ``random`` alone."""
         layers = Layers.parse(self.layers)
         labels = related_trees(models, layers, self.related)
-        parents: Parents = {}
-        confidence: dict[Edge, float] = {}
+        found = _Found()
         with warnings.catch_warnings():
             if models.told.trees is None:  # what models lack was said of all of them at once
                 warnings.simplefilter("ignore", MothrWarning)
@@ -99,53 +109,64 @@ class Linea:
                 labels = _joined(labels, orders)
             for part in parts(labels):
                 inside = [tuple(models.ids[at] for at in group) for group in orders if set(group) <= set(part.tolist())]
-                self._tree(_among(models, part), inside, layers, rng, parents, confidence)
+                self._tree(_among(models, part), inside, layers, rng, found)
         trees = {node: int(label) for node, label in zip(models.ids, labels, strict=True)}
-        return Prediction(ModelGraph({node: parents[node] for node in models.ids}), confidence, trees)
+        return found.prediction(models.ids, trees)
 
     def _tree(
-        self, models: ModelSet, orders: Iterable[tuple[NodeId, ...]], layers: Layers, rng: np.random.Generator, parents: Parents,
-        confidence: dict[Edge, float],
+        self, models: ModelSet, orders: Iterable[tuple[NodeId, ...]], layers: Layers, rng: np.random.Generator, found: "_Found"
     ) -> None:
-        """Adds the models of one tree to ``parents`` and its edges to ``confidence``."""
+        """Adds the models of one tree to ``found``."""
         twins = _twins(models) if self.made else {}
         models = _without(models, twins)
         aside: Parents = {}
         if self.made:
             aside = _out_of_order(models, orders, self.distance, layers)
-            for find in (_copies, mixtures):
-                rest = _without(models, aside)
-                aside |= {rest.ids[node]: tuple(rest.ids[at] for at in sources) for node, sources in find(rest, layers).items()}
-        confidence |= {(source, node): KNOWN for node, sources in aside.items() for source in sources}
+            rest = _without(models, aside)
+            copied = {rest.ids[node]: (rest.ids[copy.source], copy.rounded) for node, copy in copies(rest, layers).items()}
+            found.quantized |= {node for node, (_, rounded) in copied.items() if rounded}
+            aside |= {node: (source,) for node, (source, _) in copied.items()}
+            rest = _without(models, aside)
+            aside |= {rest.ids[node]: tuple(rest.ids[at] for at in sources) for node, sources in mixtures(rest, layers).items()}
         below = self._below(models, aside, layers, rng)
-        confidence |= dict.fromkeys(((parent, node) for node, (parent,) in below.items()), KNOWN)
         core = _without(models, aside | below)
-        parents |= dict.fromkeys(core.ids, ()) | aside | below
+        found.parents |= dict.fromkeys(core.ids, ())
+        found.add(aside | below)
         for (parent, child), probability in self._spanned(core, layers, rng):
-            parents[core.ids[child]] = (core.ids[parent],)
-            confidence[core.ids[parent], core.ids[child]] = probability
+            found.add({core.ids[child]: (core.ids[parent],)}, probability)
         for twin, first in twins.items():  # of a leaf and its twin nobody can say which was first; of a root's twin, that it came later
-            parents[twin] = parents[first] or (first,)
-            confidence |= {(parent, twin): confidence.get((parent, first), KNOWN) for parent in parents[twin]}
+            parents = found.parents[first] or (first,)
+            found.add({twin: parents}, found.confidence.get((parents[0], first), KNOWN))
+            found.quantized |= {twin} if first in found.quantized else set()
 
-    def _spanned(self, models: ModelSet, layers: Layers, rng: np.random.Generator) -> list[tuple[tuple[int, int], float]]:
-        """Returns the (parent, child) edges of the models' best rooted spanning tree, with the probability of each one's direction."""
+    def _spanned(self, models: ModelSet, layers: Layers, rng: np.random.Generator) -> list[tuple[Pair, float]]:
+        """Returns the (parent, child) edges of the models' best rooted tree, with the probability of each one.
+
+        Where several roots are nearly as good, the tree that each gives is judged whole, after models were moved to the parents whose
+        updates they have; the probability of an edge is that of the trees that have it.
+        """
         span = spanning_tree(replace_infinite(distances(models, self.distance, layers)))
         if not span:
             return []
-        says = pair_scores(models, self.direction, np.array(span, dtype=np.intp), layers, rng)
-        total = root_evidence(span, dict(zip(span, says.tolist(), strict=True)))
-        weight = softmax(self.sharpness * np.array(list(total.values())))
-        below = dict(zip(total, weight.tolist(), strict=True))
-        tree = orient(span, max(total, key=total.__getitem__))
-        for parent, child in reversed(tree):
-            below[parent] += below[child]
-        squared, above = distances(models, "frobenius", layers) ** 2, dict[int, int]()
-        for parent, child in tree:  # from the root down
-            while parent in above and _cosine(squared, child, parent, above[parent]) > OFF_THE_WAY:
-                parent = above[parent]
-            above[child] = parent
-        return [((parent, child), 1 - min(1.0, below[child])) for child, parent in above.items()]
+        says = self._evidence(models, span, layers, rng)
+        total = root_evidence(span, says)
+        likely = sorted(total, key=lambda node: -total[node])[:ROOTS]
+        likely = [node for node in likely if self.sharpness * (total[likely[0]] - total[node]) <= RULED_OUT]
+        trees = [_heirs(models, orient(span, root), layers) for root in likely]
+        new = {(parent, child) for above, _ in trees for child, parent in above.items()} - says.keys()
+        says |= self._evidence(models, sorted({(min(pair), max(pair)) for pair in new}), layers, rng)
+        sums = np.array([sum(says[parent, child] for child, parent in above.items()) for above, _ in trees])
+        sure = Counter[Pair]()
+        for (above, lacked), weight in zip(trees, softmax(self.sharpness * sums).tolist(), strict=True):
+            sure.update({(parent, child): weight * _inherits(lacked[child]) for child, parent in above.items()})
+        best, _ = trees[int(sums.argmax())]
+        return [((parent, child), min(1.0, sure[parent, child])) for child, parent in best.items()]
+
+    def _evidence(self, models: ModelSet, pairs: Sequence[Pair], layers: Layers, rng: np.random.Generator) -> dict[Pair, float]:
+        """Returns the evidence that the first of each pair is the parent of the second, and of its reverse."""
+        says = pair_scores(models, self.direction, np.array(pairs, dtype=np.intp), layers, rng).tolist() if pairs else []
+        found = dict(zip(pairs, says, strict=True))
+        return found | {(child, parent): -value for (parent, child), value in found.items()}
 
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:
         """Returns {model: (its parent,)} of the descendants of what was set aside.
@@ -174,6 +195,57 @@ class Linea:
             if evidence > 0 and not descent.keys() & _above(made, aside | found):
                 found |= descent
         return found
+
+
+@dataclass
+class _Found:
+    """What is found, tree by tree."""
+
+    parents: Parents = field(default_factory=dict)
+    confidence: dict[Edge, float] = field(default_factory=dict)
+    quantized: set[NodeId] = field(default_factory=set)
+
+    def add(self, parents: Parents, probability: float = KNOWN) -> None:
+        """Adds the edges to the models of ``parents``, each with the same probability."""
+        self.parents |= parents
+        self.confidence |= {(parent, node): probability for node, above in parents.items() for parent in above}
+
+    def prediction(self, ids: Sequence[NodeId], trees: Mapping[NodeId, int]) -> Prediction:
+        """Returns the answer about the models ``ids``, in this order, of which some are abstained on."""
+        named = {node: above for node in ids if (above := self.parents[node]) and self.confidence[above[0], node] > UNLIKELY}
+        doubtful = frozenset(node for node in ids if self.parents[node] and node not in named)
+        relations = {node: _relation(len(above), node in self.quantized) for node, above in named.items()}
+        confidence = {edge: value for edge, value in self.confidence.items() if edge[1] in named}
+        return Prediction(ModelGraph({node: named.get(node, ()) for node in ids}), confidence, trees, doubtful, relations)
+
+
+def _relation(parents: int, rounded: bool) -> Relation:
+    return "merge" if parents > 1 else "quantized" if rounded else "finetune"
+
+
+def _heirs(models: ModelSet, tree: Sequence[Pair], layers: Layers) -> tuple[dict[int, int], dict[int, float]]:
+    """Returns {child: parent} of the (parent, child) pairs ``tree``, and how much of the parent's update each child lacks.
+
+    Whoever lacks too much of it is moved to the model above, until none does, and none before its own parent is settled.
+    """
+    above = {child: parent for parent, child in tree}
+    lacked, asked = dict.fromkeys(above, 0.0), dict[int, tuple[int, int, int]]()
+    while True:
+        triples = {child: (child, parent, above[parent]) for child, parent in above.items() if parent in above}
+        new = [child for child, triple in triples.items() if asked.get(child) != triple]
+        asked = triples
+        found = lacking(models, np.array([triples[child] for child in new], dtype=np.intp), layers) if new else np.zeros(0)
+        lacked |= {child: 0.0 for child in above if child not in triples} | dict(zip(new, found.tolist(), strict=True))
+        moving = {child for child, share in lacked.items() if share > LACKED}
+        ready = [child for child in moving if above[child] not in moving]
+        if not ready:
+            return above, lacked
+        above |= {child: above[above[child]] for child in ready}
+
+
+def _inherits(lacked: float) -> float:
+    """Returns the probability that a model which lacks the update of its parent in this share of tensors is its child."""
+    return float(expit((LACKED - lacked) / UNSURE))
 
 
 def _is_beyond(squared: Array, source: int, made: int, node: int) -> bool:
@@ -220,10 +292,6 @@ def _out_of_order(models: ModelSet, orders: Iterable[tuple[NodeId, ...]], distan
         source, *rest = sorted(here, key=lambda at: (far[at, others].min(initial=np.inf), at))
         found |= {models.ids[at]: (models.ids[source],) for at in rest}
     return found
-
-
-def _copies(models: ModelSet, layers: Layers) -> Mapping[int, tuple[int, ...]]:
-    return {node: (source,) for node, source in copies(models, layers).items()}
 
 
 def _above(node: NodeId, parents: Parents) -> set[NodeId]:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mothr.baselines.copies import copies, reordered
+from mothr.baselines.distances import distances
 from mothr.benchmark.layers import Layers
 
 BODY = Layers("body")
@@ -37,9 +38,10 @@ def test_a_copy_is_told_with_its_source_and_nothing_else_is(grown, contents, wri
     models, truth = grown()
     held = contents(models)
     for node in (truth.roots[0], truth.edges[0][1], truth.edges[-1][1]):
-        copy = COPIES[kind](held[node])
-        found = write_models({**held, "copy": copy})
-        assert {found.ids[at]: found.ids[source] for at, source in copies(found, BODY).items()} == {"copy": node}
+        found = write_models({**held, "copy": COPIES[kind](held[node])})
+        assert {
+            found.ids[at]: (found.ids[copy.source], copy.rounded) for at, copy in copies(found, BODY).items()
+        } == {"copy": (node, not kind.startswith("pruned"))}
 
 
 def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, contents, write_models):
@@ -47,8 +49,19 @@ def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, conten
     held = contents(models)
     node = models.ids[3]
     found = write_models({**held, **{kind.replace(" ", "-"): make(held[node]) for kind, make in COPIES.items()}})
-    assert {found.ids[source] for source in copies(found, BODY).values()} == {node}
+    assert {found.ids[copy.source] for copy in copies(found, BODY).values()} == {node}
     assert len(copies(found, BODY)) == len(COPIES)
+
+
+def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_told_apart(write_models):
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(40, 40, generator=generator)
+    held = {node: {"layers.0.mlp.fc1.weight": root + 0.05 * torch.randn(40, 40, generator=generator)} for node in "ab"}
+    found = write_models(held | {f"{node}-half": pruned(weights, 0.5) for node, weights in held.items()})
+    far = distances(found, "relative", BODY)
+    place = found.ids.index
+    assert far[place("a-half"), place("b-half")] < far[place("a-half"), place("a")] / 1.2
+    assert {found.ids[at]: found.ids[copy.source] for at, copy in copies(found, BODY).items()} == {"a-half": "a", "b-half": "b"}
 
 
 def test_fine_tuned_models_and_twins_are_no_copies(grown, contents, write_models):

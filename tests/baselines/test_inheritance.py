@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from mothr.baselines.inheritance import lacking
+from mothr.benchmark.layers import Layers
+
+BODY = Layers("body")
+NAMES = [f"layers.{layer}.mlp.{part}_proj.weight" for layer in range(4) for part in ("up", "down")]
+SIDE = 64
+
+
+def draw(seed, size=1.0, names=NAMES):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: size * torch.randn(SIDE, SIDE, generator=generator) for name in names}
+
+
+def add(weights, *updates):
+    return {name: value + sum(update.get(name, 0.0) for update in updates) for name, value in weights.items()}
+
+
+def lacked(write_models, above, parent, child):
+    models = write_models({"above": above, "parent": parent, "child": child})
+    triple = [models.ids.index(name) for name in ("child", "parent", "above")]
+    return lacking(models, np.array([triple]), BODY)[0]
+
+
+@pytest.mark.parametrize("length", [0.1, 1.0, 4.0])
+def test_a_child_has_its_parents_update_whatever_it_adds(write_models, length):
+    root, step = draw(0), draw(1, 0.1)
+    parent = add(root, step)
+    assert lacked(write_models, root, parent, add(parent, draw(2, 0.1 * length))) < 0.1
+    assert lacked(write_models, root, parent, add(parent, draw(2, 0.1 * length, NAMES[:2]))) < 0.1  # as LoRA, in a few tensors
+
+
+def test_a_child_that_undoes_a_little_of_it_or_goes_on_in_its_direction_has_it(write_models):
+    root, step = draw(0), draw(1, 0.1)
+    parent = add(root, step)
+    for share in (-0.15, 0.5, 2.0):
+        onward = {name: share * value for name, value in step.items()}
+        assert lacked(write_models, root, parent, add(parent, onward, draw(2, 0.1))) == 0
+
+
+def test_a_sibling_has_nothing_of_it_or_unequal_shares(write_models):
+    root, weak = draw(0), draw(1, 0.02)
+    assert lacked(write_models, root, add(root, weak), add(root, draw(2, 0.1))) > 0.9
+    same_data = {name: share * weak[name] for name, share in zip(NAMES, np.linspace(0.2, 1.6, len(NAMES)).tolist(), strict=True)}
+    found = lacked(write_models, root, add(root, weak), add(root, same_data, draw(2, 0.05)))
+    assert 0.2 < found < 0.6
+
+
+def test_the_sibling_of_a_model_whose_parent_is_missing_has_too_little_of_it(write_models):
+    root = draw(0)
+    missing = add(root, draw(1, 0.1))
+    assert lacked(write_models, root, add(missing, draw(2, 0.1)), add(missing, draw(3, 0.1))) > 0.9
+
+
+def test_where_nothing_was_added_nothing_is_lacking(write_models):
+    root = draw(0)
+    assert lacked(write_models, root, root, add(root, draw(1))) == 0
+
+
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.features.MothrWarning")
+def test_tensors_that_one_of_the_three_lacks_say_nothing(write_models):
+    root = draw(0)
+    others = {name.replace("mlp", "attn"): value for name, value in draw(2).items()}
+    assert lacked(write_models, root, add(root, draw(1)), others) == 0
+    assert lacking(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY).shape == (0,)
+
+
+def test_each_triple_is_judged_by_itself(write_models):
+    root, step = draw(0), draw(1, 0.1)
+    models = write_models({"a": root, "b": add(root, step), "c": add(root, step, draw(2, 0.1)), "d": add(root, draw(3, 0.1))})
+    at = {name: place for place, name in enumerate(models.ids)}
+    child, stranger = lacking(models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY)
+    assert child == 0
+    assert stranger > 0.9
