@@ -41,4 +41,5 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Arra
     coefficient = (whole + added - own) / (2 * added)
     weight = np.where(told, 1 / (SPREAD**2 + NOISE**2 * own / added), 0.0)
     total = weight.sum(axis=0)
-    return (weight * (coefficient < WHOLE)).sum(axis=0, where=told) / np.where(total > 0, total, 1.0)
+    without: Array = np.where(coefficient < WHOLE, weight, 0.0).sum(axis=0)
+    return without / np.where(total > 0, total, 1.0)

@@ -164,8 +164,8 @@ class Linea:
 
     def _evidence(self, models: ModelSet, pairs: Sequence[Pair], layers: Layers, rng: np.random.Generator) -> dict[Pair, float]:
         """Returns the evidence that the first of each pair is the parent of the second, and of its reverse."""
-        says = pair_scores(models, self.direction, np.array(pairs, dtype=np.intp), layers, rng).tolist() if pairs else []
-        found = dict(zip(pairs, says, strict=True))
+        says = pair_scores(models, self.direction, np.array(pairs, dtype=np.intp), layers, rng) if pairs else np.zeros(0)
+        found = dict(zip(pairs, says.tolist(), strict=True))
         return found | {(child, parent): -value for (parent, child), value in found.items()}
 
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, rows, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.metrics import METRICS
-from mothr.benchmark.page import page_data, told_of
+from mothr.benchmark.page import ABOUT, REGIMES, page_data, told_of
 from mothr.benchmark.results import folder_name, read_all, superseded
 from mothr.benchmark.storage import read_json, sha256_of, write_text
 
@@ -83,7 +83,8 @@ def _write_page(every: Sequence[Row], found: pd.DataFrame, results_folder: Path,
 def write_markdown(results_folder: Path, path: Path) -> None:
     """Writes the board as Markdown tables to ``path``, which is ``results/README.md`` in the repository.
 
-    A split's own ``made.md``, if there is one, says under its first table's heading what it took to make.
+    A split's own ``made.md``, if there is one, says under its first table's heading what it took to make; what ``regimes/about.md`` says
+    of the regime map comes before the tables.
 
     Raises:
         MothrError: there are no records, or one is faulty.
@@ -96,7 +97,9 @@ def _write_markdown(every: Sequence[Row], found: pd.DataFrame, results_folder: P
     for one in shown["boards"]:
         one["later"] = superseded(results_folder / one["folder"])
     made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
-    write_text(path, _templates().get_template("board.md.j2").render(shown, made=made))
+    about = results_folder / REGIMES.with_name(ABOUT)
+    regimes = about.read_text(encoding="utf-8").strip() if about.is_file() else ""
+    write_text(path, _templates().get_template("board.md.j2").render(shown, made=made, regimes=regimes))
     return path
 
 

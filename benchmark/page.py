@@ -21,6 +21,8 @@ from mothr.benchmark.storage import read_json
 
 REGIMES = Path("regimes", "map.csv")
 """Where the regime map lies in a folder of results: ``mothr map DATA ... --out results/regimes`` writes it."""
+ABOUT = "about.md"
+"""Beside it: what it is of and what it says, a paragraph of plain text."""
 CELLS = ("grouping", "regime", "direction", "accuracy", "low", "high", "trees", "edges")
 """Columns of a regime map that are shown."""
 LETTERS: Mapping[Relation, str] = {"finetune": "f", "adapter": "a", "merge": "m", "quantized": "q"}
@@ -183,7 +185,7 @@ def _overlay(truth: ModelGraph, row: Row) -> list[Any] | None:
 
 
 def _regimes(path: Path) -> dict[str, Any] | None:
-    """Returns the regime map: scores, and for each grouping its regimes with a list of cells, one a score; None without a file."""
+    """Returns the regime map: scores, groupings of regimes with a list of cells, one a score, and what it says; None without a file."""
     if not path.is_file():
         return None
     try:
@@ -199,4 +201,5 @@ def _regimes(path: Path) -> dict[str, Any] | None:
         row = groups.setdefault(str(cell["grouping"]), {}).setdefault(str(cell["regime"]), [None] * len(scores))
         numbers = [_thousandths(cell[name]) for name in ("accuracy", "low", "high")]
         row[scores.index(str(cell["direction"]))] = [*numbers, int(cell["trees"]), int(cell["edges"])]
-    return {"scores": scores, "groups": groups}
+    about = path.with_name(ABOUT)
+    return {"scores": scores, "groups": groups, "about": about.read_text(encoding="utf-8").strip() if about.is_file() else ""}

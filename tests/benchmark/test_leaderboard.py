@@ -224,6 +224,9 @@ def test_the_regime_map_is_in_the_page_where_there_is_one(filled):
     assert found["scores"] == ["norm", "drift"]
     full, lora = [[750, 600, 900, 5, 100], [500, None, None, 1, 20]], [[None, None, None, 0, 0], None]
     assert found["groups"] == {"kind": {"full": full, "lora": lora}}
+    assert found["about"] == ""
+    path.with_name("about.md").write_text("What it says.\n")
+    assert data_of(page_of(filled)[1])["map"]["about"] == "What it says."
     path.write_text("grouping,regime\nkind,full\n")
     with pytest.raises(MothrError, match=r"map\.csv: lacks the column 'direction'"):
         write_page(filled, filled / "page")
@@ -266,7 +269,18 @@ def test_markdown_says_what_a_split_took_to_make(filled, tmp_path):
     (folder / "made.md").write_text("Made in a minute.\n")
     write_markdown(filled, tmp_path / "board.md")
     (folder / "made.md").unlink()
-    assert "Made in a minute." in (tmp_path / "board.md").read_text()
+    found = (tmp_path / "board.md").read_text()
+    assert "Made in a minute." in found
+    assert "regimes/" not in found
+
+
+def test_markdown_says_what_the_regime_map_says(filled, tmp_path):
+    about = filled / "regimes" / "about.md"
+    about.parent.mkdir(exist_ok=True)
+    about.write_text("Kurtosis is right now and then.\n")
+    write_markdown(filled, tmp_path / "board.md")
+    about.unlink()
+    assert "Kurtosis is right now and then.\nThe map is [drawn](regimes/map.svg)" in (tmp_path / "board.md").read_text()
 
 
 @pytest.mark.parametrize("make", [write_page, write_markdown])

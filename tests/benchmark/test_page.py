@@ -62,6 +62,7 @@ def results_folder(tmp_path_factory):
     write_text = (folder / "regimes" / "map.csv").write_text
     (folder / "regimes").mkdir()
     write_text("grouping,regime,direction,accuracy,low,high,trees,edges\nkind,full,norm,0.75,0.6,0.9,5,100\nrank,4,norm,0.25,,,1,9\n")
+    (folder / "regimes" / "about.md").write_text("Norms <b>tell</b>.\n")
     return folder
 
 
@@ -233,6 +234,7 @@ def test_cost_reliability_and_regimes_are_drawn_from_what_is_shown(browser, page
     [panel] = texts(browser, "#reliability figure")
     assert "seen open" in panel
     assert f"{len(ANSWER.edges)} edges" in panel
+    assert texts(browser, "#map p")[1:] == ["Norms <b>tell</b>."]
     assert texts(browser, "#map summary") == ["by kind", "by rank"]
     assert texts(browser, "#map td") == ["0.75"]
     assert browser.execute_script("return all('#map td b').length") == 1
