@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mothr.benchmark.cli import Json, SetOption, one_thread, pairs, say, table
+from mothr.benchmark.cli import Json, SetOption, pairs, say, table
+from mothr.benchmark.engine import one_thread
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.results import Setting
 

@@ -4,18 +4,17 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mothr.benchmark import __version__
+from mothr.benchmark.engine import engine, one_thread
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.results import Setting
 
@@ -174,7 +173,7 @@ def run(
 
     from mothr.benchmark import dataset as datasets
     from mothr.benchmark import evaluate, isolation, results
-    from mothr.benchmark.method import find_method, method_names
+    from mothr.benchmark.method import find_method, method_names, needs
 
     values = pairs(settings or [])
     names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
@@ -182,7 +181,9 @@ def run(
         raise MothrError(f"no method in {methods!r}; name one of 'mothr list methods', several with commas, or 'all'")
     for name in names:  # foreign code is not imported here
         if in_process or isolation.is_own(name):
-            find_method(name, values)
+            method = find_method(name, values)
+            if labels is not None and "truth" in needs(method) and methods != "all":
+                raise MothrError(f"method {name!r} is an oracle: its answer is the truth, and the labels are hidden; leave it out")
         elif ":" not in name and name not in method_names():
             raise unknown_name("method", name, method_names())
     asked = (setting,) if setting else evaluate.SETTINGS
@@ -290,27 +291,6 @@ def pairs(settings: list[str]) -> dict[str, str]:
             raise MothrError(f"--set {text}: write it as field=value")
         found[key] = value
     return found
-
-
-@contextmanager
-def engine(workers: int, memory: float) -> Iterator[None]:
-    """Computes features within the block in so many processes of one thread each, with so many GiB in all."""
-    from mothr.benchmark.features import computing
-
-    one_thread()
-    with ExitStack() as stack:
-        pool = None
-        if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread))
-        stack.enter_context(computing(budget=int(memory * 2**30), executor=pool, workers=workers))
-        yield
-
-
-def one_thread() -> None:
-    """Keeps torch to one thread: the tensors here are small, and several threads slow each other down."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def cell(value: Any) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mothr.benchmark.cli import Json, LabelsOption, cell, one_thread, say, table
+from mothr.benchmark.cli import Json, LabelsOption, cell, say, table
+from mothr.benchmark.engine import one_thread
 from mothr.benchmark.errors import MothrError
 
 

@@ -153,7 +153,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
     """
     from mothr.benchmark import evaluate
     from mothr.benchmark.check import check_method
-    from mothr.benchmark.cli import engine
+    from mothr.benchmark.engine import engine
     from mothr.benchmark.errors import MothrError, in_words
     from mothr.benchmark.features import MothrWarning
     from mothr.benchmark.method import Told, find_method

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mothr.benchmark.cli import Json, say
+from mothr.benchmark.engine import one_thread
 from mothr.benchmark.errors import MothrError
 
 WORKERS = typer.Option(min=1, help="Processes, each with one thread; the number of cores if left out.")
@@ -106,7 +107,7 @@ def quickstart(
         raise MothrError(f"{data}: {verdict.problems[0]}")
     names = method_names()
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
-    cli.one_thread()
+    one_thread()
     truth, models = dataset.open_truth(data), dataset.open_models(data)
     dataset.keep_beside_results(data, records / results.folder_name(truth.split, truth.version))
     rows = []
