@@ -32,7 +32,7 @@ RULES = {
     "fields": ("fields can be recorded, needs are known", "use numbers, text, lists or None, and leave fields as they are"),
     "answer": ("a legal Prediction of exactly the models, for every forest", "answer odd forests, too, and name each model once"),
     "confidence": ("confidence within [0, 1], on predicted edges alone", "give a probability, or leave the edge out"),
-    "known-trees": ("one root in each told tree, no edge between trees", "span each part of models.told.trees by itself"),
+    "known-trees": ("at most one root in each told tree, no edge between trees", "span each part of models.told.trees by itself"),
     "seed": ("the same seed gives the same answer", "draw from the rng that the method is called with, and keep nothing between calls"),
     "global-state": ("the answer is the same in any global random state", "draw from rng, not from random, numpy.random or torch"),
     "ids": ("other ids give the same answer", "go by positions in models.ids, never by what ids are"),
@@ -179,8 +179,8 @@ def _crossing(answer: Prediction, trees: Mapping[NodeId, int]) -> str | None:
     crossing = sum(trees[parent] != trees[child] for parent, child in answer.graph.edges)
     if crossing:
         return f"{crossing} of {len(answer.graph.edges)} edges join different trees"
-    roots = Counter(trees[root] for root in answer.graph.roots)
-    wrong = max(roots.values())  # a part without a root is a cycle, which no graph has
+    roots = Counter(trees[root] for root in answer.graph.roots if root not in answer.abstained)
+    wrong = max(roots.values(), default=0)
     return f"a told tree has {wrong} roots" if wrong > 1 else None
 
 

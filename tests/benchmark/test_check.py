@@ -72,6 +72,17 @@ def test_drawing_from_the_given_generator_is_no_offence():
     assert set(status.values()) == {"ok"}, text
 
 
+def test_a_model_that_is_abstained_on_is_no_second_root():
+    def unsure(models, rng):
+        answer = stars(models, first)
+        doubtful = answer.graph.edges[-1:]
+        kept = [edge for edge in answer.graph.edges if edge not in doubtful]
+        return Prediction(ModelGraph.from_edges(models.ids, kept), abstained=frozenset(child for _, child in doubtful))
+
+    status, text = check(unsure)
+    assert status["known-trees"] == "ok", text
+
+
 def test_nothing_is_asked_about_the_order_of_identical_models():
     """Ids are all that tells two copies apart, so which of them is named the parent says nothing."""
 
