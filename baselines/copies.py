@@ -104,11 +104,12 @@ def _mostly(agrees: torch.Tensor) -> bool:
 def reordered(models: ModelSet, layers: Layers) -> list[tuple[int, ...]]:
     """Returns groups of models that hold the same numbers in different orders, positions ascending: permuted copies of each other.
 
-    They are told by each tensor's sorted values, the same to the last bit.
+    They are told by each tensor's sorted values, the same to the last bit. Of models with the same numbers in the same order, only
+    the first is named.
     """
     keys = layers.select_from(models)
     norms = statistic(models, "norm", layers, how="sum")  # order plays no part in it, and few models need to be sorted
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, dict[tuple[str, ...], int]] = {}
     for position in range(len(models)):
         if np.isclose(norms, norms[position], rtol=1e-6, atol=0).sum() < 2:
             continue
@@ -117,5 +118,7 @@ def reordered(models: ModelSet, layers: Layers) -> list[tuple[int, ...]]:
             if position in models.shapes[name, shape]:
                 found.update(f"{name}|{shape}|".encode())
                 found.update(flat(models.stack(name, (position,)))[0].sort().values.double().numpy().tobytes())
-        groups.setdefault(found.hexdigest(), []).append(position)
-    return [tuple(group) for group in groups.values() if len({models.checkpoints[position].digest for position in group}) > 1]
+        digests = models.checkpoints[position].digests
+        order = tuple(digests[name] for name, shape in keys if position in models.shapes[name, shape])
+        groups.setdefault(found.hexdigest(), {}).setdefault(order, position)
+    return [tuple(group.values()) for group in groups.values() if len(group) > 1]

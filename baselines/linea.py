@@ -17,6 +17,7 @@ How a model was made follows: a merge has several sources, a copy in fewer bits 
 is likelier than not, none is named.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,11 +31,11 @@ from scipy.special import expit, softmax
 from mothr.baselines.arborescence import orient, spanning_tree
 from mothr.baselines.copies import copies, reordered
 from mothr.baselines.directions import find_direction, pair_scores
-from mothr.baselines.distances import distances, replace_infinite
+from mothr.baselines.distances import distances, pair_distances, replace_infinite
 from mothr.baselines.inheritance import lacking
 from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
-from mothr.baselines.trees import Pair, check_related, parts, related_trees, root_evidence
+from mothr.baselines.trees import Pair, check_related, parts, related_trees, root_evidence, shared
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import Array, MothrWarning
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
@@ -43,6 +44,11 @@ from mothr.benchmark.method import Need, Prediction, Relation
 from mothr.benchmark.weights import ModelSet
 
 Parents = dict[NodeId, tuple[NodeId, ...]]
+TIE = 1e-6
+"""Share of the smallest other distance that those of models which only their vectors tell apart may reach, as when biases alone
+were trained."""
+FEW = 4096
+"""Weights in whose evidence chance is as large as all else that leads it astray; it is trusted by half."""
 LACKED = 0.1
 """Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
 NEARER, SIDEWAYS = 0.98, 0.2
@@ -62,7 +68,7 @@ UNLIKELY = 0.5
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
         "llama-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev",
@@ -119,6 +125,7 @@ class Linea:
         """Adds the models of one tree to ``found``."""
         twins = _twins(models) if self.made else {}
         models = _without(models, twins)
+        layers = shared(models, layers)
         aside: Parents = {}
         if self.made:
             aside = _out_of_order(models, orders, self.distance, layers)
@@ -143,9 +150,10 @@ class Linea:
         """Returns the (parent, child) edges of the models' best rooted tree, with the probability of each one.
 
         Where several roots are nearly as good, the tree that each gives is judged whole, after models were moved to the parents whose
-        updates they have; the probability of an edge is that of the trees that have it.
+        updates they have; the probability of an edge is that of the trees that have it, and none between models that nothing tells apart.
         """
-        span = spanning_tree(replace_infinite(distances(models, self.distance, layers)))
+        far = self._far(models, layers)
+        span = spanning_tree(far)
         if not span:
             return []
         says = self._evidence(models, span, layers, rng)
@@ -158,14 +166,28 @@ class Linea:
         sums = np.array([sum(says[parent, child] for child, parent in above.items()) for above, _ in trees])
         sure = Counter[Pair]()
         for (above, lacked), weight in zip(trees, softmax(self.sharpness * sums).tolist(), strict=True):
-            sure.update({(parent, child): weight * _inherits(lacked[child]) for child, parent in above.items()})
+            sure.update({(parent, child): weight * _inherits(lacked[child]) for child, parent in above.items() if far[parent, child] > 0})
         best, _ = trees[int(sums.argmax())]
         return [((parent, child), min(1.0, sure[parent, child])) for child, parent in best.items()]
 
+    def _far(self, models: ModelSet, layers: Layers) -> Array:
+        """Returns the (n, n) distances; those of models that ``layers`` cannot tell apart are of the rest, and next to nothing."""
+        far = replace_infinite(distances(models, self.distance, layers))
+        if (far == 0).sum() > len(models):
+            rest = replace_infinite(distances(models, self.distance, _rest(models, layers)))
+            far += rest * (TIE * far[far > 0].min(initial=1.0) / max(1.0, float(rest.max())))
+        return far
+
     def _evidence(self, models: ModelSet, pairs: Sequence[Pair], layers: Layers, rng: np.random.Generator) -> dict[Pair, float]:
         """Returns the evidence that the first of each pair is the parent of the second, and of its reverse."""
-        says = pair_scores(models, self.direction, np.array(pairs, dtype=np.intp), layers, rng) if pairs else np.zeros(0)
-        found = dict(zip(pairs, says.tolist(), strict=True))
+        found: dict[Pair, float] = {}
+        same = pair_distances(models, self.distance, np.array(pairs, dtype=np.intp), layers) == 0 if pairs else np.zeros(0, dtype=bool)
+        for tied in set(same.tolist()):
+            where = _rest(models, layers) if tied else layers
+            asked = [pair for pair, ties in zip(pairs, same.tolist(), strict=True) if ties == tied]
+            says = pair_scores(models, self.direction, np.array(asked, dtype=np.intp), where, rng)
+            elements = sum(math.prod(shape) for _, shape in where.select_from(models))
+            found |= dict(zip(asked, (says * elements / (elements + FEW)).tolist(), strict=True))
         return found | {(child, parent): -value for (parent, child), value in found.items()}
 
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:
@@ -177,7 +199,7 @@ class Linea:
         found: Parents = {}
         if not aside:
             return found
-        far = replace_infinite(distances(models, self.distance, layers))
+        far = self._far(models, layers)
         squared = distances(models, "frobenius", layers) ** 2
         place, ids = {node: at for at, node in enumerate(models.ids)}, models.ids
         ways = [(ids[one], ids[other]) for pair in spanning_tree(far) for one, other in (pair, pair[::-1])]
@@ -241,6 +263,13 @@ def _heirs(models: ModelSet, tree: Sequence[Pair], layers: Layers) -> tuple[dict
         if not ready:
             return above, lacked
         above |= {child: above[above[child]] for child in ready}
+
+
+def _rest(models: ModelSet, layers: Layers) -> Layers:
+    """Returns the tensors, heads aside, that ``layers`` leaves out; those of ``layers`` if it leaves out none."""
+    left = {name for name, _ in models.shapes} - {name for name, _ in layers.select_from(models)}
+    rest = Layers("backbone", among=frozenset(left))
+    return shared(models, rest) if any(rest.holds(name, shape) for name, shape in models.shapes) else layers
 
 
 def _inherits(lacked: float) -> float:

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from mothr.baselines.distances import distances, flat
+from mothr.baselines.precision import squared_error
+from mothr.baselines.ranks import as_matrices
 from mothr.benchmark.features import Array
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
@@ -100,20 +102,16 @@ def _explained(models: ModelSet, node: int, sources: Sources, keys: Sequence[Key
     """Returns whether ``sources`` explain the weights of ``node``, each tensor with mixing weights of its own, up to rounding."""
     left = near = 0.0
     for name, _ in keys:
-        target, *given = flat(models.stack(name, (node, *sources))).double()
+        stack = models.stack(name, (node, *sources))
+        target, *given = flat(stack).double()
         parents = torch.stack(given)
         gram = parents @ parents.T
         ridge = 1e-12 * gram.trace() * torch.eye(len(sources), dtype=gram.dtype)
         mix = torch.linalg.lstsq(gram + ridge, parents @ target).solution
-        left += max(0.0, float((target - mix @ parents).square().sum()) - _rounding(target, models.checkpoints[node].tensors[name].dtype))
+        rounding = squared_error(as_matrices(stack)[0], models.checkpoints[node].tensors[name].dtype)
+        left += max(0.0, float((target - mix @ parents).square().sum()) - rounding)
         near += float((parents - target).square().sum(dim=1).min())
     return left <= CERTAIN * near
-
-
-def _rounding(values: torch.Tensor, dtype: str) -> float:
-    """Returns the squared error that storing ``values`` leaves: even errors of at most half a unit in the last place."""
-    unit = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10}.get(dtype, 2.0**-7)
-    return float((values * (unit / 2)).square().sum()) / 3
 
 
 # TIES (Yadav et al. 2023, arXiv 2306.01708)

@@ -1,6 +1,8 @@
 """From distances and evidence to trees: which models are related, where a tree's root is, and the nearest model before each."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,19 @@ def related_trees(models: ModelSet, layers: Layers, related: float) -> NDArray[n
 def parts(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     """Returns the positions of the models of each tree."""
     return [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
+
+
+def shared(models: ModelSet, layers: Layers) -> Layers:
+    """Returns those of ``layers`` that all models hold in one shape, or all of them where the rest is most of the weights.
+
+    Pairs that are compared on different tensors cannot be told near from far: a tensor may change ten times as much as another.
+    """
+    keys = layers.select_from(models)
+    common = [key for key in keys if len(models.shapes[key]) == len(models)]
+    elements = sum(math.prod(shape) * len(models.shapes[name, shape]) for name, shape in keys)
+    if 2 * len(models) * sum(math.prod(shape) for _, shape in common) < elements:
+        return layers
+    return replace(layers, among=frozenset(name for name, _ in common))
 
 
 def root_evidence(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> dict[int, float]:

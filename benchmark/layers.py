@@ -36,6 +36,7 @@ PRESETS = {
     "all": "every tensor but integer buffers",
     "matrices": "every two-dimensional tensor with no side of one",
     "body": "the same and kernels of convolutions, but no heads, which each task replaces or bends to its own labels",
+    "backbone": "every tensor but heads and integer buffers, vectors included",
     "attention": "matrices of attention: query, key, value, output, and those fused into one",
     "query": "query matrices of attention",
     "key": "key matrices of attention",
@@ -84,6 +85,8 @@ class Layers:
     """A preset, or ``re:`` and a regular expression."""
     square: bool = False
     """Whether to keep only square matrices."""
+    among: frozenset[str] | None = None
+    """Names of the tensors to choose from; None for all."""
 
     def __post_init__(self) -> None:
         if self.select.startswith("re:"):
@@ -105,6 +108,8 @@ class Layers:
     def holds(self, name: str, shape: tuple[int, ...]) -> bool:
         """Returns whether a tensor of this name and shape is meant."""
         matrix = len(shape) == 2 and min(shape) >= 2
+        if self.among is not None and name not in self.among:
+            return False
         if 0 in shape or (self.square and not (matrix and shape[0] == shape[1])):
             return False
         if self.select.startswith("re:"):
@@ -115,6 +120,8 @@ class Layers:
             return matrix
         if self.select == "body":
             return role(name) != "head" and (matrix or (len(shape) >= 3 and role(name) not in ("embedding", "norm")))
+        if self.select == "backbone":
+            return role(name) != "head"
         if self.select == "conv":
             return len(shape) >= 4 or (len(shape) == 3 and "conv" in name)
         if self.select == "attention":

@@ -85,3 +85,15 @@ def test_models_with_the_same_numbers_in_another_order_are_one_group(grown, cont
     found = write_models({**held, "reordered": permuted(held[node]), "twin": held[other]})
     assert [{found.ids[at] for at in group} for group in reordered(found, BODY)] == [{node, "reordered"}]
     assert reordered(models, BODY) == []
+
+
+def test_models_with_the_same_numbers_in_the_same_order_are_no_group(grown, contents, permuted, write_models):
+    models, _ = grown()
+    held = contents(models)
+    node = models.ids[0]
+    biased = {number: {**held[node], "layers.0.mlp.up_proj.bias": torch.full((40,), float(number))} for number in range(3)}
+    assert reordered(write_models({str(number): weights for number, weights in biased.items()}), BODY) == []
+    found = write_models({**{str(number): weights for number, weights in biased.items()}, "reordered": permuted(held[node])})
+    [group] = reordered(found, BODY)
+    assert len(group) == 2
+    assert found.ids.index("reordered") in group

@@ -75,3 +75,13 @@ def test_each_triple_is_judged_by_itself(write_models):
     child, stranger = lacking(models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY)
     assert child == 0
     assert stranger > 0.9
+
+
+def test_tensors_that_differ_by_rounding_alone_hardly_count(write_models):
+    root = draw(0)
+    step, own = draw(1, 0.1, NAMES[:2]), draw(2, 0.1, NAMES[:2])
+    parent = {name: value.half() for name, value in add(root, step).items()}
+    child = {name: value.bfloat16() for name, value in add(add(root, step), own).items()}
+    assert lacked(write_models, {name: value.bfloat16() for name, value in root.items()}, parent, child) < 0.1
+    sibling = {name: value.bfloat16() for name, value in add(root, own).items()}
+    assert lacked(write_models, {name: value.bfloat16() for name, value in root.items()}, parent, sibling) > 0.9

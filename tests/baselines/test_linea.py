@@ -295,3 +295,33 @@ def test_whatever_was_made_of_whatever_the_answer_is_a_forest_of_all_models(writ
     found = ask(write_models(held))
     assert set(found.graph.nodes) == set(held)
     assert set(found.confidence) == set(found.graph.edges)
+
+
+def test_models_of_which_only_vectors_were_trained_are_told_apart_by_them(write_models):
+    generator = torch.Generator().manual_seed(0)
+    body = {"layers.0.mlp.fc1.weight": torch.randn(SIDE, SIDE, generator=generator) ** 3}
+    names = [f"layers.{layer}.mlp.fc1.bias" for layer in range(8)]
+    tree: list[dict] = [{name: torch.randn(512, generator=generator) ** 3 for name in names}]
+    for above in SHAPE[1:]:
+        tree.append({name: value + 0.3 * torch.randn(512, generator=generator) for name, value in tree[above].items()})
+    ids = [str(number) for number in (5, 3, 6, 0, 2, 1, 4)]
+    found = ask(write_models({node: body | vectors for node, vectors in zip(ids, tree, strict=True)}))
+    assert found.graph == ModelGraph({ids[node]: () if above is None else (ids[above],) for node, above in enumerate(SHAPE)})
+
+
+def test_models_that_nothing_but_heads_tells_apart_are_given_no_parent(write_models):
+    body = {"layers.0.mlp.fc1.weight": torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
+    found = ask(write_models({node: {**body, "classifier.weight": torch.full((2, SIDE), float(node))} for node in "1234"}))
+    assert found.graph.edges == ()
+    assert len(found.abstained) == 3
+
+
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.features.MothrWarning")
+def test_a_tensor_that_has_another_shape_in_some_models_misleads_no_distance(grown_tree, write_models):
+    held, order, truth = grown_tree
+    for node in (order[1], order[3], order[6]):  # tokens were added
+        tokens = held[node]["embed_tokens.weight"]
+        held[node]["embed_tokens.weight"] = torch.cat([tokens, torch.ones(3, tokens.shape[1])])
+    for node in truth.nodes:
+        held[node]["embed_tokens.weight"] *= 30  # and what was trained most of all
+    assert ask(write_models(held)).graph == truth

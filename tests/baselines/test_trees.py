@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from mothr.baselines.arborescence import orient
-from mothr.baselines.trees import forest, nearest_before, parts, prediction, related_trees, rooted
+from mothr.baselines.trees import forest, nearest_before, parts, prediction, related_trees, rooted, shared
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Told
@@ -71,3 +72,12 @@ def test_positions_become_ids(grown):
     found = prediction(models, np.zeros(2, dtype=np.int64), [(1, 0)])
     assert found.graph == ModelGraph({second: (), first: (second,)})
     assert found.trees == {first: 0, second: 0}
+
+
+def test_shared_layers_are_those_of_all_models_unless_few_are(write_models):
+    body = {"layers.0.mlp.fc1.weight": torch.ones(9, 9), "layers.1.mlp.fc1.weight": torch.ones(9, 9)}
+    small, large = ({**body, "embed_tokens.weight": torch.ones(rows, 9)} for rows in (8, 10))
+    models = write_models({"a": small, "b": small, "c": large})
+    assert [name for name, _ in shared(models, BODY).select_from(models)] == list(body)
+    odd = write_models({"a": small, "b": small, "c": {"embed_tokens.weight": torch.ones(8, 9)}})
+    assert shared(odd, BODY) == BODY

@@ -129,3 +129,13 @@ def test_unknown_preset_suggests_and_bad_expression_is_refused():
 )
 def test_the_body_is_every_matrix_and_kernel_but_heads(name, shape, meant):
     assert Layers("body").holds(name, shape) is meant
+
+
+def test_the_backbone_has_vectors_too_and_only_some_names_may_be_chosen_from(write_models):
+    models = write_models({"a": {**vit(), "classifier.weight": torch.ones(3, 8), "classifier.bias": torch.ones(3)}})
+    backbone = names(models, "backbone")
+    assert not any(name.startswith("classifier") for name in backbone)
+    assert set(names(models, "body")) < set(backbone)
+    assert "layers.0.layernorm_before.weight" in backbone
+    some = Layers("backbone", among=frozenset(["layers.0.mlp.fc1.weight", "classifier.weight"]))
+    assert [name for name, _ in some.select_from(models)] == ["layers.0.mlp.fc1.weight"]
