@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,10 +12,12 @@ from pydantic import ValidationError
 
 from mothr.benchmark.dataset import open_truth
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.verify import verify
 from mothr.generators.data import captions
 from mothr.generators.families import companions, samples
 from mothr.generators.families.stable_diffusion import StableDiffusion
 from mothr.generators.generate import generate
+from mothr.generators.hidden import Hidden
 from mothr.generators.recipe import Lora, Root, Training, load_recipe
 from mothr.generators.seeds import torch_generator
 from mothr.generators.train import train
@@ -364,3 +367,19 @@ def test_reading_compares_with_the_captions():
 
     texts = ["one large red star at night", "one large red ring at night", "two blue stars above one ring", "one large blue star at night"]
     assert samples.read(Reader(), torch.zeros(4, 3, 32, 32), texts) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
+
+
+def test_of_a_hidden_split_the_companions_and_pictures_go_with_the_labels(tmp_path, monkeypatch):
+    """Each tree has companions of its own, so that they would tell how many there are, and which UNet answers to which."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
+    data, labels = tmp_path / "data", tmp_path / "labels"
+    with ThreadPoolExecutor(1) as executor:
+        generate(load_recipe(str(tmp_path / "tiny.toml")), data, executor=executor, progress=False, hidden=Hidden("5" * 64, labels))
+    assert sorted(entry.name for entry in data.iterdir()) == ["README.md", "croissant.json", "manifest.json", "models", "recipe.toml"]
+    assert sorted(entry.name for entry in (labels / "companions" / "0").iterdir()) == ["scheduler", "text_encoder", "tokenizer", "vae"]
+    assert "companions/" not in (data / "croissant.json").read_text()
+    assert verify(data).problems == ()
+    assert not [problem for problem in verify(data, labels).problems if "taught nothing" not in problem]
+    shutil.move(labels / "companions", data)
+    assert any("companions" in problem for problem in verify(data).problems)
