@@ -8,7 +8,8 @@
 3. Updates of different models are nearly orthogonal, so a sibling is farther than the parent both came from, and the
    minimum spanning tree of the distances is the undirected Model Tree.
 4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
-   outvotes single edges that point the wrong way; the sums of those that come close give the probabilities.
+   outvotes single edges that point the wrong way; the sums of those that come close give the probabilities. Where the weights'
+   distribution says little, it counts that an update adds its energy.
 5. A child has its parent's whole update, in every tensor alike. What lacks it is a sibling: of a model that was trained on the same
    data but less, and so came to lie nearer than the parent, or of one whose parent is missing. The model above is taken instead.
 6. What was set aside hangs below its sources, and its own descendants below it.
@@ -32,6 +33,7 @@ from mothr.baselines.arborescence import orient, spanning_tree
 from mothr.baselines.copies import copies, reordered
 from mothr.baselines.directions import find_direction, pair_scores
 from mothr.baselines.distances import distances, pair_distances, replace_infinite
+from mothr.baselines.growth import growth
 from mothr.baselines.inheritance import lacking
 from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
@@ -68,7 +70,7 @@ UNLIKELY = 0.5
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
         "llama-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev",
@@ -81,6 +83,8 @@ class Linea:
     """Length of an edge, a name of ``mothr list distances``."""
     direction: str = "residual_independence"
     """Direction score, a name of ``mothr list directions``."""
+    growth: float = 0.003
+    """Evidence that a model which is larger by the energy of the way to it is the child; see :func:`mothr.baselines.growth.growth`."""
     related: float = 0.1
     """Cosine of two models' weights, mean over tensors, above which they are of one tree."""
     sharpness: float = 200.0
@@ -92,8 +96,9 @@ class Linea:
         check_undirected(self.distance, self.layers)
         find_direction(self.direction)
         check_related(self.related)
-        if not 0 <= self.sharpness < np.inf:
-            raise MothrError(f"sharpness is {self.sharpness}; it must be a finite number >= 0")
+        for name in ("sharpness", "growth"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise MothrError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -187,7 +192,8 @@ class Linea:
             asked = [pair for pair, ties in zip(pairs, same.tolist(), strict=True) if ties == tied]
             says = pair_scores(models, self.direction, np.array(asked, dtype=np.intp), where, rng)
             elements = sum(math.prod(shape) for _, shape in where.select_from(models))
-            found |= dict(zip(asked, (says * elements / (elements + FEW)).tolist(), strict=True))
+            says = says * elements / (elements + FEW) + self.growth * growth(models, np.array(asked, dtype=np.intp), where)
+            found |= dict(zip(asked, says.tolist(), strict=True))
         return found | {(child, parent): -value for (parent, child), value in found.items()}
 
     def _below(self, models: ModelSet, aside: Parents, layers: Layers, rng: np.random.Generator) -> Parents:

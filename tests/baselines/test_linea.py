@@ -325,3 +325,15 @@ def test_a_tensor_that_has_another_shape_in_some_models_misleads_no_distance(gro
     for node in truth.nodes:
         held[node]["embed_tokens.weight"] *= 30  # and what was trained most of all
     assert ask(write_models(held)).graph == truth
+
+
+def test_where_all_weights_are_gaussian_growth_tells_the_root(write_models):
+    generator = torch.Generator().manual_seed(1)
+    tree = [{"layers.0.mlp.fc1.weight": torch.randn(200, 200, generator=generator)}]
+    for above in SHAPE[1:]:
+        tree.append({name: value + 0.05 * torch.randn(200, 200, generator=generator) for name, value in tree[above].items()})
+    ids = [str(number) for number in (5, 3, 6, 0, 2, 1, 4)]
+    models = write_models(dict(zip(ids, tree, strict=True)))
+    truth = ModelGraph({ids[node]: () if above is None else (ids[above],) for node, above in enumerate(SHAPE)})
+    assert ask(models, growth=0.01).graph == truth
+    assert ask(models, growth=0.0).graph.roots != truth.roots

@@ -1,0 +1,36 @@
+"""Growth: whether the squared norm of a model grew by the energy of its update, as where the update is independent of the weights."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mothr.baselines.directions import statistic
+from mothr.baselines.distances import pair_distances
+from mothr.benchmark.features import Array
+from mothr.benchmark.layers import Layers
+from mothr.benchmark.weights import ModelSet
+
+PLAIN = 1.5
+"""Growth beyond which, either way, more is at work than an update: weights shrink by decay, or grow as the training of a root goes on.
+On dev splits but for ``vit-regimes-dev`` and continued training, 0.3 to 1.4 was seen."""
+
+
+def growth(models: ModelSet, pairs: NDArray[np.intp], layers: Layers) -> Array:
+    """Returns (|v|^2 - |u|^2) / |v - u|^2 of each pair (u, v) over all tensors of ``layers``, (m,); 0 where it is beyond :data:`PLAIN`.
+
+    It is 1 if v is u and an update orthogonal to it, -1 if u is v and such an update; at most 1 of what is returned. It tells parent
+    from child where weights are so Gaussian, or updates so small, that no score of their distribution does; weight decay undoes it.
+
+    Args:
+        models: Models that all hold the tensors of ``layers``.
+        pairs: (m, 2) positions in ``models.ids``.
+        layers: Which tensors.
+    """
+    norms = statistic(models, "norm", layers, how="sum")
+    elements = sum(math.prod(shape) for _, shape in layers.select_from(models))
+    squared = elements * pair_distances(models, "frobenius", pairs, layers) ** 2
+    grown = norms[pairs[:, 1]] - norms[pairs[:, 0]]
+    told = (squared > 0) & (np.abs(grown) <= PLAIN * squared)
+    found: Array = np.where(told, np.clip(grown / np.where(told, squared, 1.0), -1.0, 1.0), 0.0)
+    return found
