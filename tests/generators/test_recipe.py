@@ -24,6 +24,7 @@ PUBLISHED = {
     "llama-lora-f": "eb72ce2e5180c3439e42d30e4cf12f47aace6bf4f064ebdc6a74d9ea814cf933",
     "llama-lora-v": "5feed0c2eb2ae1b3f0dd0e77e6d6248cb5d1d33556b6c00c9d6edbd8bdc96aae",
     "quickstart": "8f83257ced60c0c779955a9a5e0e6c001a782ee0cb348bb592bb1d52e02bb5f9",
+    "sd-ft": "436151c8231e57de45a28a0bf696ccc97d4a057fae38c76be6fcc5d0ee761512",
     "vit-chains": "be41fa16a9b44219068fc6c63d4ff8459fa8981a43f7af08f33cf7a79deb42f2",
     "vit-continued": "e45e495a47831777641d5107abc5366753b69779f73bf363df382b6331ac9f7d",
     "vit-duplicates": "ec8643355f0bdfc93d2c84c34175ab1933bcd1be62fb257dc06ad3ec5088a330",
