@@ -18,7 +18,6 @@ How a model was made follows: a merge has several sources, a copy in fewer bits 
 is likelier than not, none is named.
 """
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +49,7 @@ TIE = 1e-6
 """Share of the smallest other distance that those of models which only their vectors tell apart may reach, as when biases alone
 were trained."""
 FEW = 4096
-"""Weights in whose evidence chance is as large as all else that leads it astray; it is trusted by half."""
+"""So many weights give evidence that is trusted by half, since chance moves that of few; chosen, not fitted."""
 LACKED = 0.1
 """Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
 NEARER, SIDEWAYS = 0.98, 0.2
@@ -191,7 +190,7 @@ class Linea:
             where = _rest(models, layers) if tied else layers
             asked = [pair for pair, ties in zip(pairs, same.tolist(), strict=True) if ties == tied]
             says = pair_scores(models, self.direction, np.array(asked, dtype=np.intp), where, rng)
-            elements = sum(math.prod(shape) for _, shape in where.select_from(models))
+            elements = where.elements(models)
             says = says * elements / (elements + FEW) + self.growth * growth(models, np.array(asked, dtype=np.intp), where)
             found |= dict(zip(asked, says.tolist(), strict=True))
         return found | {(child, parent): -value for (parent, child), value in found.items()}

@@ -3,6 +3,7 @@
 Roles are read off the names that transformers 4 and 5 (ViT, BERT, Llama, GPT), timm, CLIP and diffusers give.
 """
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -147,3 +148,7 @@ class Layers:
                 f"Choose others: a preset ({', '.join(PRESETS)}), square-<preset>, or re:<expression>"
             )
         return keys
+
+    def elements(self, models: "ModelSet") -> int:
+        """Returns how many weights these tensors have, each (name, shape) counted once."""
+        return sum(math.prod(shape) for _, shape in self.select_from(models))

@@ -139,3 +139,4 @@ def test_the_backbone_has_vectors_too_and_only_some_names_may_be_chosen_from(wri
     assert "layers.0.layernorm_before.weight" in backbone
     some = Layers("backbone", among=frozenset(["layers.0.mlp.fc1.weight", "classifier.weight"]))
     assert [name for name, _ in some.select_from(models)] == ["layers.0.mlp.fc1.weight"]
+    assert some.elements(models) == models.checkpoints[0].read("layers.0.mlp.fc1.weight").numel()
