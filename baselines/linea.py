@@ -10,8 +10,9 @@
 4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
    outvotes single edges that point the wrong way; the sums of those that come close give the probabilities. Where the weights'
    distribution says little, it counts that an update adds its energy.
-5. A child has its parent's whole update, in every tensor alike. What lacks it is a sibling: of a model that was trained on the same
-   data but less, and so came to lie nearer than the parent, or of one whose parent is missing. The model above is taken instead.
+5. A child has its parent's update, in every tensor, and most surely its small components. What lacks it is a sibling or a nephew: of a
+   model that was trained on the same data but less, and so came to lie nearer than the parent, or of one whose parent is missing.
+   The model above is taken instead, or another child of that, whose update it has.
 6. What was set aside hangs below its sources, and its own descendants below it.
 
 How a model was made follows: a merge has several sources, a copy in fewer bits is quantized, and all else was fine-tuned. Where no parent
@@ -50,7 +51,7 @@ TIE = 1e-6
 were trained."""
 FEW = 4096
 """So many weights give evidence that is trusted by half, since chance moves that of few; chosen, not fitted."""
-LACKED = 0.1
+LACKED = 0.11
 """Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
 NEARER, SIDEWAYS = 0.98, 0.2
 """A model that came from one that was set aside is nearer to it than to its sources, by squared distance, and its update is orthogonal
@@ -69,11 +70,12 @@ UNLIKELY = 0.5
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
-        "llama-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev",
-        "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev", "vit-regimes-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
+        "dinov2-ft-dev", "llama-ft-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev",
+        "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev", "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev",
+        "vit-regimes-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
     )  # fmt: skip
 
     layers: str = "body"
@@ -164,7 +166,8 @@ class Linea:
         total = root_evidence(span, says)
         likely = sorted(total, key=lambda node: -total[node])[:ROOTS]
         likely = [node for node in likely if self.sharpness * (total[likely[0]] - total[node]) <= RULED_OUT]
-        trees = [_heirs(models, orient(span, root), layers) for root in likely]
+        lacks = _Lacks(models, layers)
+        trees = [_heirs(orient(span, root), far, lacks) for root in likely]
         new = {(parent, child) for above, _ in trees for child, parent in above.items()} - says.keys()
         says |= self._evidence(models, sorted({(min(pair), max(pair)) for pair in new}), layers, rng)
         sums = np.array([sum(says[parent, child] for child, parent in above.items()) for above, _ in trees])
@@ -250,24 +253,45 @@ def _relation(parents: int, rounded: bool) -> Relation:
     return "merge" if parents > 1 else "quantized" if rounded else "finetune"
 
 
-def _heirs(models: ModelSet, tree: Sequence[Pair], layers: Layers) -> tuple[dict[int, int], dict[int, float]]:
+def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int, int], dict[int, float]]:
     """Returns {child: parent} of the (parent, child) pairs ``tree``, and how much of the parent's update each child lacks.
 
-    Whoever lacks too much of it is moved to the model above, until none does, and none before its own parent is settled.
+    Whoever lacks too much of it is moved to the model above, or to the nearest other child of that whose update it has, until none
+    does, and none before its own parent is settled. ``far`` are the (n, n) distances.
     """
     above = {child: parent for parent, child in tree}
-    lacked, asked = dict.fromkeys(above, 0.0), dict[int, tuple[int, int, int]]()
+    left = set[Pair]()  # a parent that was left is not gone back to
     while True:
         triples = {child: (child, parent, above[parent]) for child, parent in above.items() if parent in above}
-        new = [child for child, triple in triples.items() if asked.get(child) != triple]
-        asked = triples
-        found = lacking(models, np.array([triples[child] for child in new], dtype=np.intp), layers) if new else np.zeros(0)
-        lacked |= {child: 0.0 for child in above if child not in triples} | dict(zip(new, found.tolist(), strict=True))
+        lacked = dict.fromkeys(above, 0.0) | dict(zip(triples, lacks(triples.values()), strict=True))
         moving = {child for child, share in lacked.items() if share > LACKED}
         ready = [child for child in moving if above[child] not in moving]
         if not ready:
             return above, lacked
-        above |= {child: above[above[child]] for child in ready}
+        for child in ready:
+            parent, grandparent = above[child], above[above[child]]
+            left.add((parent, child))
+            beside = [other for other, at in above.items() if at == grandparent and other not in moving and (other, child) not in left]
+            shares = lacks((child, other, grandparent) for other in beside)
+            heirs = [(float(far[other, child]), other) for other, share in zip(beside, shares, strict=True) if share <= LACKED]
+            above[child] = min(heirs)[1] if heirs else grandparent
+
+
+@dataclass(frozen=True)
+class _Lacks:
+    """How much of the update of an alleged parent a model lacks; each answer is kept, since trees of different roots ask the same."""
+
+    models: ModelSet
+    layers: Layers
+    known: dict[tuple[int, int, int], float] = field(default_factory=dict)
+
+    def __call__(self, triples: Iterable[tuple[int, int, int]]) -> list[float]:
+        """Returns the share for each (child, parent, model above the parent)."""
+        asked = list(triples)
+        new = sorted(set(asked) - self.known.keys())
+        if new:
+            self.known.update(zip(new, lacking(self.models, np.array(new, dtype=np.intp), self.layers).tolist(), strict=True))
+        return [self.known[triple] for triple in asked]
 
 
 def _rest(models: ModelSet, layers: Layers) -> Layers:

@@ -85,3 +85,51 @@ def test_tensors_that_differ_by_rounding_alone_hardly_count(write_models):
     assert lacked(write_models, {name: value.bfloat16() for name, value in root.items()}, parent, child) < 0.1
     sibling = {name: value.bfloat16() for name, value in add(root, own).items()}
     assert lacked(write_models, {name: value.bfloat16() for name, value in root.items()}, parent, sibling) > 0.9
+
+
+def low_rank(seed, rank, size):
+    """Updates of few components, each tensor with the squared norm of ``draw(seed, size)``."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = size / rank**0.5
+    return {name: scale * torch.randn(SIDE, rank, generator=generator) @ torch.randn(rank, SIDE, generator=generator) for name in NAMES}
+
+
+def scaled(weights, share):
+    return {name: share * value for name, value in weights.items()}
+
+
+def test_a_child_that_takes_back_the_large_components_has_it_still(write_models):
+    root, large, small = draw(0), low_rank(1, 4, 0.1), draw(2, 0.05)
+    parent = add(root, large, small)
+    assert lacked(write_models, root, parent, add(parent, scaled(large, -0.5), draw(3, 0.05))) < 0.1
+    assert lacked(write_models, root, parent, add(parent, scaled(large, -1.5), draw(3, 0.05))) > 0.9  # the whole of it, and more
+
+
+def test_a_sibling_that_learned_the_same_large_components_lacks_it(write_models):
+    root, large = draw(0), low_rank(1, 4, 0.1)
+    alike = [add(root, large, draw(seed, 0.05)) for seed in (2, 3)]
+    assert lacked(write_models, root, *alike) > 0.9
+
+
+def test_of_an_update_of_low_rank_a_quarter_of_the_matrix_side_counts(write_models):
+    root, step = draw(0), low_rank(1, 8, 0.1)
+    parent = add(root, step)
+    assert lacked(write_models, root, parent, add(parent, low_rank(2, 8, 0.2))) < 0.1
+    assert lacked(write_models, root, parent, add(root, low_rank(2, 8, 0.1))) > 0.9
+
+
+def test_of_large_matrices_a_part_tells(write_models):
+    def matrix(seed, size):
+        return {NAMES[0]: size * torch.randn(600, 300, generator=torch.Generator().manual_seed(seed))}
+
+    root, step = matrix(0, 1.0), matrix(1, 0.1)
+    assert lacked(write_models, root, add(root, step), add(root, step, matrix(2, 0.1))) == 0
+    assert lacked(write_models, root, add(root, step), add(root, matrix(2, 0.1))) == 1
+
+
+def test_who_has_more_than_the_whole_update_has_it_evenly(write_models):
+    root, step = draw(0), draw(1, 0.02)
+    even = {name: 1.5 * value for name, value in step.items()}
+    assert lacked(write_models, root, add(root, step), add(root, even, draw(2, 0.02))) == 0
+    uneven = {name: share * step[name] for name, share in zip(NAMES, np.linspace(0.75, 4.0, len(NAMES)).tolist(), strict=True)}
+    assert lacked(write_models, root, add(root, step), add(root, uneven, draw(2, 0.02))) > 0.2

@@ -337,3 +337,27 @@ def test_where_all_weights_are_gaussian_growth_tells_the_root(write_models):
     truth = ModelGraph({ids[node]: () if above is None else (ids[above],) for node, above in enumerate(SHAPE)})
     assert ask(models, growth=0.01).graph == truth
     assert ask(models, growth=0.0).graph.roots != truth.roots
+
+
+def test_a_model_that_came_to_lie_nearest_to_its_parents_sibling_is_hung_below_its_parent(write_models):
+    generator = torch.Generator().manual_seed(0)
+    names = [f"layers.{layer}.mlp.fc1.weight" for layer in range(4)]
+
+    def draw(size, rank=64):
+        scale = size / rank**0.5
+        return {name: scale * torch.randn(64, rank, generator=generator) @ torch.randn(rank, 64, generator=generator) for name in names}
+
+    def add(*parts):
+        return {name: sum(share * part[name] for share, part in parts) for name in names}
+
+    root = {name: torch.randn(64, 64, generator=generator) ** 3 for name in names}
+    parent_learned, uncle_learned = draw(0.2, 3), draw(0.2, 3)
+    parent, uncle = (add((1, root), (1, learned), (1, draw(0.12))) for learned in (parent_learned, uncle_learned))
+    turned = add((1, parent), (-0.5, parent_learned), (0.9, uncle_learned), (1, draw(0.12)))  # it took back what the parent was taught
+    held = {"5": root, "2": parent, "7": uncle, "1": turned, "4": add((1, parent), (1, draw(0.05))), "3": add((1, uncle), (1, draw(0.05)))}
+    models = write_models(held)
+    far = distances(models, Linea.distance, Layers.parse(Linea.layers))
+    assert models.ids[far[models.ids.index("1")].argsort()[1]] == "7"
+    found = ask(models)
+    assert found.graph == ModelGraph({"5": (), "2": ("5",), "7": ("5",), "1": ("2",), "4": ("2",), "3": ("7",)})
+    assert found.confidence["2", "1"] > 0.9
