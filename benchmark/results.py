@@ -1,7 +1,7 @@
 """The result record: one run of one method on one split with one seed, as it is written, read and checked.
 
 A record holds the predicted parents, so that a metric added later needs no new run. Records lie in
-``results/<split>-v<k>/``, beside that split's ``manifest.json`` and ``truth.json``.
+``results/<split>-v<k>/``, beside that split's ``manifest.json``, ``truth.json`` and ``pairs.json``.
 """
 
 import json
@@ -29,7 +29,9 @@ OPTIONAL = ("confidence", "trees", "abstained", "relations")
 """Parts of an answer that not every method gives."""
 SUPERSEDED = "superseded.json"
 """``{"superseded_by": "<split>-v<k>", "reason": "..."}``: what is published is never edited; a later version takes its place."""
-NOT_RECORDS = ("manifest.json", "truth.json", SUPERSEDED)
+PAIRS = "pairs.json"
+"""Distances and evidence of direction between the models of each true tree; see :mod:`mothr.benchmark.pairs`."""
+NOT_RECORDS = ("manifest.json", "truth.json", SUPERSEDED, PAIRS)
 """JSON files that lie beside the records of a split."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers", "diffusers", "peft")
 """Packages whose versions a record names, where installed."""
@@ -238,7 +240,7 @@ def faults(error: ValidationError, kind: type[BaseModel]) -> Iterable[str]:
 def read_all(folder: Path) -> list[Result]:
     """Returns every record below the results folder ``folder``, sorted by file.
 
-    Manifests, truths and everything in a folder ``submissions`` are passed over.
+    Manifests, truths, pairs and everything in a folder ``submissions`` are passed over.
 
     Raises:
         MothrError: no such folder, a file that is no record, or a record in the wrong folder or under the wrong name.

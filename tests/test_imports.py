@@ -16,7 +16,7 @@ MAY_NOT = {
 }
 WITHOUT_TORCH = (
     "errors", "storage", "graph", "method", "metrics", "statistics", "results", "drawing", "board", "leaderboard", "cli",
-    "commands", "exports", "formats", "submission", "page", "compare", "metrics_chance", "metrics_confidence",
+    "commands", "exports", "formats", "submission", "page", "pairs", "compare", "metrics_chance", "metrics_confidence",
 )  # fmt: skip
 
 
