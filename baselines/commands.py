@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mothr.benchmark.cli import Json, SetOption, pairs, say, table
+from mothr.benchmark.cli import Json, SetOption, say, table
+from mothr.benchmark.cli import pairs as set_values
 from mothr.benchmark.engine import one_thread
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.results import Setting
@@ -38,7 +39,7 @@ def ablate(
     from mothr.baselines import ablation, ablation_report
     from mothr.benchmark.method import find_method
 
-    values = pairs(settings or [])
+    values = set_values(settings or [])
     for field in ablation.VARIED.keys() & values.keys():
         raise MothrError(f"--set {field}={values[field]}: this field is varied; use --{ablation.VARIED[field]}")
     chosen: dict[str, Any] = {
@@ -205,6 +206,36 @@ def fit_direction(
     say(value, as_json, lambda: f"{table(rows)}\n{out}: {len(found.terms)} terms")
 
 
+def pairs(
+    dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote, with its truth.")],
+    results: Annotated[Path, typer.Option(help="Folder of results; the file goes into the sub-folder of the split.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Compare the models of each true tree with each other, so that the board's page can say how far a named parent is.
+
+    pairs.json gets the distance and the evidence of direction of all pairs. No method is given them, and no metric uses them.
+
+    Example: mothr pairs data/vthr-ft --results results
+    """
+    from mothr.baselines.pairs import pairs_of
+    from mothr.benchmark.dataset import keep_beside_results, open_truth
+    from mothr.benchmark.pairs import write
+    from mothr.benchmark.results import folder_name
+
+    one_thread()
+    truth = open_truth(dataset)
+    place = results / folder_name(truth.split, truth.version)
+    keep_beside_results(dataset, place)
+    found = pairs_of(dataset)
+    path = write(found, place)
+    count = sum(len(tree.distances) for tree in found.trees)
+    value = {
+        "file": str(path), "trees": len(found.trees), "pairs": count, "distance": found.distance, "direction": found.direction,
+        "layers": found.layers,
+    }  # fmt: skip
+    say(value, as_json, f"{path}: {count} pairs of {len(found.trees)} trees")
+
+
 def _plain_rows(frame: Any) -> list[dict[str, Any]]:
     """Returns the rows of a table for JSON, NaN as null."""
     return [
@@ -227,5 +258,5 @@ def _number(text: str) -> float:
         raise MothrError(f"--weights {text}: not a number; write them as 0,0.1,0.3") from None
 
 
-commands = (ablate, map, claims, fit_direction)
+commands = (ablate, map, claims, fit_direction, pairs)
 """What the entry point adds to ``mothr``."""

@@ -289,7 +289,7 @@ def keep_beside_results(folder: Path, place: Path) -> None:
     contents = {name: (folder / name).read_bytes() for name in (TRUTH, MANIFEST) if name == MANIFEST or (folder / name).is_file()}
     for name, content in contents.items():
         if (place / name).is_file() and (place / name).read_bytes() != content:
-            raise MothrError(f"{place / name}: belongs to other weights than {folder}; raise the recipe's version or choose another --out")
+            raise MothrError(f"{place / name}: belongs to other weights than {folder}; raise the recipe's version or choose another folder")
     for name, content in contents.items():
         write_bytes(place / name, content)
 

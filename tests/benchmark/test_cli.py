@@ -236,7 +236,7 @@ def test_results_of_other_weights_are_never_mixed_under_one_split(mothr, data, t
     refused(mothr("run", "linea", data, "--out", out), f"{path}: its hash differs from the manifest's")
     sealed(data)
     before = contents(out)
-    refused(mothr("run", "linea", data, "--out", out), "manifest.json: belongs to other weights than", "choose another --out")
+    refused(mothr("run", "linea", data, "--out", out), "manifest.json: belongs to other weights than", "choose another folder")
     assert contents(out) == before
     assert mothr("run", "linea", data, "--in-process", "--out", tmp_path / "other").code == 0
 
