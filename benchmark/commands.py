@@ -160,7 +160,8 @@ def leaderboard(
 ) -> None:
     """Write the board: index.html, a page with every forest drawn as predicted over true, and README.md, its tables.
 
-    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one.
+    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one, and how far models are from each
+    other where 'mothr pairs' wrote it.
 
     Example: mothr leaderboard results --out board
     """

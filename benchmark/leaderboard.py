@@ -53,7 +53,7 @@ def write_page(results_folder: Path, out: Path) -> Path:
     """Returns the path of ``out/index.html``: the whole board in one file that loads nothing and needs no server.
 
     Raises:
-        MothrError: there are no records, one is faulty, or a truth or the regime map cannot be read.
+        MothrError: there are no records, one is faulty, or a truth, what lies between its models, or the regime map cannot be read.
     """
     return _write_page(*_read(results_folder), results_folder, out)
 

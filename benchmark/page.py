@@ -16,6 +16,8 @@ from mothr.benchmark.drawing import layout
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.method import Relation
+from mothr.benchmark.pairs import SplitPairs
+from mothr.benchmark.pairs import read as read_pairs
 from mothr.benchmark.results import Result, folder_name
 from mothr.benchmark.storage import read_json
 
@@ -38,13 +40,14 @@ def page_data(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -
 
     ``table`` is the tidy table; ``facts`` are texts for each row, ``runs`` its ``[seed, seconds]``, with status and reason where
     there is no answer; ``scores`` a list for each metric with thousandths for each tree; ``whole`` the same of what is
-    measured over the whole forest, a mean over seeds; ``forest`` see :func:`_overlay`.
+    measured over the whole forest, a mean over seeds; ``forest`` see :func:`_overlay`; ``pairs`` see :func:`_pairs`.
 
     Raises:
-        MothrError: a truth or a regime map cannot be read.
+        MothrError: a truth, what lies between its models, or a regime map cannot be read.
     """
     folders = [folder_name(*row.board[:2]) for row in every]
     truths = {name: truth for name in dict.fromkeys(folders) if (truth := _truth(results_folder / name / "truth.json"))}
+    pairs = {name: read_pairs(results_folder / name, truth) for name, (truth, _) in truths.items()}
     facts = pd.DataFrame([_facts(row) for row in every])
     measured = list(dict.fromkeys(name for row in every for run in row.runs for name in run.metrics))
     return {
@@ -57,6 +60,7 @@ def page_data(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -
         "whole": [[_mean([run.metrics.get(name) for run in row.runs]) for name in measured] for row in every],
         "forest": [_overlay(truths[name][0], row) if name in truths else None for name, row in zip(folders, every, strict=True)],
         "forests": {name: _forest(*truth) for name, truth in truths.items()},
+        "pairs": {name: _pairs(one) for name, one in pairs.items() if one},
         "relations": {letter: relation for relation, letter in LETTERS.items()},
         "map": _regimes(results_folder / REGIMES),
     }
@@ -143,6 +147,17 @@ def _forest(truth: ModelGraph, entries: Mapping[str, Any]) -> dict[str, Any]:
         "x": [_short(spots[node][0], 3) for node in truth.nodes],
         "depth": [spots[node][1] for node in truth.nodes],
         "parents": _differing(truth.parents, dict.fromkeys(truth.nodes, ())),
+    }
+
+
+def _pairs(found: SplitPairs) -> dict[str, Any]:
+    """Returns what lies between the models of each tree, pairs in the order of its file; evidence in ten-thousandths."""
+    return {
+        "distance": found.distance,
+        "direction": found.direction,
+        "layers": found.layers,
+        "far": [tree.distances for tree in found.trees],
+        "says": [[None if value is None else round(10000 * value) for value in tree.evidence] for tree in found.trees],
     }
 
 

@@ -13,6 +13,8 @@ from mothr.benchmark.board import board
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.leaderboard import write_both, write_markdown, write_page
+from mothr.benchmark.pairs import SplitPairs, TreePairs
+from mothr.benchmark.pairs import write as write_pairs
 from mothr.benchmark.results import Result, read_all, write
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -212,6 +214,36 @@ def test_a_hidden_split_has_a_board_but_no_forest(filled):
     assert set(data["forests"]) == {"tiny-v1"}
     assert len(data["boards"]) == 3
     assert data["forest"][column(data, "split").index("other")] is None
+
+
+def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
+    data = data_of(page_of(filled)[1])
+    assert data["pairs"] == {}
+    place, rng = filled / "tiny-v1", np.random.default_rng(4)
+    trees = [
+        TreePairs(ids=sorted(tree), distances=[None, *rng.random(209).round(4).tolist()], evidence=[None, *rng.normal(size=209).round(4)])
+        for tree in TRUTH.trees
+    ]
+    manifest = sha256_of(place / "manifest.json")
+    known = {"split": "tiny", "version": 1, "distance": "relative", "direction": EVIL, "layers": "body", "trees": trees}
+    path = write_pairs(SplitPairs(manifest_sha256=manifest, **known), place)
+    text, page = page_of(filled)
+    found = data_of(page)
+    assert {name: value for name, value in found.items() if name != "pairs"} == {name: data[name] for name in found if name != "pairs"}
+    assert "<script>alert" not in text
+    [(folder, pairs)] = found["pairs"].items()
+    assert (folder, pairs["distance"], pairs["direction"], pairs["layers"]) == ("tiny-v1", "relative", EVIL, "body")
+    assert pairs["far"] == [tree.distances for tree in trees]
+    for says, tree in zip(pairs["says"], trees, strict=True):
+        assert says[0] is None
+        assert {type(value) for value in says[1:]} == {int}
+        assert [value / 10000 for value in says[1:]] == tree.evidence[1:]
+    (place / "truth.json").rename(place / "hidden")
+    assert data_of(page_of(filled)[1])["pairs"] == {}
+    (place / "hidden").rename(place / "truth.json")
+    write_pairs(SplitPairs(manifest_sha256="0" * 64, **known), place)
+    with pytest.raises(MothrError, match=re.escape(f"{path}: is of the manifest 000000000000")):
+        write_page(filled, filled / "page")
 
 
 def test_the_regime_map_is_in_the_page_where_there_is_one(filled):

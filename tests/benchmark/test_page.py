@@ -14,6 +14,8 @@ from mothr.benchmark.board import board
 from mothr.benchmark.drawing import compare
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.leaderboard import write_page
+from mothr.benchmark.pairs import SplitPairs, TreePairs
+from mothr.benchmark.pairs import write as write_pairs
 from mothr.benchmark.results import Result, read_all, write
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -26,7 +28,25 @@ TRUTH = ModelGraph({
 STATES = {"a1": ("a3",), "a3": ("ar",), "a5": ("a6",), "b3": ("a1",), "b5": (), "b6": ()}
 """Reversed, missed, wrong parent, wrong tree; abstained on the last but one; and one that is named a root."""
 ANSWER = ModelGraph({**TRUTH.parents, **STATES})
+FAR = {"a1 a3": 0.03124, "a1 ar": 0.05, "a1 a2": 0.04, "a1 a5": 0.0, "a1 a4": None, "a5 a6": 0.000123, "a2 a5": 0.00000012}
+"""Distances of some pairs; 0.25 of all others."""
+SAYS = {"a1 a3": 0.021, "a1 ar": -0.0107, "a1 a5": None, "a1 a2": 0.0, "a5 a6": 0.5}
+"""Evidence that the first of a pair is the parent; 0.001 of all others."""
 STAR = ModelGraph({node: () if node[1] == "r" else (f"{node[0]}r",) for node in TRUTH.nodes})
+
+
+def put_pairs(folder):
+    """Writes what lies between the models of the split ``tiny``."""
+    place, trees = folder / "tiny-v1", []
+    for tree in TRUTH.trees:
+        ids = sorted(tree)
+        named = [f"{one} {other}" for at, one in enumerate(ids) for other in ids[at + 1 :]]
+        far, says = [FAR.get(pair, 0.25) for pair in named], [SAYS.get(pair, 0.001) for pair in named]
+        trees.append(TreePairs(ids=ids, distances=far, evidence=says))
+    write_pairs(SplitPairs(
+        split="tiny", version=1, manifest_sha256=sha256_of(place / "manifest.json"), distance="relative", direction="residual_independence",
+        layers="body", trees=trees,
+    ), place)  # fmt: skip
 
 
 def put(folder, method, predicted, split="tiny", setting="open", **changes):
@@ -48,7 +68,7 @@ def put(folder, method, predicted, split="tiny", setting="open", **changes):
 
 @pytest.fixture(scope="module")
 def results_folder(tmp_path_factory):
-    """Results of good, bad, evil and bounding methods on three boards, and a regime map."""
+    """Results of good, bad, evil and bounding methods on three boards, what lies between the models of one split, and a regime map."""
     folder = tmp_path_factory.mktemp("results")
     sure = {child: {parent: 0.25 if child in STATES else 0.9} for parent, child in ANSWER.edges}
     put(folder, "seen", ANSWER, seconds=20.0, confidence=sure, abstained=["b5"])
@@ -59,6 +79,7 @@ def results_folder(tmp_path_factory):
     put(folder, "oracle-root", STAR, seconds=0.01, told=["truth"])
     put(folder, "null-star", STAR, setting="known-trees", told=["trees"])
     put(folder, "seen", ANSWER, split="other")
+    put_pairs(folder)
     write_text = (folder / "regimes" / "map.csv").write_text
     (folder / "regimes").mkdir()
     write_text("grouping,regime,direction,accuracy,low,high,trees,edges\nkind,full,norm,0.75,0.6,0.9,5,100\nrank,4,norm,0.25,,,1,9\n")
@@ -223,6 +244,66 @@ def test_a_model_says_what_is_known_of_it_under_the_pointer_and_by_keyboard(brow
     assert "named a root, wrongly" in states["b6"]
     assert "named parent: a2, right, confidence 0.900" in states["a6"]
     assert browser.execute_script("return all('figure').map(one => all('[tabindex=\"0\"]', one).length)")[:2] == [1, 1]
+
+
+def test_the_card_says_how_far_models_are_and_where_the_evidence_points(browser, page):
+    page("split=tiny-v1&setting=open&text=seen")
+    click(browser, "section:not([hidden]) tr.method:not([hidden]) .name")
+
+    def card(node):
+        browser.execute_script("all('.node').find(one => Number(one.dataset.node) === arguments[0]).focus()", TRUTH.nodes.index(node))
+        return browser.execute_script("return all('.card').find(one => one.checkVisibility()).innerText").replace("\u00a0", " ").split("\n")
+
+    # a1: its true parent ar was missed, and it was hung below its own child a3; nothing is known of a4.
+    reversed_ = card("a1")
+    assert "true parent: ar, distance 0.0500, evidence +0.0107 (points from parent to child)" in reversed_
+    assert "named parent: a3, reversed, confidence 0.250, distance 0.0312, evidence −0.0210 (points from child to parent)" in reversed_
+    assert reversed_[-1] == "nearest others: a5 0 (–), a2 0.0400 (0.0000), a6 0.250 (−0.0010)"
+    # a5: a6 was named, a2 is true. A right parent is measured once, and a model of another tree not at all.
+    wrong = card("a5")
+    assert "true parent: a2, distance 1.20e-7, evidence +0.0010 (points from parent to child)" in wrong
+    assert "named parent: a6, wrong parent, confidence 0.250, distance 0.000123, evidence −0.5000 (points from child to parent)" in wrong
+    right = card("a6")
+    assert right.count("true parent: a2") == 1
+    assert "named parent: a2, right, confidence 0.900, distance 0.250, evidence +0.0010 (points from parent to child)" in right
+    elsewhere = card("b3")
+    assert "named parent: a1, wrong tree, confidence 0.250" in elsewhere
+    assert "true parent: b1, distance 0.250, evidence +0.0010 (points from parent to child)" in elsewhere
+    root = card("ar")
+    assert root[-1] == "nearest others: a1 0.0500 (−0.0107), a2 0.250 (+0.0010), a3 0.250 (+0.0010)"
+    labels = browser.execute_script("return all('.forest .node').map(node => node.getAttribute('aria-label'))")
+    assert not [label for label in labels if "distance" in label or "evidence" in label or "nearest" in label]
+    [said] = texts(browser, ".legend + p")
+    for words in ("distance (relative)", "evidence of direction (residual_independence)", "layers body"):
+        assert words in said
+
+
+def test_without_them_the_card_is_as_short_as_its_label(browser, page):
+    page("split=other-v1&setting=open&text=seen")
+    click(browser, "section:not([hidden]) tr.method:not([hidden]) .name")
+    click(browser, f'.node[data-node="{TRUTH.nodes.index("a1")}"]')
+    script = "return all('.card').filter(one => one.checkVisibility()).map(one => all('*', one).map(line => line.textContent))"
+    [said] = browser.execute_script(script)
+    assert "; ".join(said) == browser.switch_to.active_element.get_attribute("aria-label")
+    assert said[2:] == ["true parent: ar", "named parent: a3, reversed"]
+    assert browser.find_elements("css selector", ".legend + p") == []
+
+
+def test_a_card_stands_below_its_model_or_above_where_there_is_no_room(browser, page):
+    page("split=tiny-v1&setting=open")
+    click(browser, "section:not([hidden]) tr.row:last-child .name")
+    nodes = browser.find_elements("css selector", ".forest .node")
+    script = (
+        "arguments[0].scrollIntoView({ block: arguments[1] }); arguments[0].focus();"
+        "const card = all('.card').find(one => one.checkVisibility()).getBoundingClientRect(), node = arguments[0].getBoundingClientRect();"
+        "const longer = all('.scroll').filter(one => one.scrollHeight > one.clientHeight).length;"
+        "return [card.top, card.bottom, node.top, node.bottom, longer]"
+    )
+    top, _, _, below, longer = browser.execute_script(script, nodes[0], "start")
+    assert (top > below, longer) == (True, 0)
+    for node, block in (("b6", "center"), ("a1", "end")):  # there is no room in the board, and none in the window
+        top, bottom, above, _, longer = browser.execute_script(script, nodes[TRUTH.nodes.index(node)], block)
+        assert (0 <= top < bottom < above, longer) == (True, 0)
 
 
 def test_cost_reliability_and_regimes_are_drawn_from_what_is_shown(browser, page):
