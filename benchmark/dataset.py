@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -125,17 +126,17 @@ class Truth(_Record):
     nodes: dict[NodeId, TruthNode]
     """Every model."""
 
-    @property
+    @cached_property
     def graph(self) -> ModelGraph:
         """The Model Graph."""
         return ModelGraph({node: value.parents for node, value in self.nodes.items()})
 
-    @property
+    @cached_property
     def trees(self) -> dict[NodeId, int]:
         """The partition into Model Trees, by position among the graph's trees."""
         return {node: label for label, tree in enumerate(self.graph.trees) for node in tree}
 
-    @property
+    @cached_property
     def prediction(self) -> Prediction:
         """What would be right to say: the graph, and how models came from the parents that they have in it."""
         relations = {node: value.relation for node, value in self.nodes.items() if value.relation and value.parents}

@@ -119,13 +119,26 @@ class ModelGraph:
             groups.setdefault(find(node), set()).add(node)
         return tuple(frozenset(groups[key]) for key in sorted(groups))
 
+    @cached_property
+    def tree_graphs(self) -> tuple["ModelGraph", ...]:
+        """Each Model Tree as a graph of its own, in the order of ``trees``."""
+        return tuple(self.subgraph(tree) for tree in self.trees)
+
     def ancestors(self, node: NodeId) -> frozenset[NodeId]:
         """Returns every node that ``node`` descends from."""
         return self._ancestors[node]
 
     def root_of(self, node: NodeId) -> frozenset[NodeId]:
         """Returns the roots that ``node`` descends from: itself for a root, several below a merge across trees."""
-        return frozenset(found for found in self.ancestors(node) | {node} if not self.parents[found])
+        return self._roots_of[node]
+
+    @cached_property
+    def _roots_of(self) -> dict[NodeId, frozenset[NodeId]]:
+        found: dict[NodeId, frozenset[NodeId]] = {}
+        for node in self._order:
+            named = self.parents[node]
+            found[node] = frozenset().union(*(found[parent] for parent in named)) if named else frozenset({node})
+        return found
 
     def depth(self, node: NodeId) -> int:
         """Returns the number of edges on the longest path from a root to ``node``."""

@@ -12,36 +12,22 @@ predicted roots and trees. Where parents are named for it all the same, they cou
 """
 
 import math
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import shortest_path
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.method import Prediction, Relation
 from mothr.benchmark.metrics_confidence import adjacency_ap, aurc, brier, direction_auroc, ece
+from mothr.benchmark.metrics_motifs import motif_accuracy
 
-MOTIFS = (
-    "unrelated",
-    "siblings",
-    "parent-child and a stranger",
-    "parent with two children",
-    "merge of two",
-    "grandparent-parent-child",
-    "shortcut",
-)
-"""How three models may be related; a shortcut is a grandparent that is a parent as well."""
-SMALL = 128
-"""Up to so many nodes all triples are looked at together; the positions of 341,376 of them take 8 MB."""
-Triples = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
-"""(m,) positions of the first, second and third node of m triples."""
+Near = dict[NodeId | None, tuple[NodeId | None, ...]]
+"""The neighbours of each node."""
 Answer = ModelGraph | Prediction
 """A bare graph is a prediction that says nothing else; a truth is one that is right."""
 
@@ -168,117 +154,63 @@ def parent_hops(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     that every node counts. A parent that is no node of ``truth`` counts as the root of another tree. With several parents,
     each is compared with the nearest of the other side, and both sides' means are averaged.
     """
-    if not truth.nodes:
-        return None
-    place = {node: position for position, node in enumerate(truth.nodes)}
-    above, outside = len(place), len(place) + 1
-    edges = [(place[parent], place[child]) for parent, child in truth.edges]
-    edges += [(above, place[root]) for root in truth.roots] + [(above, outside)]
-    tails, heads = zip(*edges, strict=True)
-    adjacent = coo_array((np.ones(len(edges)), (tails, heads)), shape=(outside + 1, outside + 1)).tocsr()
-    hops = shortest_path(adjacent, directed=False, unweighted=True)
-    true = [[place[parent] for parent in truth.parents[node]] or [above] for node in truth.nodes]
-    found = [[place.get(parent, outside) for parent in predicted.parents[node]] or [above] for node in truth.nodes]
-    total = float(hops[[own[0] for own in true], [own[0] for own in found]].sum())
-    for one, other in zip(true, found, strict=True):
-        if len(one) > 1 or len(other) > 1:
-            between = hops[np.ix_(one, other)]
-            total += float(between.min(axis=0).mean() + between.min(axis=1).mean()) / 2 - float(between[0, 0])
-    return total / len(place)
+    wrong = [node for node in truth.nodes if truth.parents[node] != predicted.parents[node]]
+    sides = [(truth.parents[node] or (None,), predicted.parents[node] or (None,)) for node in wrong]
+    ends: dict[NodeId | None, set[NodeId | None]] = {}
+    for true, found in sides:
+        for parent in true:
+            ends.setdefault(parent, set()).update(found)
+    near: Near = {None: truth.roots}  # the virtual node
+    near |= {node: (*(truth.parents[node] or (None,)), *truth.children(node)) for node in truth.nodes}
+    hops = {start: _hops(near, start, some) for start, some in ends.items()}
+    between = [np.array([[hops[start][end] for end in found] for start in true]) for true, found in sides]
+    total = float(sum(table[0, 0] for table in between))
+    for table in between:
+        if table.size > 1:
+            total += float(table.min(axis=0).mean() + table.min(axis=1).mean()) / 2 - float(table[0, 0])
+    return total / len(truth.nodes) if truth.nodes else None
 
 
-def motif_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
-    """Returns the share of node triples whose motif is right, averaged over the motifs that occur; None below 3 nodes.
-
-    The motifs are :data:`MOTIFS`; right means the same motif with the same node in each part. Averaged over motifs, since
-    nearly all triples of a forest are unrelated and would hide the rest.
-    """
-    n = len(truth.nodes)
-    if n < 3:
-        return None
-    codes = [_relations(graph, truth.nodes) for graph in (truth, predicted)]
-    canonical, motif = _motif_table()
-    totals, right = np.zeros(len(MOTIFS)), np.zeros(len(MOTIFS))
-    for a, b, c in _triples(n) if n <= SMALL else _triples_by_node(n):
-        true, found = (16 * relation[a, b] + 4 * relation[a, c] + relation[b, c] for relation in codes)
-        kinds = motif[true]
-        totals += np.bincount(kinds, minlength=len(MOTIFS))
-        right += np.bincount(kinds[canonical[true] == canonical[found]], minlength=len(MOTIFS))
-    return float((right[totals > 0] / totals[totals > 0]).mean())
+def _hops(near: Near, start: NodeId | None, ends: Set[NodeId | None]) -> dict[NodeId | None, int]:
+    """Returns the number of edges from ``start`` to each of ``ends``, where one that is nowhere is a neighbour of None."""
+    found, queue = {start: 0}, [start]
+    for node in queue:  # which grows meanwhile
+        for other in near[node]:
+            if other not in found:
+                found[other] = found[node] + 1
+                queue.append(other)
+    return {end: found.get(end, found[None] + 1) for end in ends}
 
 
-def _triples_by_node(n: int) -> Iterator[Triples]:
-    """Yields all triples of positions a < b < c, those of one a at a time: memory is n^2, not n^3."""
-    b, c = np.triu_indices(n, k=1)
-    for node in range(n - 2):
-        later = slice(int(np.searchsorted(b, node, side="right")), None)
-        yield np.full(len(b[later]), node), b[later], c[later]
-
-
-@cache
-def _triples(n: int) -> tuple[Triples, ...]:
-    """Returns all triples of positions at once: a tree's are asked for again and again."""
-    a, b, c = (np.concatenate(part) for part in zip(*_triples_by_node(n), strict=True))
-    return ((a, b, c),)
-
-
-def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
-    """Returns how each pair is related, (n, n) int: 0 not, 1 row is parent, 2 column is parent, 3 they share a parent."""
-    place = {node: position for position, node in enumerate(names)}
-    codes = np.zeros((len(names), len(names)), dtype=np.uint8)
-    families: dict[NodeId, list[int]] = {}
-    for node in names:
-        for parent in graph.parents[node]:
-            families.setdefault(parent, []).append(place[node])
-    for family in families.values():
-        codes[np.ix_(family, family)] = 3
-    for parent, children in families.items():
-        if parent in place:
-            codes[place[parent], children] = 1
-            codes[children, place[parent]] = 2
-    return codes
-
-
-@cache
-def _motif_table() -> tuple[np.ndarray, np.ndarray]:
-    """Returns, for each of the 64 keys of three pair relations (ab, ac, bc), its canonical key and its motif's position."""
-    canonical, motif = np.arange(64, dtype=np.uint8), np.zeros(64, dtype=np.uint8)
-    for key in range(64):
-        codes = [key // 16, key // 4 % 4, key % 4]
-        pairs = zip(("ab", "ac", "bc"), codes, strict=True)
-        edges = [pair if code == 1 else pair[::-1] for pair, code in pairs if code in (1, 2)]
-        if edges:  # beside an edge, who is whose sibling is no part of the motif
-            codes = [code % 3 for code in codes]
-            canonical[key] = 16 * codes[0] + 4 * codes[1] + codes[2]
-        if len(edges) == 2:
-            shared_parent, shared_child = (edges[0][side] == edges[1][side] for side in (0, 1))
-            name = "parent with two children" if shared_parent else "merge of two" if shared_child else "grandparent-parent-child"
-        elif edges:
-            name = "shortcut" if len(edges) == 3 else "parent-child and a stranger"
-        else:
-            name = "siblings" if 3 in codes else "unrelated"
-        motif[key] = MOTIFS.index(name)
-    return canonical, motif
-
-
-def _labels(graph: ModelGraph, nodes: tuple[NodeId, ...]) -> list[int]:
+def _labels(graph: ModelGraph, nodes: tuple[NodeId, ...]) -> tuple[int, ...]:
     """Returns the position of each node's Model Tree."""
     found = {node: position for position, tree in enumerate(graph.trees) for node in tree}
-    return [found[node] for node in nodes]
+    return tuple([found[node] for node in nodes])
 
 
 def adjusted_rand(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the adjusted Rand index of the two partitions into Model Trees (Hubert and Arabie 1985); None without nodes."""
     if not truth.nodes:
         return None
-    return float(adjusted_rand_score(_labels(truth, truth.nodes), _labels(predicted, truth.nodes)))
+    return _rand(_labels(truth, truth.nodes), _labels(predicted, truth.nodes))
 
 
 def adjusted_mutual_information(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the adjusted mutual information of the two partitions into Model Trees (Vinh et al. 2010); None without nodes."""
     if not truth.nodes:
         return None
-    return float(adjusted_mutual_info_score(_labels(truth, truth.nodes), _labels(predicted, truth.nodes)))
+    return _information(_labels(truth, truth.nodes), _labels(predicted, truth.nodes))
+
+
+# Both are kept for the last few partitions: many answers differ in their edges alone, above all where the trees are told.
+@lru_cache(maxsize=8)
+def _rand(true: tuple[int, ...], found: tuple[int, ...]) -> float:
+    return float(adjusted_rand_score(true, found))
+
+
+@lru_cache(maxsize=8)
+def _information(true: tuple[int, ...], found: tuple[int, ...]) -> float:
+    return float(adjusted_mutual_info_score(true, found))
 
 
 def tree_count_error(truth: ModelGraph, predicted: ModelGraph) -> float:
@@ -374,8 +306,8 @@ def per_tree(truth: Answer, predicted: Answer) -> list[dict[str, float | None]]:
     truth, predicted = _whole(truth), _whole(predicted)
     _check(truth.graph, predicted.graph)
     found = []
-    for position, nodes in enumerate(truth.graph.trees):
-        alone = Prediction(truth.graph.subgraph(nodes), relations=truth.relations)
+    for position, tree in enumerate(truth.graph.tree_graphs):
+        alone = Prediction(tree, relations=truth.relations)
         values = {name: metric.value(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
         found.append({"tree": position, **values})
     return found

@@ -4,7 +4,6 @@ import math
 import random
 import subprocess
 import sys
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.metrics import METRICS, MOTIFS, catalogue, direction_accuracy, motif_accuracy, per_tree, score
+from mothr.benchmark.metrics import METRICS, catalogue, direction_accuracy, per_tree, score
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is not a failure
 settings.load_profile("no deadline")
@@ -133,34 +132,6 @@ def test_turning_every_edge_round_leaves_the_skeleton(truth):
 def test_edge_accuracy_is_recall(both):
     values = score(*both)
     assert values["edge_accuracy"] == values["edge_recall"]
-
-
-def naive_motif(model, triple):
-    """Returns what a person sees in the induced graph of three nodes, roles included."""
-    edges = {(parent, child) for parent, child in model.edges if parent in triple and child in triple}
-    if edges:
-        return edges
-    return {frozenset(pair) for pair in combinations(triple, 2) if set(model.parents[pair[0]]) & set(model.parents[pair[1]])}
-
-
-def naive_class(model, triple):
-    edges = [edge for edge in model.edges if set(edge) <= set(triple)]
-    parents, children = {parent for parent, _ in edges}, {child for _, child in edges}
-    if not edges:
-        return "siblings" if naive_motif(model, triple) else "unrelated"
-    if len(edges) == 2:
-        return {1: "parent with two children"}.get(len(parents), "merge of two" if len(children) == 1 else "grandparent-parent-child")
-    return "shortcut" if len(edges) == 3 else "parent-child and a stranger"
-
-
-@given(pairs())
-def test_motifs_agree_with_looking_at_every_triple(both):
-    truth, predicted = both
-    right = {motif: [] for motif in MOTIFS}
-    for triple in combinations(truth.nodes, 3):
-        right[naive_class(truth, triple)].append(naive_motif(truth, triple) == naive_motif(predicted, triple))
-    shares = [sum(found) / len(found) for found in right.values() if found]
-    assert motif_accuracy(truth, predicted) == (pytest.approx(sum(shares) / len(shares)) if shares else None)
 
 
 # Hand-drawn graphs. Truth: a -> b, a -> c, b -> d, b -> e.
