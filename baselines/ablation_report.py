@@ -106,7 +106,7 @@ def draw(lines: Sequence[Line], title: str, path: Path) -> None:
 def save(drawn: Figure, path: Path) -> None:
     """Writes ``drawn`` to ``path`` with the endings .svg and .png; both are laid out alike."""
     drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    drawn.set_layout_engine("none")  # stays as laid out
+    drawn.set_layout_engine(None)  # stays as laid out
     drawn.savefig(path.with_suffix(".png"))
 
 
@@ -131,7 +131,7 @@ def figure(lines: Sequence[Line], title: str) -> Figure:
     shape = (1, len(DRAWN)) if alone else (len(DRAWN) * bands, columns)
     height = 0.7 + shape[0] * (0.6 + 0.16 * len(names)) + 0.12 * bands * len(changing)
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = drawn.subplots(*shape, sharey=True, squeeze=False)
+    grid = drawn.subplots(*shape, squeeze=False)  # axes that share what they show are many times slower
     for axes in [] if alone else grid[-len(DRAWN) :, len(panels) - (bands - 1) * columns :].flat:
         axes.set_axis_off()
     for place, panel in enumerate(panels.values()):
@@ -140,7 +140,8 @@ def figure(lines: Sequence[Line], title: str) -> Figure:
             _panel(axes, panel, names, metric)
             if row == 0:
                 axes.set_title("\n".join(_words(panel[names[0]], changing)))
-    grid[0, 0].invert_yaxis()
+    for axes in grid[:, 1:].flat:
+        axes.tick_params(axis="y", labelleft=False)
     drawn.suptitle(f"{title}; {', '.join(_words(lines[0], fixed))}", fontsize=9)
     drawn.legend(handles=_legend(), loc="outside lower center", ncols=1 + len(STYLES), frameon=False)
     return drawn
@@ -156,7 +157,7 @@ def _panel(axes: Axes, panel: Mapping[str, Line], names: Sequence[str], metric: 
     for height in np.flatnonzero(np.isnan(mean)).tolist():
         axes.text(0.5, height, "undefined", color=INK, ha="center", va="center", fontsize=6)
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", ".25", ".5", ".75", "1"))
     axes.set_xlim(-0.04, 1.04)
     axes.set_xlabel(_plain(metric))
