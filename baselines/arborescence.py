@@ -32,39 +32,39 @@ def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) 
     Raises:
         MothrError: a wrong shape, NaN or -inf, or some node that can neither be a root nor be reached from one.
     """
-    entering, root = _prepare(cost, root_cost)
+    entering, root_costs = _prepare(cost, root_cost)
     n = len(entering)
     if n == 0:
         return np.empty(0, dtype=np.int64)
     nodes = np.arange(n)
-    # Slot s stands for a set of contracted nodes. entering[s, t] is the reduced cost of the best edge from the set t to the
-    # set s, tail[s, t] -> head[s, t] that edge; root[s] and root_head[s] are the same for the edge from the virtual root.
-    tail, head = (np.ascontiguousarray(grid, dtype=np.int32) for grid in np.broadcast_arrays(nodes[None, :], nodes[:, None]))
-    root_head = nodes.copy()
+    # Slot s stands for a set of contracted nodes. entering[s, t] is the reduced cost of the best edge i -> j from the set t to the
+    # set s, edge[s, t] = n j + i that edge; root[s] and root_head[s] are the same for the edge from the virtual root.
+    edge = n * nodes[:, None] + nodes
+    root, root_head = root_costs.tolist(), list(range(n))  # lists, since these are looked at one by one
     # A set, single nodes being 0..n-1 and contracted ones n.., knows the set it went into and its chosen (parent, node) edge.
     within, chosen = [-1] * n, [(ROOT, -1)] * n
     set_of = list(range(n))
-    place = np.full(n, -1)  # position of a slot on the path
-    done = np.zeros(n, dtype=bool)  # slots whose way up to the virtual root is found
-    dead = np.zeros(n, dtype=bool)  # slots contracted into another
+    place = [-1] * n  # position of a slot on the path
+    done = [False] * n  # slots whose way up to the virtual root is found, and those contracted into another
 
     for start in range(n):
-        if done[start] or dead[start]:
+        if done[start]:
             continue
         path = [start]
         place[start] = 0
         while True:
             slot = path[-1]
             source = int(entering[slot].argmin())
-            best = entering[slot, source]
-            if root[slot] < best if root_cost is not None else np.isinf(best):
-                if np.isinf(root[slot]):
+            best = float(entering[slot, source])
+            if root[slot] < best if root_cost is not None else best == np.inf:
+                if root[slot] == np.inf:
                     raise _infeasible()
-                chosen[set_of[slot]] = (ROOT, int(root_head[slot]))
+                chosen[set_of[slot]] = (ROOT, root_head[slot])
                 break
-            if np.isinf(best):
+            if best == np.inf:
                 raise _infeasible()
-            chosen[set_of[slot]] = (int(tail[slot, source]), int(head[slot, source]))
+            head, tail = divmod(int(edge[slot, source]), n)
+            chosen[set_of[slot]] = (tail, head)
             entering[slot] -= best
             root[slot] -= best
             if done[source]:
@@ -80,23 +80,22 @@ def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) 
             chosen.append((ROOT, -1))
             for member in cycle:
                 within[set_of[member]] = len(within) - 1
+                place[member] = -1
+                done[member] = True
             set_of[keep] = len(within) - 1
-            pick = np.array(cycle)[entering[cycle].argmin(axis=0)]
-            for grid in (tail, head, entering):
-                grid[keep] = grid[pick, nodes]
-            pick = np.array(cycle)[entering[:, cycle].argmin(axis=1)]
-            for grid in (tail, head, entering):
-                grid[:, keep] = grid[nodes, pick]
-            best_root = cycle[int(root[cycle].argmin())]
+            members = np.array(cycle)
+            pick = members[entering[members].argmin(axis=0)]
+            edge[keep], entering[keep] = edge[pick, nodes], entering[pick, nodes]
+            pick = members[entering[:, members].argmin(axis=1)]
+            edge[:, keep], entering[:, keep] = edge[nodes, pick], entering[nodes, pick]
+            best_root = min(cycle, key=root.__getitem__)
             root[keep], root_head[keep] = root[best_root], root_head[best_root]
             entering[:, gone] = np.inf
             entering[keep, keep] = np.inf
-            dead[gone] = True
-            place[cycle] = -1
-            place[keep] = len(path)
+            done[keep], place[keep] = False, len(path)
             path.append(keep)
-        done[path] = True
-        place[path] = -1
+        for slot in path:
+            done[slot], place[slot] = True, -1
     return _expand(within, chosen, n)
 
 
