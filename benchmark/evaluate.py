@@ -61,10 +61,10 @@ def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
     Raises:
         MothrError: the answer is no legal Prediction, or does not name exactly the models.
     """
-    fresh = fresh_ids(models, seed)
-    real = {new: old for old, new in fresh.items()}
+    rng = np.random.default_rng(seed)
+    real = dict(zip(_draw_ids(len(models), rng), models.ids, strict=True))
     with in_names_of_the_user(real):
-        return answer(method, models.relabel(fresh), seed).relabel(real)
+        return _asked(method, models.relabel({old: new for new, old in real.items()}), rng).relabel(real)
 
 
 def answer(method: Method, models: ModelSet, seed: int) -> Prediction:
@@ -75,6 +75,10 @@ def answer(method: Method, models: ModelSet, seed: int) -> Prediction:
     """
     rng = np.random.default_rng(seed)
     _draw_ids(len(models), rng)  # the method's draws come after those of the ids, wherever it runs
+    return _asked(method, models, rng)
+
+
+def _asked(method: Method, models: ModelSet, rng: np.random.Generator) -> Prediction:
     given = method(models, rng)
     if not isinstance(given, Prediction):
         raise MothrError(f"the method returned a {type(given).__name__}; it must return a mothr.benchmark.method.Prediction")

@@ -75,6 +75,11 @@ class Checkpoint:
         """SHA-256 of all tensors: two checkpoints share it exactly if their weights are the same, bit for bit."""
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
 
+    @cached_property
+    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """(name, shape) of each tensor."""
+        return tuple((name, info.shape) for name, info in self.tensors.items())
+
 
 def _stored(info: TensorInfo, part: tuple[slice, ...] | None = None) -> torch.Tensor:
     try:
@@ -152,11 +157,14 @@ class ModelSet:
     @cached_property
     def shapes(self) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
         """(tensor name, shape) -> the positions of the models that hold such a tensor, sorted by name."""
-        found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        alike: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}  # nearly always all models are
         for position, checkpoint in enumerate(self.checkpoints):
-            for name, info in checkpoint.tensors.items():
-                found.setdefault((name, info.shape), []).append(position)
-        return {key: tuple(found[key]) for key in sorted(found)}
+            alike.setdefault(checkpoint.shapes, []).append(position)
+        found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        for shapes, positions in alike.items():
+            for key in shapes:
+                found.setdefault(key, []).extend(positions)
+        return {key: tuple(sorted(found[key])) for key in sorted(found)}
 
     def stack(self, name: str, positions: Sequence[int]) -> torch.Tensor:
         """Returns tensor ``name`` of the models at ``positions``, (n, *shape), float64 if any is stored so, else float32.
@@ -188,7 +196,8 @@ class ModelSet:
 
 def _renamed(checkpoint: Checkpoint, name: NodeId) -> Checkpoint:
     renamed = Checkpoint(name, checkpoint.tensors)
-    renamed.__dict__["digests"] = checkpoint.digests  # the weights are the same: do not hash them again
+    for same in ("digests", "digest", "shapes"):  # the weights are the same: do not hash them again
+        renamed.__dict__[same] = getattr(checkpoint, same)
     return renamed
 
 
