@@ -30,6 +30,7 @@ from mothr.benchmark.features import (
     combine_statistics,
     compute,
     compute_pairs,
+    remember,
     stream,
 )
 from mothr.benchmark.layers import Layers
@@ -297,18 +298,21 @@ def evidence(
     found, n = find_direction(name), len(models)
     if name == "learned":
         return log_odds(lambda other, rule: evidence(models, other, layers, how=rule, cache=cache, progress=progress))
-    if found.feature is None:
+    if (feature := found.feature) is None:
         return _coin(n, rng) if name == "random" else _truth(models)
-    if found.parent == "pair":
-        pairs = stream(models, found.feature, layers, cache=cache, progress=progress)
-        return combine_pairs(pairs, n, how or found.combine)
-    per_tensor = compute(models, [found.feature], layers, cache=cache, progress=progress)[found.feature.name]
-    if all(np.isnan(array).all() for _, array in per_tensor.values()):
-        count = len(per_tensor)
-        raise MothrError(f"direction {name!r} is undefined for all {count} tensors of layers {str(layers)!r}; choose others")
-    turned = (found.parent == "lower") != (found.staged and stage == "generalisation")
-    scores = combine_pairs(per_tensor, n, how or found.combine)
-    return -scores if turned else scores
+
+    def answer() -> Array:
+        if found.parent == "pair":
+            return combine_pairs(stream(models, feature, layers, cache=cache, progress=progress), n, how or found.combine)
+        per_tensor = compute(models, [feature], layers, cache=cache, progress=progress)[feature.name]
+        if all(np.isnan(array).all() for _, array in per_tensor.values()):
+            count = len(per_tensor)
+            raise MothrError(f"direction {name!r} is undefined for all {count} tensors of layers {str(layers)!r}; choose others")
+        turned = (found.parent == "lower") != (found.staged and stage == "generalisation")
+        scores = combine_pairs(per_tensor, n, how or found.combine)
+        return -scores if turned else scores
+
+    return remember(models, ("direction", name, layers, how, stage), answer, cache)
 
 
 def pair_scores(

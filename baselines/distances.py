@@ -23,6 +23,7 @@ from mothr.benchmark.features import (
     combine_pair_distances,
     compute_pairs,
     device,
+    remember,
     stream,
 )
 from mothr.benchmark.layers import Layers
@@ -279,7 +280,11 @@ def distances(
         progress: Whether to show a bar on stderr.
     """
     found = find_distance(name)
-    return combine_distances(stream(models, found.feature, layers, cache=cache, progress=progress), len(models), found.combine, among)
+
+    def answer() -> Array:
+        return combine_distances(stream(models, found.feature, layers, cache=cache, progress=progress), len(models), found.combine, among)
+
+    return remember(models, ("distance", name, layers, None if among is None else tuple(among)), answer, cache)
 
 
 def pair_distances(models: ModelSet, name: str, pairs: Pairs, layers: Layers, *, cache: Cache = "default") -> Array:

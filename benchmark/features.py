@@ -9,7 +9,7 @@ import io
 import warnings
 import zipfile
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -81,13 +81,31 @@ def in_memory(size: int = MEMORY) -> Iterator[None]:
     """Keeps up to ``size`` bytes of per-tensor results in memory within the block, beside those on disk.
 
     For many runs on the same weights: reading from disk is most of the time of a run whose results are there. What
-    :func:`compute` gives is then read only.
+    :func:`compute` gives is then read only. What is made of it is kept as well where :func:`remember` is asked to.
     """
     token = _memory.set(_Memory(size))
     try:
         yield
     finally:
         _memory.reset(token)
+
+
+def remember(models: ModelSet, question: Hashable, answer: Callable[[], Array], cache: Cache = "default") -> Array:
+    """Returns ``answer()``, read only within :func:`in_memory`, where it is called, and warns, but once for the same weights.
+
+    Args:
+        models: The models that are asked about.
+        question: All that the answer depends on beside their weights and order.
+        answer: What to call.
+        cache: None keeps nothing.
+    """
+    memory = None if cache is None else _memory.get()
+    if memory is None:
+        return answer()
+    key = tuple([checkpoint.digest for checkpoint in models.checkpoints]), question
+    if (found := memory.arrays.get(key)) is None:
+        memory.keep(key, found := answer())
+    return found
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,12 @@ def test_records_are_those_of_the_harness(tiny, records):
         assert record.model_dump(exclude=timed) == alone.model_dump(exclude=timed)
 
 
+def test_what_is_remembered_mixes_no_two_questions(tiny):
+    grid = Grid(("kurtosis", "norm"), ("rms", "cosine"), (0.1, 1.0), ("mlp", "attention"), (None, "vote"))
+    for method, record in zip(grid.methods, ablation.run(grid, tiny, "open", seeds=1), strict=True):
+        assert record.parents == evaluate.run(method, "mother-v2", tiny, "open", 0).parents
+
+
 def test_table_has_a_row_for_each_run_and_tree_with_parameters_and_metrics(records):
     table = ablation.rows(records, TREES)
     assert len(table) == len(records) * TREES

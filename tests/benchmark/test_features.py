@@ -16,7 +16,9 @@ from mothr.benchmark.features import (
     compute,
     compute_pairs,
     in_memory,
+    remember,
 )
+from mothr.benchmark.weights import ModelSet
 
 ALL = Layers("all")
 
@@ -277,6 +279,29 @@ def test_what_is_in_memory_cannot_be_changed_by_who_gets_it(write_models):
         _, values = compute(models, [MEAN], ALL)["mean"][("x", (2, 3))]
         with pytest.raises(ValueError, match="read-only"):
             values += 1
+
+
+def test_an_answer_is_remembered_for_the_same_weights_in_memory_alone(write_models, tmp_path):
+    models = three(write_models)
+    asked = []
+
+    def answer():
+        asked.append(True)
+        return np.zeros(3)
+
+    def ask(models, question, **options):
+        remember(models, question, answer, **options)
+        return len(asked)
+
+    assert [ask(models, "one"), ask(models, "one")] == [1, 2]
+    with in_memory():
+        assert [ask(models, "one"), ask(models, "one"), ask(models, "two"), ask(models, "two")] == [3, 3, 4, 4]
+        assert ask(models.relabel({node: f"new {node}" for node in models.ids}), "one") == 4
+        assert ask(ModelSet(models.checkpoints[1:]), "one") == 5
+        assert ask(models, "one", cache=None) == 6  # asked to keep nothing
+        with pytest.raises(ValueError, match="read-only"):
+            remember(models, "one", answer)[0] = 1
+    assert ask(models, "one") == 7
 
 
 def test_memory_is_bounded(write_models, tmp_path):

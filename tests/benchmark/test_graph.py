@@ -69,6 +69,11 @@ def test_a_merge_across_trees_has_two_roots_and_one_tree():
     assert merged.trees == (frozenset("abm"),)
 
 
+def test_each_tree_is_a_graph_of_its_own():
+    forest = ModelGraph({"c": (), "a": ("c",), "b": (), "m": ("a", "c")})
+    assert forest.tree_graphs == (ModelGraph({"c": (), "a": ("c",), "m": ("a", "c")}), ModelGraph({"b": ()}))
+
+
 def test_depth_is_the_longest_path():
     assert ModelGraph({"a": (), "b": ("a",), "m": ("a", "b")}).depth("m") == 2
 
