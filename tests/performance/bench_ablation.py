@@ -1,4 +1,4 @@
-"""Times an ablation of 1,000 runs over 105 models whose features are on disk already. Run on demand; takes a minute or two."""
+"""Times an ablation of 1,100 runs over 105 models whose features are on disk already. Run on demand; takes a minute or two."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ GRID = ablation.Grid(
     distances=("rms", "cosine"), weights=(0.0, 0.1, 0.2, 0.3, 1.0), layers=("matrices", "attention", "mlp", "value", "output")
 )
 SEEDS = 6
-"""50 panels of 13 scores, the truth, and 6 tosses of the coin: 1,000 runs."""
+"""50 panels of 15 scores, the truth, and 6 tosses of the coin: 1,100 runs."""
 
 
 def build(folder: Path, layers: int, side: int) -> Path:
