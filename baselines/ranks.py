@@ -105,11 +105,11 @@ class _Split:
     """A difference of two matrices as U S V^T + E: what stands out of the noise floor, and the rest."""
 
     left: torch.Tensor
-    """U, (rows, c), orthonormal."""
+    """U^T, (c, rows), orthonormal; as rows, which decompositions take as they lie in memory."""
     values: torch.Tensor
     """The diagonal of S, (c,), ascending."""
     right: torch.Tensor
-    """V, (columns, c), orthonormal."""
+    """V^T, (c, columns), orthonormal."""
     beyond: float
     """The spectral norm of E as power iteration finds it, and what arithmetic may have lost."""
 
@@ -133,6 +133,7 @@ class _Sketches:
         self.cores = matrices.new_zeros(len(matrices), 0, 0)
         self.single = torch.empty_like(matrices[0], dtype=torch.float32)
         self.double = torch.empty((2, rows, columns), dtype=torch.float64, device=matrices.device)
+        self.held = -1  # the matrix in the second of these
         self.lost = torch.finfo(torch.float32).eps / 2 * (rows + columns) ** 0.5  # by a product with a matrix of norm 1 in float32
 
     def _widen(self, width: int) -> None:
@@ -173,7 +174,7 @@ class _Sketches:
                 values, vectors = _spectrum(outer)
                 if beyond > CLEAR * floor or bool((values < 1.0001 * floor + lost).any()):
                     return None
-                return _Split((vectors.T @ outer).T / values.to(outer.dtype), values, (vectors.T @ right).T, beyond)
+                return _Split(vectors.T @ outer / values[:, None].to(outer.dtype), values, vectors.T @ right, beyond)
             width = max(width + SPARE, min(2 * width, self.widest))
         return None
 
@@ -183,9 +184,10 @@ class _Sketches:
         norm = float(core.norm()) * math.sqrt(self.matrices[0].numel() / core.numel())  # of the difference, but for chance
         if self.matrices.dtype == torch.float32 and self.lost * norm < (1 - CLEAR) / 2 * floor:
             return torch.sub(self.matrices[i], self.matrices[j], out=self.single)
-        for room, matrix in zip(self.double, (self.matrices[i], self.matrices[j]), strict=True):
-            room.copy_(matrix)
-        return self.double[0].sub_(self.double[1])
+        if self.held != j:  # many are split from one
+            self.double[1].copy_(self.matrices[j])
+            self.held = j
+        return self.double[0].copy_(self.matrices[i]).sub_(self.double[1])
 
     def _width(self, i: int, j: int, floor: float) -> int:
         """Returns how many columns show the rank, by the singular values of cores that grow until they have some to spare."""
@@ -227,20 +229,20 @@ def _rank_between(first: _Split, second: _Split, floor: float) -> float:
     """
     first, second = sorted((first, second), key=lambda one: -len(one.values))
     left, right = _in_basis(first.left, second.left), _in_basis(first.right, second.right)
-    core = -(left * second.values.to(left.dtype)) @ right.T
+    core = -(left.T * second.values.to(left.dtype)) @ right
     core.diagonal()[: len(first.values)] += first.values
-    values = torch.linalg.svdvals(core).double()
+    values: list[float] = torch.linalg.svdvals(core).tolist()
     largest = max([float(one.values[-1]) for one in (first, second) if len(one.values)], default=0.0)
     slack = SLACK * (first.beyond + second.beyond) + 8 * torch.finfo(left.dtype).eps * largest
-    doubt = slack >= floor or bool(((values - floor).abs() <= slack).any())
-    return math.nan if doubt else float((values > floor).sum())
+    doubt = slack >= floor or any(abs(value - floor) <= slack for value in values)
+    return math.nan if doubt else float(sum(value > floor for value in values))
 
 
 def _in_basis(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Returns the columns of ``second`` in the basis of those of ``first`` and what is needed beyond them."""
+    """Returns the rows of ``second``, (c, side), in the basis of those of ``first`` and what is needed beyond them, as rows."""
     first, second = (basis.to(torch.promote_types(first.dtype, second.dtype)) for basis in (first, second))
-    shared = first.T @ second
-    return torch.cat([shared, torch.linalg.qr(second - first @ shared, mode="r")[1]])
+    shared = second @ first.T
+    return torch.cat([shared, torch.linalg.qr((second - shared @ first).T, mode="r")[1].T], dim=1)
 
 
 def _by_sketches(matrices: torch.Tensor, floors: Sequence[float], pairs: Sequence[tuple[int, int]]) -> list[float]:
@@ -278,6 +280,6 @@ def _noise(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
     limits = torch.finfo(kind)
     widest, sums = matrix.new_zeros((), dtype=torch.float64), matrix.new_zeros(columns, dtype=torch.float64)
     for part in matrix.split(max(1, CHUNK // 16 // columns)):
-        squares = part.abs().clamp(min=limits.smallest_normal).double().square()
+        squares = part.double().square().clamp_(min=limits.smallest_normal**2)
         widest, sums = torch.maximum(widest, squares.sum(dim=1).max()), sums + squares.sum(dim=0)
     return (widest.sqrt() + sums.max().sqrt()) * (limits.eps / 2)

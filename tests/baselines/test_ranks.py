@@ -147,6 +147,14 @@ def test_values_near_the_floor_count_as_they_do_by_the_definition(stored):
     assert (found[4, :4] > side - 3).all()
 
 
+@pytest.mark.parametrize(("stored", "kind"), [(torch.float64, "F64"), (torch.float32, "F32"), (torch.float32, "I8")])
+def test_what_is_asked_about_stays_as_it_is(stored, kind):
+    stack = lora_tree(130, 140, torch.float32, seed=8)[0].to(stored)
+    before = stack.clone()
+    rank(stack, (kind,) * 7)
+    assert torch.equal(stack, before)
+
+
 def test_ranks_do_not_depend_on_the_budget(write_models):
     stack, truth = lora_tree(136, 136, torch.float16, seed=7)
     models = write_models({str(node): {"x": values.half()} for node, values in enumerate(stack)})
