@@ -17,8 +17,10 @@ from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
 
 ENERGY, COMPONENTS = 0.2, 0.25
-"""The last components are those that hold this share of the update's energy, but no fewer than this share of all there could be, since
-an update of low rank, as LoRA's, has no more than a few."""
+"""The last components are those that hold this share of the update's energy, but no fewer than this share of the side of its matrix; all
+where it is of low rank, as LoRA's."""
+NONE = 1e-3
+"""Share of the largest singular value up to which there is no component."""
 LAST, WHOLE = 0.7, 0.35
 """Coefficients of the last components, and of the whole update, below which a tensor lacks it. Of the tensors of true children on dev
 splits, one in twenty or fewer had less than 0.72 and 0.45."""
@@ -87,7 +89,9 @@ def _coefficients(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor
     kept = energy + size * (by_row * right).sum(dim=1)
     chance = energy * torch.maximum(by_row.square().mean(dim=1), by_column.square().mean(dim=0))
     after = energy.flip(0).cumsum(0).flip(0)  # of a component and all behind it
-    first = min(int((after > ENERGY * energy.sum()).sum()), int((1 - COMPONENTS) * len(size)))
+    noise = error**0.5 * (child.shape[0] ** 0.5 + child.shape[1] ** 0.5)  # about the largest singular value of errors
+    rank = int((size > max(NONE * float(size[0]), noise)).sum())
+    first = max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - int(COMPONENTS * len(size))))
     rounding = error * child.numel() / len(size)
     return [_weighted(energy[part], kept[part], chance[part], rounding) for part in (slice(first, None), slice(None))]
 
