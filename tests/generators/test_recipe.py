@@ -27,6 +27,7 @@ PUBLISHED = {
     "sd-ft": "436151c8231e57de45a28a0bf696ccc97d4a057fae38c76be6fcc5d0ee761512",
     "vit-chains": "be41fa16a9b44219068fc6c63d4ff8459fa8981a43f7af08f33cf7a79deb42f2",
     "vit-continued": "e45e495a47831777641d5107abc5366753b69779f73bf363df382b6331ac9f7d",
+    "vit-distilled": "ecd4bf7ddfcc187a7a4bf36b61fbf56837cac659dcc42f81703c82b7c5f3299b",
     "vit-duplicates": "ec8643355f0bdfc93d2c84c34175ab1933bcd1be62fb257dc06ad3ec5088a330",
     "vit-merge": "c937ee1cad8e22dae75d3a322a9db5f653677235aa1fefb65dd5bf3ababa69d0",
     "vit-missing": "349ce758fd20aa0f8d6c400c17f48f854153e0330e88b9d66aa48ea26318ef9f",
