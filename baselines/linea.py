@@ -53,6 +53,8 @@ FEW = 4096
 """So many weights give evidence that is trusted by half, since chance moves that of few; chosen, not fitted."""
 LACKED = 0.11
 """Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
+BESIDE = 8
+"""Most siblings of the parent that a model which lacks its update is tried below: the nearest ones."""
 NEARER, SIDEWAYS = 0.98, 0.2
 """A model that came from one that was set aside is nearer to it than to its sources, by squared distance, and its update is orthogonal
 to the way from there to each of them: the cosine is no more than this."""
@@ -272,9 +274,10 @@ def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int,
             parent, grandparent = above[child], above[above[child]]
             left.add((parent, child))
             beside = [other for other, at in above.items() if at == grandparent and other not in moving and (other, child) not in left]
-            shares = lacks((child, other, grandparent) for other in beside)
-            heirs = [(float(far[other, child]), other) for other, share in zip(beside, shares, strict=True) if share <= LACKED]
-            above[child] = min(heirs)[1] if heirs else grandparent
+            nearest = sorted(beside, key=far[child].__getitem__)[:BESIDE]
+            shares = lacks((child, other, grandparent) for other in nearest)
+            heirs = [other for other, share in zip(nearest, shares, strict=True) if share <= LACKED]
+            above[child] = heirs[0] if heirs else grandparent
 
 
 @dataclass(frozen=True)
