@@ -6,8 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import typer
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from mothr.baselines.commands import commands
 from mothr.benchmark import __version__
 from mothr.benchmark.dataset import fix_times, write_manifest
 from mothr.benchmark.forests import grow
@@ -88,3 +91,20 @@ def write_dataset() -> Callable:
         return ids
 
     return write
+
+
+@pytest.fixture
+def call(request):
+    """A function that runs ``mothr COMMAND WORDS``, COMMAND being the test module's own; raises the MothrError that would be printed."""
+    app = typer.Typer()
+    [command] = [one for one in commands if one.__name__ == request.module.COMMAND]
+    app.command()(command)
+
+    def run(*words):
+        called = CliRunner().invoke(app, [str(word) for word in words])
+        if called.exception is not None and not isinstance(called.exception, SystemExit):
+            raise called.exception
+        assert called.exit_code == 0, called.output
+        return called
+
+    return run

@@ -8,10 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from PIL import Image
 from safetensors.numpy import save_file
-from typer.testing import CliRunner
 
 from mothr.baselines import ablation, ablation_report
 from mothr.baselines.ablation import BOUNDS, VARIED, Grid
@@ -24,6 +22,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.metrics import METRICS
 from mothr.benchmark.statistics import Interval
+
+COMMAND = "ablate"
 
 SHAPE = (None, 0, 0, 1, 1, 2)
 """Parent of each node of a tree."""
@@ -57,22 +57,6 @@ def build(folder, lacking=None):
 def tiny(tmp_path_factory):
     """Three trees of six models, never to be changed."""
     return build(tmp_path_factory.mktemp("tiny") / "data")
-
-
-@pytest.fixture
-def call():
-    """A function that runs ``mothr ablate WORDS``; raises the MothrError that the command line would print."""
-    app = typer.Typer()
-    app.command()(ablate)
-
-    def run(*words):
-        called = CliRunner().invoke(app, [str(word) for word in words])
-        if called.exception is not None and not isinstance(called.exception, SystemExit):
-            raise called.exception
-        assert called.exit_code == 0, called.output
-        return called
-
-    return run
 
 
 # --- what is run ---

@@ -6,9 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from mothr.baselines import claims, claims_figures
 from mothr.baselines.claims import BY, CLAIMS, MEASURES, Plan
@@ -16,6 +14,8 @@ from mothr.baselines.commands import commands
 from mothr.baselines.regimes import Known, Value
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.statistics import mean_interval
+
+COMMAND = "claims"
 
 SIDE = 12
 NAMES = tuple(f"layers.0.attention.{part}_proj.weight" for part in "qkvo")
@@ -171,23 +171,6 @@ def test_wrong_plans_are_refused(values, says):
 
 
 # --- the command ---
-
-
-@pytest.fixture
-def call():
-    """A function that runs ``mothr claims WORDS``; raises the MothrError that the command line would print."""
-    app = typer.Typer()
-    [command] = [one for one in commands if one.__name__ == "claims"]
-    app.command()(command)
-
-    def run(*words):
-        called = CliRunner().invoke(app, [str(word) for word in words])
-        if called.exception is not None and not isinstance(called.exception, SystemExit):
-            raise called.exception
-        assert called.exit_code == 0, called.output
-        return called
-
-    return run
 
 
 def test_command_writes_tables_and_figures_and_names_what_it_skips(known, tmp_path, call):

@@ -5,11 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-import typer
 from scipy.spatial.distance import squareform
-from typer.testing import CliRunner
 
-from mothr.baselines.commands import commands
 from mothr.baselines.directions import pair_scores
 from mothr.baselines.distances import pair_distances
 from mothr.baselines.pairs import pairs_of, tree_pairs
@@ -21,6 +18,8 @@ from mothr.benchmark.forests import grow
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.pairs import read
 from mothr.benchmark.weights import ModelSet
+
+COMMAND = "pairs"
 
 BODY = Layers("body")
 SHAPES = {"layers.0.self_attn.q_proj.weight": (24, 24), "layers.0.mlp.up_proj.weight": (40, 24), "head.weight": (5, 24)}
@@ -35,23 +34,6 @@ def folder(tmp_path, write_dataset):
     nodes = [(held, [] if above is None else [above], {}) for held, above in zip(weights, PARENTS, strict=True)]
     write_dataset(tmp_path / "toy", nodes)
     return tmp_path / "toy"
-
-
-@pytest.fixture
-def call():
-    """A function that runs ``mothr pairs WORDS``; raises the MothrError that the command line would print."""
-    app = typer.Typer()
-    [command] = [one for one in commands if one.__name__ == "pairs"]
-    app.command()(command)
-
-    def run(*words):
-        called = CliRunner().invoke(app, [str(word) for word in words])
-        if called.exception is not None and not isinstance(called.exception, SystemExit):
-            raise called.exception
-        assert called.exit_code == 0, called.output
-        return called
-
-    return run
 
 
 def asked(models, ids):

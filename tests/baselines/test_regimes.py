@@ -6,9 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from mothr.baselines import claims_figures, regimes
 from mothr.baselines.ablation import BOUNDS
@@ -17,6 +15,8 @@ from mothr.baselines.directions import DIRECTIONS
 from mothr.baselines.regimes import FIELDS, Chart, Known, over_trees, survey
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.statistics import mean_interval
+
+COMMAND = "map"
 
 SHAPES = {f"layers.0.attention.{part}_proj.weight": (12, 12) for part in "qkvo"}
 TWO = Chart(("norm", "kurtosis"), by=(("kind",), ("init", "kind"), ("depth",)))
@@ -195,23 +195,6 @@ def test_over_trees_weighs_things_within_an_origin_and_origins_alike():
 
 
 # --- the command ---
-
-
-@pytest.fixture
-def call():
-    """A function that runs ``mothr map WORDS``; raises the MothrError that the command line would print."""
-    app = typer.Typer()
-    [command] = [one for one in commands if one.__name__ == "map"]
-    app.command()(command)
-
-    def run(*words):
-        called = CliRunner().invoke(app, [str(word) for word in words])
-        if called.exception is not None and not isinstance(called.exception, SystemExit):
-            raise called.exception
-        assert called.exit_code == 0, called.output
-        return called
-
-    return run
 
 
 def test_command_writes_tables_and_figures(made, tmp_path, call):
