@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from mothr.baselines.directions import evidence
 from mothr.baselines.distances import distances
+from mothr.baselines.linea import Linea
 from mothr.baselines.trees import shared
 from mothr.benchmark.combine import Array
 from mothr.benchmark.dataset import MANIFEST, open_models, open_truth
@@ -16,7 +17,7 @@ from mothr.benchmark.pairs import SplitPairs, TreePairs
 from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.weights import ModelSet
 
-DISTANCE, DIRECTION, LAYERS = "relative", "residual_independence", "body"
+DISTANCE, DIRECTION, LAYERS = Linea.distance, Linea.direction, Linea.layers
 """What is computed: the distance and the direction score that Linea uses."""
 DIGITS = 4
 """Digits of a distance, and decimals of evidence."""
