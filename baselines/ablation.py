@@ -82,7 +82,7 @@ class Grid:
         return [(method, seed) for method in self.methods for seed in range(seeds if method.direction == "random" else 1)]
 
 
-def run(grid: Grid, folder: Path, setting: evaluate.Setting, seeds: int = 5) -> list[results.Result]:
+def run(grid: Grid, folder: Path, setting: results.Setting, seeds: int = 5) -> list[results.Result]:
     """Returns the record of each run of ``grid`` on the data set in ``folder``, in the grid's order; progress is on stderr.
 
     Args:

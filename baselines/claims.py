@@ -22,7 +22,7 @@ from mothr.baselines.distances import distances
 from mothr.baselines.nulls import check_undirected
 from mothr.baselines.oracles import SpanningTree
 from mothr.baselines.regimes import Known, Value, over_trees
-from mothr.benchmark import evaluate
+from mothr.benchmark import evaluate, results
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import Array
 from mothr.benchmark.graph import NodeId
@@ -50,7 +50,7 @@ class Plan:
     """Distance between two models; a symmetric one."""
     directions: tuple[str, ...] = ("kurtosis", "abs_kurtosis", "norm", "residual_independence")
     """Direction scores that get a curve of their own; where scores are compared, all are."""
-    setting: evaluate.Setting = "known-trees"
+    setting: results.Setting = "known-trees"
     """What methods are told."""
     seeds: int = 3
     """Tosses of a coin, and draws of a sub-set of models."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mothr.benchmark.metrics import METRICS
+from mothr.benchmark.plan import Identity, Plan
 from mothr.benchmark.results import Result, folder_name
 from mothr.benchmark.statistics import mean_interval, shared_ranks
 from mothr.benchmark.storage import canonical_sha256
@@ -26,6 +27,8 @@ ERROR = 0.05
 RowKind = Literal["method", "null", "oracle", "metadata"]
 Standing = Literal["run here", "self-run", "verified"]
 Manifests = Mapping[tuple[str, int], str]
+BoardKey = tuple[str, int, str]
+"""Split, its version, and the setting."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,15 @@ class Row:
     """Whether it was run on another build of the split than the board shows."""
 
     @property
-    def board(self) -> tuple[str, int, str]:
+    def board(self) -> BoardKey:
         """Split, its version, and the setting."""
         return self.runs[0].split, self.runs[0].split_version, self.runs[0].setting
+
+    @property
+    def identity(self) -> Identity:
+        """Method, its version, and all its parameters as JSON."""
+        first = self.runs[0]
+        return first.method, first.method_version, json.dumps(first.parameters, sort_keys=True)
 
     @property
     def id(self) -> str:
@@ -91,35 +100,51 @@ class Gap:
         return f"{self.split}, {self.setting}: {self.label}: {what}"
 
 
-def gaps(records: Iterable[Result], manifests: Manifests | None = None) -> list[Gap]:
+def gaps(every: Sequence[Row], plan: Plan | None = None) -> list[Gap]:
     """Returns what is missing until every method was run on every split in every setting with every seed, board by board.
 
-    A method is one with its parameters, in its newest version: what an older one was not run on is no gap, but what the newest
-    was not run on is, though an older one was. Its seeds are those from 0 to the highest that it was run with anywhere. A run
-    that was skipped or made on another build of the split is missing; one that failed is not.
+    With a plan, that is what it asks for, of methods in their present version. Without one, it is each method with its parameters in
+    its newest version: what an older one was not run on is no gap, but what the newest was not run on is, though an older one was; its
+    seeds are those from 0 to the highest that it was run with anywhere. A run that was skipped or made on another build of the
+    split is missing; one that failed is not.
 
     Args:
-        records: any result records.
-        manifests: see :func:`rows`.
+        every: see :func:`rows`.
+        plan: what the board is to hold.
+
+    Raises:
+        MothrError: the plan has a method or a field that cannot be found.
     """
-    every = rows(records, manifests)
-    labels = _labels(every)
+    present: dict[tuple[Identity, BoardKey], set[int]] = {}
+    for row in every:
+        done = present.setdefault((row.identity, row.board), set())
+        done |= set() if row.other_build else {run.seed for run in row.runs if run.status != "skipped"}
+    found = []
+    for board, wanted in _wanted(every, plan).items():
+        for label, (identity, seeds) in sorted(wanted.items()):
+            missing = tuple(sorted(set(range(seeds)) - present.get((identity, board), set())))
+            found += [Gap(label, folder_name(board[0], board[1]), board[2], missing, seeds)] if missing else []
+    return found
+
+
+def _wanted(every: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str, tuple[Identity, int]]]:
+    """Returns board -> label -> which method with which parameters, and with how many seeds it is to be there."""
+    boards, labels = sorted({row.board for row in every}), _labels(every)
+    if plan is not None:
+        known = {row.identity: labels[row.id] for row in every}
+        found: dict[BoardKey, dict[str, tuple[Identity, int]]] = {}
+        for board in boards:
+            asked = [(one.identity(), one) for one in plan.on(board[0])]
+            found[board] = {known.get(identity, str(one)): (identity, one.seeds) for identity, one in asked}
+        return found
     ordered = sorted(every, key=lambda row: _counted(row.runs[0].method_version))
     newest = {row.runs[0].method: row.runs[0].method_version for row in ordered}
-    seeds: dict[str, int] = {}
-    present: dict[tuple[str, tuple[str, int, str]], set[int]] = {}
+    wanted: dict[str, tuple[Identity, int]] = {}
     for row in every:
         if newest[row.runs[0].method] == row.runs[0].method_version:
-            label = labels[row.id]
-            seeds[label] = max(seeds.get(label, 0), 1 + row.runs[-1].seed)
-            done = present.setdefault((label, row.board), set())
-            done |= set() if row.other_build else {run.seed for run in row.runs if run.status != "skipped"}
-    found = []
-    for split, version, setting in sorted({row.board for row in every}):
-        for label in sorted(seeds):
-            missing = tuple(sorted(set(range(seeds[label])) - present.get((label, (split, version, setting)), set())))
-            found += [Gap(label, folder_name(split, version), setting, missing, seeds[label])] if missing else []
-    return found
+            seeds = wanted.get(labels[row.id], (row.identity, 0))[1]
+            wanted[labels[row.id]] = row.identity, max(seeds, 1 + row.runs[-1].seed)
+    return dict.fromkeys(boards, wanted)
 
 
 def _counted(version: str) -> list[tuple[int, str]]:

@@ -20,11 +20,12 @@ import torch
 from tqdm import tqdm
 
 from mothr.benchmark.errors import in_words
-from mothr.benchmark.evaluate import SETTINGS, Run, Setting, attempt, told_for
+from mothr.benchmark.evaluate import SETTINGS, Run, attempt, told_for
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.forests import Written, forests, opposite
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Method, Prediction, needs, parameters
+from mothr.benchmark.results import Setting
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 from mothr.benchmark.weights import ModelSet
 

@@ -5,9 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.metadata import entry_points
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,11 +147,11 @@ def verify(
 
 @app.command()
 def run(
-    methods: Annotated[str, typer.Argument(metavar="METHOD", help="A registered name, module:attribute, several with commas, or 'all'.")],
+    methods: Annotated[str, typer.Argument(metavar="METHOD", help="A name, module:attribute, several with commas, 'all', or a plan.")],
     dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote, with its truth.")],
     setting: Annotated[Setting | None, typer.Option(help="What methods are told; both settings if left out.")] = None,
     settings: SetOption = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with ids and generator drawn anew.")] = 1,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs, each with ids and generator drawn anew; one if left out.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of results; a sub-folder a split is made in it.")] = Path("results"),
     workers: WorkersOption = 1,
     memory: MemoryOption = 2,
@@ -167,59 +165,41 @@ def run(
 
     Each run is a process of its own that sees copies of the models under ids drawn anew, and, on Linux, no other data and no TCP network.
 
+    A plan is a TOML file of methods with their fields and seeds; results/plan.toml is that of the board.
+
     Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
+    Example: mothr run results/plan.toml data/vthr-ft --out results
     """
     from tqdm import tqdm
 
     from mothr.benchmark import dataset as datasets
-    from mothr.benchmark import evaluate, isolation, results
-    from mothr.benchmark.method import find_method, method_names, needs
+    from mothr.benchmark import plan, results, runs
+    from mothr.benchmark.isolation import Limits
 
-    values = pairs(settings or [])
-    names = method_names() if methods == "all" else [name for name in methods.split(",") if name]
-    if not names:
-        raise MothrError(f"no method in {methods!r}; name one of 'mothr list methods', several with commas, or 'all'")
-    for name in names:  # foreign code is not imported here
-        if in_process or isolation.is_own(name):
-            method = find_method(name, values)
-            if labels is not None and "truth" in needs(method) and methods != "all":
-                raise MothrError(f"method {name!r} is an oracle: its answer is the truth, and the labels are hidden; leave it out")
-        elif ":" not in name and name not in method_names():
-            raise unknown_name("method", name, method_names())
-    asked = (setting,) if setting else evaluate.SETTINGS
-    if labels is not None:  # what is told, or answered by who was told, would be public with the results
-        names = [name for name in names if methods != "all" or not name.startswith("oracle-")]
-        asked = (setting or "open",)
-        if setting == "known-trees":
-            raise MothrError("--setting known-trees: its answers tell which models share a tree, which is hidden; run 'open' alone")
+    asked, told = plan.asked(methods, pairs(settings or []), seeds), runs.settings_for(setting, hidden=labels is not None)
     truth = datasets.open_truth(dataset, labels)
-    models = datasets.open_models(dataset)
+    planned = asked.on(truth.split)
+    if labels is not None and (methods == "all" or methods.endswith(".toml")):
+        planned = [one for one in planned if not one.method.startswith("oracle-")]
+    if not planned:
+        raise MothrError(f"{methods}: has nothing to run on the split {truth.split!r}; see the 'splits' of its rows")
+    limits = Limits(seconds, memory_limit, workers, memory)
+    made = runs.run(planned, told, dataset, truth, limits, hidden=labels is not None, in_process=in_process)
     place = out / results.folder_name(truth.split, truth.version)
     if (later := results.superseded(place)) is not None:
         warnings.warn(f"{place.name} is superseded by {later.superseded_by}: {later.reason}", stacklevel=2)
     datasets.keep_beside_results(dataset, place)
-    limits = isolation.Limits(seconds, memory_limit, workers, memory)
+    total = runs.count(planned, told)
     rows: list[dict[str, Any]] = []
-    bar = tqdm(desc=truth.split, unit="run", total=len(names) * len(asked) * seeds, disable=len(names) * len(asked) * seeds < 2)
-    with bar, isolation.Runner(limits) as runner, engine(workers, memory) if in_process else nullcontext():
-        for seed in range(seeds):
-            with nullcontext() if in_process else isolation.offered(dataset, models, seed) as given:
-                for name, one in product(names, asked):
-                    if given is None:
-                        record = evaluate.run(find_method(name, values), name, dataset, one, seed, models=models, truth=truth)
-                    else:
-                        record = runner.run(name, values, given, one, truth)
-                    if labels is not None and "truth" in record.told:
-                        raise MothrError(f"method {name!r} is an oracle: its answer is the truth, and the labels are hidden; leave it out")
-                    path = results.write(record, out)
-                    shown = {key: record.metrics.get(key) for key in SHOWN}
-                    rows.append({
-                        "method": name, "setting": one, "seed": seed, "status": record.status, "error": record.error, **shown,
-                        "file": str(path),
-                    })  # fmt: skip
-                    bar.update()
-    rows.sort(key=lambda row: (names.index(row["method"]), asked.index(row["setting"]), row["seed"]))
-    say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key != "error"} for row in rows]))
+    for one, record in tqdm(made, desc=truth.split, unit="run", total=total, disable=total < 2):
+        path = results.write(record, out)
+        shown = {key: record.metrics.get(key) for key in SHOWN}
+        row = {"method": record.method, "fields": one.fields, "setting": record.setting, "seed": record.seed, "status": record.status}
+        rows.append({**row, "error": record.error, **shown, "file": str(path)})
+    order = [(one.method, one.fields) for one in planned]
+    rows.sort(key=lambda row: (order.index((row["method"], row["fields"])), told.index(row["setting"]), row["seed"]))
+    visible = [key for key in rows[0] if key != "error" and (key != "fields" or any(fields for _, fields in order))]
+    say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key in visible} for row in rows]))
     failed = [row for row in rows if row["status"] != "ok"]
     if failed:
         raise MothrError(f"{len(failed)} of {len(rows)} runs failed; the first, {failed[0]['method']}: {failed[0]['error']}")

@@ -175,17 +175,20 @@ def gaps(
     results: Annotated[Path, typer.Argument(help="The folder of results.")] = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """List what a board of every method on every split in every setting lacks: runs that are absent, skipped, or of other weights.
+    """List what a board lacks: runs that are absent, skipped, or of other weights.
+
+    A board is to hold what plan.toml in that folder says, of methods in their present version; without one, every method on every split.
 
     Example: mothr gaps results
     """
     from dataclasses import asdict
 
     from mothr.benchmark import board as boards
+    from mothr.benchmark import plan
     from mothr.benchmark.results import read_all
 
     records = read_all(results)
-    found = boards.gaps(records)
+    found = boards.gaps(boards.rows(records), plan.beside(results))
     lacking = sum(len(gap.seeds) for gap in found)
     text = [*map(str, found), f"{lacking} runs are missing beside the {len(records)} there are"]
     say({"records": len(records), "missing": lacking, "gaps": [asdict(gap) for gap in found]}, as_json, "\n".join(text))

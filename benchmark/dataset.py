@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.method import Prediction
 from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
@@ -182,9 +183,7 @@ def _parse(kind: type[T], path: Path) -> T:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise MothrError(f"{path}: {place}: {first['msg']} (given: {str(first['input'])[:80]!r})") from None
+        raise MothrError(f"{path}: {next(faults(error, kind))}") from None
 
 
 def is_dataset(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,26 +15,12 @@ from mothr.benchmark import dataset, metrics, results
 from mothr.benchmark.errors import MothrError, in_words
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import Method, Need, Prediction, Told, needs, parameters
-from mothr.benchmark.storage import canonical_sha256, sha256_of
+from mothr.benchmark.method import About, Method, Need, Prediction, Told, about, needs
+from mothr.benchmark.results import Setting
+from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.weights import ModelSet
 
-Setting = Literal["known-trees", "open"]
 SETTINGS: tuple[Setting, ...] = ("known-trees", "open")
-
-
-@dataclass(frozen=True)
-class About:
-    """What a method says of itself."""
-
-    version: str
-    """Its own version."""
-    tuned_on: tuple[str, ...]
-    """The splits whose truth was used to choose its parameters."""
-    parameters: Mapping[str, Any]
-    """Its hyper-parameters; any JSON values."""
-    needs: frozenset[Need]
-    """What it must be told beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -153,20 +139,6 @@ def attempt(method: Method, models: ModelSet, seed: int) -> Run:
     except (Exception, SystemExit) as problem:  # a method is foreign code: whatever it raises is recorded in its row
         prediction, error = None, in_words(problem)
     return Run(prediction, error, time.perf_counter() - start, "ok" if prediction else "failed")
-
-
-def about(method: Method, name: str) -> About:
-    """Returns what ``method``, called ``name``, says of itself.
-
-    Raises:
-        MothrError: its fields cannot be recorded, or it declares an unknown need.
-    """
-    try:
-        canonical_sha256(parameters(method))
-    except (TypeError, ValueError) as error:
-        raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
-    version, tuned_on = str(getattr(method, "version", "0")), tuple(getattr(method, "tuned_on", ()))
-    return About(version, tuned_on, parameters(method), needs(method))
 
 
 def run(

@@ -156,7 +156,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
     from mothr.benchmark.engine import engine
     from mothr.benchmark.errors import MothrError, in_words
     from mothr.benchmark.features import MothrWarning
-    from mothr.benchmark.method import Told, find_method
+    from mothr.benchmark.method import Told, about, find_method
     from mothr.benchmark.weights import open_folder
 
     def say(value: Mapping[str, Any]) -> None:
@@ -171,7 +171,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
     models = open_folder(Path(job["models"])) if job["models"] else None
     try:
         method = find_method(job["method"], job["settings"])
-        said = evaluate.about(method, job["method"])
+        said = about(method, job["method"])
     except MothrError as error:
         return say({"refused": str(error)})
     say({"version": said.version, "tuned_on": said.tuned_on, "parameters": said.parameters, "needs": sorted(said.needs), "locked": locked})

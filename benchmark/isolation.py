@@ -29,7 +29,7 @@ from mothr.benchmark.check import Finding
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.method import ENTRY_POINTS, Prediction, own_method_names
+from mothr.benchmark.method import ENTRY_POINTS, About, Prediction, own_method_names
 from mothr.benchmark.storage import cache_folder
 from mothr.benchmark.weights import ModelSet
 
@@ -107,7 +107,7 @@ class Runner:
             self._guard.close()
 
     def run(
-        self, method: str, settings: Mapping[str, str], given: Offered, setting: evaluate.Setting, truth: dataset.Truth
+        self, method: str, settings: Mapping[str, str], given: Offered, setting: results.Setting, truth: dataset.Truth
     ) -> results.Result:
         """Returns the result record of one run.
 
@@ -136,7 +136,7 @@ class Runner:
         outcome = evaluate.Run(prediction, error, seconds, status, ended.get("peak_bytes"), "sandbox" if locked else "process")
         return evaluate.record(method, said, told, outcome, given.source, truth, setting, given.seed)
 
-    def check(self, method: str, settings: Mapping[str, str]) -> tuple[evaluate.About, tuple[Finding, ...]]:
+    def check(self, method: str, settings: Mapping[str, str]) -> tuple[About, tuple[Finding, ...]]:
         """Returns what a method says of itself, and what the conformance suite finds; see :func:`mothr.benchmark.check.check_method`.
 
         Raises:
@@ -152,7 +152,7 @@ class Runner:
         return said, tuple(Finding(**one) for one in heard["findings"])
 
     @contextmanager
-    def _started(self, job: Mapping[str, Any]) -> Iterator[tuple["_Talk", evaluate.About, bool]]:
+    def _started(self, job: Mapping[str, Any]) -> Iterator[tuple["_Talk", About, bool]]:
         """Gives the talk with a method's process, what the method says of itself, and whether it is shut off."""
         if self._guard is None or self._guard.gone:
             self._guard = _Guard()
@@ -163,7 +163,7 @@ class Runner:
                 ended = talk.end()
                 why = f"method {job['method']!r} cannot be set up: {talk.fault or _why(ended, self.limits)}"
                 raise MothrError(hello["refused"] if hello else why)
-            said = evaluate.About(hello["version"], tuple(hello["tuned_on"]), hello["parameters"], frozenset(hello["needs"]))
+            said = About(hello["version"], tuple(hello["tuned_on"]), hello["parameters"], frozenset(hello["needs"]))
             yield talk, said, hello["locked"]
 
     def _job(self, method: str, settings: Mapping[str, str], home: Path, given: Offered | None) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, rows, table
+from mothr.benchmark import plan
+from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, gaps, rows, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.metrics import METRICS
 from mothr.benchmark.page import ABOUT, REGIMES, page_data, told_of
@@ -65,7 +66,7 @@ def _write_page(every: Sequence[Row], found: pd.DataFrame, results_folder: Path,
         "answers": {name: metric.answers for name, metric in METRICS.items()},
         "shown": [TREE_METRICS, FOREST_METRICS],
         "settings": SETTINGS,
-        "boards": [_short_board(board, results_folder) for board in _boards(every, found)],
+        "boards": [_short_board(board, results_folder) for board in _boards(every, found, results_folder)],
     }
     environment = _templates()
     css, js = (_source(environment, *names) for names in (("page.css.j2",), SCRIPTS))
@@ -93,7 +94,7 @@ def write_markdown(results_folder: Path, path: Path) -> None:
 
 
 def _write_markdown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path, path: Path) -> Path:
-    shown = _shown(every, found)
+    shown = _shown(every, found, results_folder)
     for one in shown["boards"]:
         one["later"] = superseded(results_folder / one["folder"])
     made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
@@ -116,25 +117,27 @@ def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
     return every, table(every)
 
 
-def _shown(every: Sequence[Row], found: pd.DataFrame) -> dict[str, Any]:
+def _shown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
     """Returns what the Markdown template is given."""
     shared = {"names": NAMES, "settings": SETTINGS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
-    return shared | {"boards": _boards(every, found)}
+    return shared | {"boards": _boards(every, found, results_folder)}
 
 
-def _boards(every: Sequence[Row], found: pd.DataFrame) -> list[dict[str, Any]]:
+def _boards(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> list[dict[str, Any]]:
     """Returns what the templates show: each board with its rows, best first."""
     views = []
     places: dict[tuple[str, int, str], list[int]] = {}
     for position, row in enumerate(every):
         places.setdefault(row.board, []).append(position)
-    methods = found[found["kind"] == "method"]
+    absent: dict[tuple[str, str], list[str]] = {}
+    for gap in gaps(every, plan.beside(results_folder)):
+        if len(gap.seeds) == gap.of:
+            absent.setdefault((gap.split, gap.setting), []).append(gap.label)
     for (split, version, setting), positions in places.items():
         told = [told_of(every[position]) for position in positions]
         own = found.iloc[positions].assign(position=positions, told=told)
         own = own.sort_values(RANKED_BY, ascending=False, kind="stable", na_position="last")
         nulls = own.loc[own["kind"] == "null", RANKED_BY]
-        elsewhere = methods.loc[methods["setting"] == setting, "label"]
         first = next((run for position in positions if (run := every[position].drawn())), None)
         views.append(
             {
@@ -148,7 +151,7 @@ def _boards(every: Sequence[Row], found: pd.DataFrame) -> list[dict[str, Any]]:
                 "models": len(first.parents or ()) if first else 0,
                 "methods": int((own["kind"] == "method").sum()),
                 "null": None if nulls.isna().all() else float(nulls.max()),
-                "absent": sorted(set(elsewhere) - set(own["label"])),
+                "absent": absent.get((folder_name(split, version), setting), []),
             }
         )
     return views

@@ -13,6 +13,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from mothr.benchmark.errors import MothrError, in_words, unknown_name
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
+from mothr.benchmark.storage import canonical_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,6 +172,20 @@ class Method(Protocol):
         """Returns the predicted Model Graph of ``models``."""
 
 
+@dataclass(frozen=True)
+class About:
+    """What a method says of itself."""
+
+    version: str
+    """Its own version."""
+    tuned_on: tuple[str, ...]
+    """The splits whose truth was used to choose its parameters."""
+    parameters: Mapping[str, Any]
+    """Its hyper-parameters; any JSON values."""
+    needs: frozenset[Need]
+    """What it must be told beside the weights."""
+
+
 def method_names() -> list[str]:
     """Returns the registered method names, sorted."""
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
@@ -257,3 +272,17 @@ def needs(method: Method) -> frozenset[Need]:
         if need not in get_args(Need):
             raise unknown_name("need", need, get_args(Need))
     return declared
+
+
+def about(method: Method, name: str) -> About:
+    """Returns what ``method``, called ``name``, says of itself.
+
+    Raises:
+        MothrError: its fields cannot be recorded, or it declares an unknown need.
+    """
+    try:
+        canonical_sha256(parameters(method))
+    except (TypeError, ValueError) as error:
+        raise MothrError(f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None") from error
+    version, tuned_on = str(getattr(method, "version", "0")), tuple(getattr(method, "tuned_on", ()))
+    return About(version, tuned_on, parameters(method), needs(method))

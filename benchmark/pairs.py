@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
-from mothr.benchmark.results import PAIRS, Name, Sha256, faults, folder_name
+from mothr.benchmark.results import PAIRS, Name, Sha256, folder_name
 from mothr.benchmark.storage import read_json, sha256_of, write_json
 
 REMEDY = "make it again with `mothr pairs DATASET`"
@@ -75,7 +76,7 @@ def read(place: Path, truth: ModelGraph) -> SplitPairs | None:
     try:
         found = SplitPairs.model_validate(read_json(path))
     except ValidationError as error:
-        raise MothrError(f"{path}: {next(iter(faults(error, SplitPairs)))}; {REMEDY}") from None
+        raise MothrError(f"{path}: {next(faults(error, SplitPairs))}; {REMEDY}") from None
     if (home := folder_name(found.split, found.version)) != place.resolve().name:
         raise MothrError(f"{path}: its content belongs into {home}; move it there, or {REMEDY}")
     if (real := sha256_of(place / "manifest.json")) != found.manifest_sha256:

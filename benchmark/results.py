@@ -7,7 +7,6 @@ A record holds the predicted parents, so that a metric added later needs no new 
 import json
 import re
 import subprocess
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from mothr.benchmark import __version__
-from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.method import Fact, Prediction, Relation
 from mothr.benchmark.storage import canonical_sha256, read_json, write_json
@@ -221,20 +221,6 @@ def read_answer(path: Path) -> Prediction:
     if isinstance(value, dict) and "manifest_sha256" in value:
         return read(path).prediction()
     return Prediction.from_json(value, str(path))
-
-
-def faults(error: ValidationError, kind: type[BaseModel]) -> Iterable[str]:
-    """Yields in words each fault that was found in what should have been a ``kind``."""
-    for fault in error.errors(include_url=False):
-        where = ".".join(map(str, fault["loc"]))
-        text = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            yield str(unknown_name("field", where, kind.model_fields))
-        elif fault["type"] == "missing":
-            yield f"field {where!r} is missing"
-        else:
-            said = not where or fault["type"] == "value_error" or isinstance(fault["input"], dict | list)
-            yield (f"{where}: " if where else "") + text + ("" if said else f", not {fault['input']!r}")
 
 
 def read_all(folder: Path) -> list[Result]:

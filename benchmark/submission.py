@@ -16,8 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.faults import faults
 from mothr.benchmark.method import Fact, method_names, own_method_names
-from mothr.benchmark.results import Setting, faults
+from mothr.benchmark.results import Setting
 from mothr.benchmark.storage import cannot_write, write_bytes
 
 DESCRIPTION = "submission.yaml"

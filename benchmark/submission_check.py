@@ -11,7 +11,7 @@ from mothr.benchmark import dataset, evaluate
 from mothr.benchmark.check import Finding
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.isolation import Runner
-from mothr.benchmark.method import Prediction, find_method, method_names
+from mothr.benchmark.method import Prediction, about, find_method, method_names
 from mothr.benchmark.results import Setting, superseded
 from mothr.benchmark.storage import parse_json
 from mothr.benchmark.submission import DESCRIPTION, PREDICTION, Submission, contents_of, parse
@@ -77,10 +77,10 @@ def describe(source: str, **said: Any) -> bytes:
     Raises:
         MothrError: it cannot be found, or its fields cannot be recorded.
     """
-    about = evaluate.about(find_method(source), source)
+    itself = about(find_method(source), source)
     value = {key: one for key, one in said.items() if one is not None} | {
-        "version": about.version, "method": source, "told": sorted({*about.needs, "trees"}), "settings": list(evaluate.SETTINGS),
-        "tuned_on": list(about.tuned_on),
+        "version": itself.version, "method": source, "told": sorted({*itself.needs, "trees"}), "settings": list(evaluate.SETTINGS),
+        "tuned_on": list(itself.tuned_on),
     }  # fmt: skip
     return bytes(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, encoding="utf-8"))
 
@@ -199,18 +199,18 @@ def conduct_of(submission: Submission, runner: Runner) -> Iterator[Finding]:
     """
     assert submission.method
     try:
-        about, findings = runner.check(submission.method, {})
+        itself, findings = runner.check(submission.method, {})
     except MothrError as error:
         yield _fault("method", str(error))
         return
-    told = sorted({*about.needs, *(["trees"] if "known-trees" in submission.settings else [])})
+    told = sorted({*itself.needs, *(["trees"] if "known-trees" in submission.settings else [])})
     problems = []
     if told != sorted(submission.told):
         problems.append(f"'told' is [{', '.join(submission.told)}], and the method asks for [{', '.join(told)}]; write the latter")
-    if unsaid := sorted(set(about.tuned_on) - set(submission.tuned_on)):
+    if unsaid := sorted(set(itself.tuned_on) - set(submission.tuned_on)):
         problems.append(f"'tuned_on' lacks {', '.join(unsaid)}, which the method names; add it")
-    if about.version != submission.version:
-        problems.append(f"'version' is {submission.version!r}, and the method's is {about.version!r}; write the latter")
+    if itself.version != submission.version:
+        problems.append(f"'version' is {submission.version!r}, and the method's is {itself.version!r}; write the latter")
     yield from (_fault(DESCRIPTION, problem) for problem in problems)
     if not problems:
         yield from findings

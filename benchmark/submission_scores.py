@@ -16,7 +16,7 @@ from mothr.benchmark import dataset, evaluate, results
 from mothr.benchmark.check import Finding
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.isolation import Runner, offered
-from mothr.benchmark.method import Told
+from mothr.benchmark.method import About, Told
 from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.submission import Submission
 from mothr.benchmark.submission_check import Answer, check_folder, conduct_of, splits, withheld
@@ -137,7 +137,7 @@ def _of_predictions(
     submission: Submission, answers: Iterable[Answer], own: Mapping[str, results.Result], means: Means
 ) -> Iterator[results.Result | Line]:
     """Yields a self-run record for each prediction that can be scored here."""
-    said = evaluate.About(submission.version, tuple(submission.tuned_on), {}, frozenset())
+    said = About(submission.version, tuple(submission.tuned_on), {}, frozenset())
     for answer in answers:
         truth = means.truth(answer.split)
         if truth is None:

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.faults import faults
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources import Source
 from mothr.generators.transforms import Transform
@@ -266,7 +267,7 @@ def load_recipe(name: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise MothrError(f"{where}: {_explain(error)}") from None
+        raise MothrError(f"{where}: {'; '.join(faults(error, Recipe))}") from None
 
 
 def _read(name: str, seen: tuple[str, ...] = (), beside: Path | None = None) -> tuple[dict[str, Any], str]:
@@ -295,38 +296,6 @@ def _read(name: str, seen: tuple[str, ...] = (), beside: Path | None = None) -> 
         raise MothrError(f"{where}: extends must be the name of a recipe, not {base!r}")
     inherited, _ = _read(base, (*seen, name), path.parent if path else beside)
     return {**inherited, **values}, where
-
-
-def _explain(error: ValidationError) -> str:
-    """Returns the problems that pydantic found, with near names for unknown keys."""
-    found = []
-    for problem in error.errors():
-        place = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            known = _keys_at(Recipe, problem["loc"][:-1])
-            found.append(f"{place}: {unknown_name('key', str(problem['loc'][-1]), known)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            given = "" if problem["type"] in ("missing", "value_error") else f" (given: {problem['input']!r})"
-            found.append(f"{place + ': ' if place else ''}{message}{given}")
-    return "; ".join(found)
-
-
-def _keys_at(table: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Returns the keys of the table at ``place``, where the ``kind`` of a transform is a step of its own."""
-    choices = [table]
-    for step in place:
-        if len(choices) > 1:
-            choices = [choice for choice in choices if step in get_args(choice.model_fields["kind"].annotation)]
-        elif isinstance(step, str):
-            choices = _tables(choices[0].model_fields[step].annotation)
-    return list(choices[0].model_fields)
-
-
-def _tables(hint: Any) -> list[type[BaseModel]]:
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
-        return [hint]
-    return [table for part in get_args(hint) for table in _tables(part)]
 
 
 def resolved(recipe: Recipe) -> Mapping[str, Any]:

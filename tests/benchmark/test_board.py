@@ -167,12 +167,12 @@ def test_a_row_keeps_its_id_when_seeds_are_added_and_shows_the_first_answer():
 
 
 def test_gaps_are_what_a_full_board_would_have():
-    assert gaps([]) == gaps([run(), run(seed=1), run(None, seed=2)]) == []  # a failure is an answer
+    assert gaps([]) == gaps(rows([run(), run(seed=1), run(None, seed=2)])) == []  # a failure is an answer
     records = [
         run(), run(seed=1), run(seed=2), run(setting="known-trees", seed=1), run(None, setting="known-trees", status="skipped"),
         run(split="other", manifest_sha256=OTHER_BUILD), run(split="other", method="null-star"),
     ]  # fmt: skip
-    found = gaps(records, {("other", 1): BUILD})
+    found = gaps(rows(records, {("other", 1): BUILD}))
     assert [str(gap) for gap in found] == [
         "other-v1, open: linea: no run",  # it was run on other weights
         "tiny-v1, known-trees: linea: seed 0, 2 missing",
@@ -180,11 +180,11 @@ def test_gaps_are_what_a_full_board_would_have():
         "tiny-v1, open: null-star: no run",
     ]
     assert found[1] == Gap("linea", "tiny-v1", "known-trees", (0, 2), 3)
-    assert gaps(records[::-1], {("other", 1): BUILD}) == found
+    assert gaps(rows(records[::-1], {("other", 1): BUILD})) == found
 
 
 def test_only_the_newest_version_is_missed():
     records = [run(method_version="9"), run(method_version="10"), run(split="other", method_version="9")]
-    assert [str(gap) for gap in gaps(records)] == ["other-v1, open: linea version=10: no run"]
+    assert [str(gap) for gap in gaps(rows(records))] == ["other-v1, open: linea version=10: no run"]
     several = [run(parameters={"weight": 0.1}), run(parameters={"weight": 0.3}), run(split="other", parameters={"weight": 0.1})]
-    assert [str(gap) for gap in gaps(several)] == ["other-v1, open: linea weight=0.3: no run"]
+    assert [str(gap) for gap in gaps(rows(several))] == ["other-v1, open: linea weight=0.3: no run"]

@@ -65,7 +65,7 @@ def test_what_cannot_be_scored_is_said(mothr, written):
     kept = truth.read_text()
     truth.write_text(kept.replace("parents", "parent"))
     found = mothr("rescore", written)
-    assert (found.code, found.out.count("truth.json: nodes.")) == (1, 3)
+    assert (found.code, found.out.count("truth.json: field 'nodes.")) == (1, 3)
     truth.unlink()  # as of a hidden split: no fault, but said
     found = mothr("rescore", written, "--check", "--json")
     assert (found.code, found.json["without_truth"], found.json["differing"]) == (0, 3, {})
