@@ -3,7 +3,7 @@
 import re
 import time
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from mothr.benchmark.results import Setting
 from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.weights import ModelSet
 
+ANSWER = "the method's answer"
+"""What errors call it."""
 SETTINGS: tuple[Setting, ...] = ("known-trees", "open")
 
 
@@ -68,20 +70,7 @@ def _asked(method: Method, models: ModelSet, rng: np.random.Generator) -> Predic
     given = method(models, rng)
     if not isinstance(given, Prediction):
         raise MothrError(f"the method returned a {type(given).__name__}; it must return a mothr.benchmark.method.Prediction")
-    names_exactly(models.ids, given)
-    return Prediction.from_json(given.to_json(), "the method's answer")
-
-
-def names_exactly(ids: Iterable[NodeId], given: Prediction) -> None:
-    """Refuses an answer that leaves models out or adds some.
-
-    Raises:
-        MothrError: it does.
-    """
-    known, named = set(ids), set(given.graph.nodes)
-    for what, wrong in (("leaves out", known - named), ("adds", named - known)):
-        if wrong:
-            raise MothrError(f"the method's answer {what} {len(wrong)} models; it must name exactly the {len(known)} it was given")
+    return Prediction.from_json(given.of(models.ids, ANSWER).to_json(), ANSWER)
 
 
 @contextmanager
@@ -206,10 +195,6 @@ def score(prediction: Prediction, truth: dataset.Truth) -> Scores:
     Raises:
         MothrError: the prediction leaves models out or names unknown ones.
     """
-    known, named = set(truth.nodes), set(prediction.graph.nodes)
-    for what, ids in (("leaves out", known - named), ("names the unknown", named - known)):
-        if ids:
-            raise MothrError(f"the prediction {what} model {min(ids)!r}; it must name each of the {len(known)} models once")
-    true = truth.prediction
+    true, prediction = truth.prediction, prediction.of(truth.nodes, "the prediction")
     return Scores(metrics.score(true, prediction), tuple(metrics.per_tree(true, prediction)))
 

@@ -262,9 +262,8 @@ def _judged(answer: Any, given: Offered, why: str) -> tuple[Prediction | None, s
                 warnings.warn(str(text), MothrWarning, stacklevel=2)
             if "error" in answer:
                 raise MothrError(str(answer["error"]).replace(str(given.folder), str(given.source / dataset.MODELS)))
-            prediction = Prediction.from_json(answer["prediction"], "the method's answer")
-            evaluate.names_exactly(real, prediction)
-            return prediction.relabel(real), None
+            prediction = Prediction.from_json(answer["prediction"], evaluate.ANSWER)
+            return prediction.of(real, evaluate.ANSWER).relabel(real), None
     except MothrError as error:
         return None, str(error)
 

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.metadata import entry_points
@@ -80,6 +80,19 @@ class Prediction:
     """Models whose parents the method declines to name."""
     relations: Mapping[NodeId, Relation] | None = None
     """How models came from their parents, for those of which the method says it."""
+
+    def of(self, ids: Iterable[NodeId], what: str) -> "Prediction":
+        """Returns it, if it is of exactly the models ``ids``.
+
+        Raises:
+            MothrError: it is not; ``what`` names it there.
+        """
+        known, named = set(ids), set(self.graph.nodes)
+        for fault, wrong in (("leaves out", known - named), ("adds", named - known)):
+            if wrong:
+                models = "1 model" if len(wrong) == 1 else f"{len(wrong)} models"
+                raise MothrError(f"{what} {fault} {models}, {min(wrong)!r} among them; name each of the {len(known)} once")
+        return self
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "Prediction":
         """Returns the same prediction about models called ``names[id]``."""

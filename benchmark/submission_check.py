@@ -151,11 +151,8 @@ def _prediction(file: str, content: bytes, known: Mapping[str, Path]) -> tuple[P
         raise MothrError(f"is not valid JSON ({error}); write it again, see the README for an example") from None
     if isinstance(value, dict) and value.keys() & {"metrics", "per_tree"}:
         raise MothrError("holds scores, which a submission never does; send the prediction alone")
-    prediction = Prediction.from_json(value, file)
     models = {model.id for model in dataset.open_manifest(known[split]).models}
-    for what, ids in (("leaves out", models - set(prediction.graph.nodes)), ("adds", set(prediction.graph.nodes) - models)):
-        if ids:
-            raise MothrError(f"{what} {len(ids)} models, {min(ids)!r} among them; name each of the {len(models)} of {split} once")
+    prediction = Prediction.from_json(value, file).of(models, f"as an answer on {split} it")
     text = f"{len(models)} models, {len(prediction.graph.edges)} edges"
     if withheld(known[split]):
         text += "; the labels are withheld, and the maintainers score it"

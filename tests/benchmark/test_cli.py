@@ -344,8 +344,8 @@ def test_a_failed_run_has_nothing_to_score(mothr, tiny, tmp_path, lab):
     [
         (lambda parents, child, root: parents.update({root: [child]}), "cycle"),
         (lambda parents, child, root: parents.update({child: ["f" * 12]}), "unknown parent 'ffffffffffff'"),
-        (lambda parents, child, root: parents.update({"f" * 12: []}), "names the unknown model 'ffffffffffff'"),
-        (lambda parents, child, root: parents.pop(next(n for n in parents if [n] not in parents.values())), "leaves out model"),
+        (lambda parents, child, root: parents.update({"f" * 12: []}), "the prediction adds 1 model, 'ffffffffffff' among them"),
+        (lambda parents, child, root: parents.pop(next(n for n in parents if [n] not in parents.values())), "leaves out 1 model"),
         (lambda parents, child, root: parents.update({child: root}), "must be a list of ids"),
     ],
 )

@@ -167,8 +167,8 @@ def without_one(parents):
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (without_one, "leaves out 1 models, '.*' among them; name each of the 14 of tiny-v1 once"),
-        (lambda parents: {**parents, "0" * 12: []}, "adds 1 models, '000000000000' among them"),
+        (without_one, "as an answer on tiny-v1 it leaves out 1 model, '.*' among them; name each of the 14 once"),
+        (lambda parents: {**parents, "0" * 12: []}, "adds 1 model, '000000000000' among them"),
         (lambda parents: dict.fromkeys(parents, list(parents)[:1]), "cycle"),
         (lambda parents: {"schema_version": 1, "parents": parents, "metrics": {"edge_f1": 1.0}}, "holds scores, which a submission never"),
         (lambda parents: {"schema_version": 1, "parents": parents, "sure": 1}, "unknown key 'sure'"),
@@ -196,7 +196,7 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr)
     assert called.code == 1
     for part in (
         "hidden-v1.json", "is a link", "is no file", "is none of submission.yaml and", "16,777,217 bytes, of 16,777,216 allowed",
-        "registered method", "belongs on the board 'known-trees'", "unknown field 'extra'", "leaves out 1 models",
+        "registered method", "belongs on the board 'known-trees'", "unknown field 'extra'", "leaves out 1 model",
         "unknown split 'tiny-v2'", "not valid JSON (a number of 5000 digits", "11 to mend",
     ):  # fmt: skip
         assert part in called.out
@@ -372,7 +372,7 @@ def test_a_method_that_breaks_a_rule_or_is_not_as_described_is_refused(home, lab
     about = {"method": f"{lab}:forgets", "code": "https://example.org", "tuned_on": ["tiny-dev"]}
     found = faults(put("a", **about))
     assert len([one for one in found if "cannot be judged" not in one]) == 1
-    assert found[0].startswith("answer: one model, known-trees: the method's answer leaves out 1 models")
+    assert found[0].startswith("answer: one model, known-trees: the method's answer leaves out 1 model")
     found = faults(put("b", **about | {"told": ["tree_count"], "tuned_on": [], "version": 2}))
     assert [re.search("'(told|tuned_on|version)'", one)[1] for one in found] == ["told", "tuned_on", "version"]
     assert "has no attribute 'nothing'" in faults(put("c", **about | {"method": f"{lab}:nothing"}))[0]
