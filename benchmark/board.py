@@ -131,12 +131,7 @@ def _wanted(every: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str,
     """Returns board -> label -> which method with which parameters, and with how many seeds it is to be there."""
     boards, labels = sorted({row.board for row in every}), _labels(every)
     if plan is not None:
-        known = {row.identity: labels[row.id] for row in every}
-        found: dict[BoardKey, dict[str, tuple[Identity, int]]] = {}
-        for board in boards:
-            asked = [(one.identity(), one) for one in plan.on(board[0])]
-            found[board] = {known.get(identity, str(one)): (identity, one.seeds) for identity, one in asked}
-        return found
+        return {board: {str(one): (one.identity(), one.seeds) for one in plan.on(board[0])} for board in boards}
     ordered = sorted(every, key=lambda row: _counted(row.runs[0].method_version))
     newest = {row.runs[0].method: row.runs[0].method_version for row in ordered}
     wanted: dict[str, tuple[Identity, int]] = {}
@@ -228,9 +223,9 @@ def board(records: Iterable[Result], manifests: Manifests | None = None) -> pd.D
     return table(rows(records, manifests))
 
 
-def table(every: Sequence[Row]) -> pd.DataFrame:
-    """Returns the tidy table of ``every`` row, in the same order; see :func:`board`."""
-    labels, ranks = _labels(every), _ranks(every)
+def table(every: Sequence[Row], plan: Plan | None = None) -> pd.DataFrame:
+    """Returns the tidy table of ``every`` row, in the same order; see :func:`board`. A row of the plan is called what that calls it."""
+    labels, ranks = _labels(every) | _planned_labels(every, plan), _ranks(every)
     found = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in every])
     numbers = ["rank", *TREE_METRICS, *(f"{name}_{end}" for name in TREE_METRICS for end in ("low", "high")), "seconds"]
     return found.astype(dict.fromkeys(numbers, float))
@@ -285,6 +280,12 @@ def _labels(every: Sequence[Row]) -> dict[str, str]:
             extra = " ".join(f"{name}={described[row.id][name]}" for name in differing if name in described[row.id])
             found[row.id] = f"{method} {extra}".strip()
     return found
+
+
+def _planned_labels(every: Sequence[Row], plan: Plan | None) -> dict[str, str]:
+    """Returns row id -> what the plan calls the method, for those that it holds."""
+    names = plan.names() if plan else {}
+    return {row.id: names[row.identity] for row in every if row.identity in names}
 
 
 def _ranks(every: Sequence[Row]) -> dict[str, int]:

@@ -114,7 +114,7 @@ def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
         if path.is_file():
             manifests[split] = sha256_of(path)
     every = rows(records, manifests)
-    return every, table(every)
+    return every, table(every, plan.beside(results_folder))
 
 
 def _shown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _short_board(board: Mapping[str, Any], results_folder: Path) -> dict[str, An
     """Returns a board for the page, where rows are named by their place in the table."""
     path = results_folder / board["folder"] / "manifest.json"
     manifest = read_json(path) if path.is_file() else {}
-    kept = ("id", "split", "version", "folder", "setting", "trees", "models", "methods", "null")
+    kept = ("id", "split", "version", "folder", "setting", "trees", "models", "methods", "null", "absent")
     return {
         **{name: board[name] for name in kept},
         "family": str(manifest.get("family") or "unknown") if isinstance(manifest, dict) else "unknown",

@@ -68,6 +68,10 @@ class _Rows(BaseModel):
     set: dict[Text, Annotated[list[Text], Field(min_length=1)]] = {}
     seeds: Annotated[int, Field(ge=1)] = 1
 
+    def planned(self) -> list[Planned]:
+        choices = [dict(zip(self.set, values, strict=True)) for values in product(*self.set.values())]
+        return [Planned(method, choice, self.seeds) for method in self.methods for choice in choices]
+
 
 class Plan(BaseModel):
     """The rows of a plan, in its order."""
@@ -78,12 +82,15 @@ class Plan(BaseModel):
 
     def on(self, split: str) -> list[Planned]:
         """Returns what is to run on the split of that name."""
-        found = []
-        for row in self.rows:
-            if any(fnmatchcase(split, pattern) for pattern in row.splits):
-                choices = [dict(zip(row.set, values, strict=True)) for values in product(*row.set.values())]
-                found += [Planned(method, choice, row.seeds) for method in row.methods for choice in choices]
-        return found
+        return [one for row in self.rows if any(fnmatchcase(split, pattern) for pattern in row.splits) for one in row.planned()]
+
+    def names(self) -> dict[Identity, str]:
+        """Returns what each method with its fields is called, whatever split it runs on. It imports the methods.
+
+        Raises:
+            MothrError: a method or a field cannot be found.
+        """
+        return {one.identity(): str(one) for row in self.rows for one in row.planned()}
 
 
 def read(path: Path) -> Plan:

@@ -122,7 +122,9 @@ def test_what_ran_is_no_gap_and_what_did_not_is_one(mothr, tiny, written):
         for what in ("linea: no run", "null-random-tree: seed 2 missing", "null-star: seed 2 missing")
     ]
     write_markdown(path.parent, path.parent / "README.md")
-    assert (path.parent / "README.md").read_text(encoding="utf-8").count("Not run here: linea.") == 2
+    text = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert text.count("Not run here: linea.") == 2
+    assert text.count("null-mst-random-root layers=matrices distance=rms") == 2  # as the plan has it, without the fields left as they are
 
 
 def test_a_run_of_an_older_version_is_a_gap(mothr, tiny, written):
