@@ -36,7 +36,7 @@ NAMES = {
     "aurc": "AURC",
 }
 SETTINGS = {"known-trees": "the trees are told", "open": "the trees are not told"}
-SCRIPTS = ("page.js.j2", "page.forest.js.j2", "page.charts.js.j2")
+SCRIPTS = ("page.js.j2", "page.glance.js.j2", "page.forest.js.j2", "page.charts.js.j2")
 """Parts of the page's one script, in their order."""
 
 

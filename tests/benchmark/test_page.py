@@ -174,6 +174,23 @@ def test_rows_are_those_of_the_table_and_can_be_downloaded_whole(browser, page, 
     assert {line["method"] for line in lines} == set(expected["method"])
 
 
+def test_all_splits_stand_side_by_side_and_each_number_leads_to_its_row(browser, page, results_folder):
+    cells = "return all('#glance tr').map(row => all('th, td', row).map(cell => cell.textContent))"
+    scores = board(read_all(results_folder)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
+    shown = {name: f"{score:.2f}" for name, score in scores.items()}
+    both = [float(scores[split, "seen"]) for split in ("other", "tiny")]
+    head, first, *others = browser.execute_script(cells)  # known-trees is one board, and no table
+    assert head == ["Method", "mean", "other", "tiny"]
+    assert first == ["seen", f"{sum(both) / 2:.2f}", shown["other", "seen"], shown["tiny", "seen"]]  # the only one on both
+    assert others[0][0] == "perfect"
+    assert sorted(others) == sorted([name, "", "–", shown["tiny", name]] for name in ("perfect", "null-star", "oracle-root", EVIL))
+    click(browser, "#glance tbody tr td:last-child a")
+    assert browser.execute_script("return table.method[opened.dataset.row] + table.split[opened.dataset.row]") == "seentiny"
+    page("text=perf")
+    assert browser.execute_script(cells) == []  # one board is left, and nothing to stand beside it
+    assert not browser.find_element("id", "glance").is_displayed()
+
+
 def test_a_column_is_sorted_both_ways_and_says_so(browser, page):
     page("split=tiny-v1&setting=open")
     header = "section:not([hidden]) th[data-name=seconds]"
