@@ -168,6 +168,7 @@ def run(
     A plan is a TOML file of methods with their fields and seeds; results/plan.toml is that of the board.
 
     Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
+
     Example: mothr run results/plan.toml data/vthr-ft --out results
     """
     from tqdm import tqdm
