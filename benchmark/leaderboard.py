@@ -120,7 +120,25 @@ def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
 def _shown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
     """Returns what the Markdown template is given."""
     shared = {"names": NAMES, "settings": SETTINGS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
-    return shared | {"boards": _boards(every, found, results_folder)}
+    return shared | {"boards": _boards(every, found, results_folder), "ranked_by": RANKED_BY, "glance": _glance(found, results_folder)}
+
+
+def _glance(found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
+    """Returns the score of each method on each split where the trees are not told: first who ran on all of them, best first.
+
+    Superseded splits are left out.
+    """
+    part = found[found["setting"] == "open"]
+    old = [superseded(results_folder / folder_name(*split)) is not None for split in zip(part["split"], part["split_version"], strict=True)]
+    scores = part[~np.array(old, dtype=bool)].pivot_table(index=["label", "kind"], columns="split", values=RANKED_BY)
+    whole = scores.notna().all(axis=1)
+    order = scores.assign(whole=whole, mean=scores.mean(axis=1)).sort_values(["whole", "mean"], ascending=False, kind="stable").index
+    lines = [
+        {"label": label, "kind": kind, "mean": own.mean() if whole[label, kind] else None, "scores": list(own)}
+        for label, kind in order
+        for own in [scores.loc[(label, kind)]]
+    ]
+    return {"splits": list(scores.columns), "lines": lines}
 
 
 def _boards(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> list[dict[str, Any]]:

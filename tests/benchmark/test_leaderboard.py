@@ -285,8 +285,9 @@ def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
     path = filled / "README.md"
     write_markdown(filled, path)
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n## ") == 3
-    tables = [line for line in text.splitlines() if line.startswith("|")]
+    _, _, *boards = text.split("\n## ")
+    assert len(boards) == 3
+    tables = [line for board in boards for line in board.splitlines() if line.startswith("|")]
     assert len(tables) == 7 + 2 * 3
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {14}
     assert re.search(r"^\| 1 \| linea \| nothing \| 1\.000 \(0\.48–1\.00\) \| 1\.000 \|", text, re.MULTILINE)
@@ -294,6 +295,29 @@ def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
     assert "- gappy: seed 0 missing" in text
     assert "Not run here: " in text
     assert "<script>" not in text
+
+
+def test_markdown_begins_with_every_method_on_every_split(filled):
+    def lines():
+        write_markdown(filled, filled / "README.md")
+        glance = (filled / "README.md").read_text(encoding="utf-8").split("\n## ")[1]
+        return [line.strip("| ").split(" | ") for line in glance.splitlines() if line.startswith("|")]
+
+    head, _, *body = lines()
+    assert head == ["Method", "Mean", "other", "tiny"]
+    scores = board(read_all(filled)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
+    assert len(body) == len(scores) == 6  # none ran on both, so none has a mean
+    assert {line[1] for line in body} == {"–"}
+    assert ["only-there", "–", f"{scores['other', 'only-there']:.2f}", "–"] in body
+    assert ["*null-random-tree*", "–", "–", f"{scores['tiny', 'null-random-tree']:.2f}"] in body
+    assert body[0] == ["linea", "–", "–", "1.00"]
+    put(filled, "only-there", TRUTH)
+    mean = (1 + scores["other", "only-there"]) / 2
+    assert lines()[2] == ["only-there", f"{mean:.2f}", f"{scores['other', 'only-there']:.2f}", "1.00"]
+    write_json(filled / "other-v1" / "superseded.json", {"superseded_by": "other-v2", "reason": "a fault"})
+    assert (filled / "README.md").read_text(encoding="utf-8").count("at a glance") == 1
+    write_markdown(filled, filled / "README.md")
+    assert "at a glance" not in (filled / "README.md").read_text(encoding="utf-8")
 
 
 def test_markdown_says_what_a_split_took_to_make(filled, tmp_path):
