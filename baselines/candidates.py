@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mothr.benchmark.features import CHUNK, Array
+from mothr.benchmark.combine import Array
+from mothr.benchmark.features import CHUNK
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.weights import ModelSet
 

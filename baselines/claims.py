@@ -23,8 +23,8 @@ from mothr.baselines.nulls import check_undirected
 from mothr.baselines.oracles import SpanningTree
 from mothr.baselines.regimes import Known, Value, over_trees
 from mothr.benchmark import evaluate, results
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.features import Array
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.layers import Layers
 

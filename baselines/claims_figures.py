@@ -128,17 +128,17 @@ def map_figure(cells: pd.DataFrame, caption: str) -> Figure:
     values = np.full((len(rows), len(names)), np.nan)
     tall, foot = 1.3 + 0.24 * len(rows), 0.15 + 0.125 * len(_wrapped(caption, WIDE))
     drawn = Figure(figsize=(WIDE, tall + foot), layout="constrained")
-    above, below = drawn.subfigures(2, 1, height_ratios=[tall, foot])
+    (above,), (below,) = drawn.subfigures(2, 1, squeeze=False, height_ratios=[tall, foot])
     axes, palette = above.subplots(), matplotlib.colormaps["PuOr"]
-    for cell in cells.itertuples():
-        row, column = rows.index((cell.grouping, cell.regime)), names.index(cell.direction)
-        values[row, column] = cell.accuracy
-        red, green, blue, _ = palette(cell.accuracy)
+    for cell in cells.to_dict("records"):
+        row, column = rows.index((cell["grouping"], cell["regime"])), names.index(cell["direction"])
+        values[row, column] = accuracy = cell["accuracy"]
+        red, green, blue, _ = palette(accuracy)
         ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-        text = f"{cell.accuracy:.2f}" if cell.apart else f"({cell.accuracy:.2f})"
+        text = f"{accuracy:.2f}" if cell["apart"] else f"({accuracy:.2f})"
         middle: Any = {"ha": "center", "va": "center", "color": ink}
-        axes.text(column, row - 0.16, text, fontsize=6.5, fontweight="bold" if cell.apart else "normal", **middle)
-        axes.text(column, row + 0.28, f"{cell.trees} / {cell.edges}", fontsize=5, **middle)
+        axes.text(column, row - 0.16, text, fontsize=6.5, fontweight="bold" if cell["apart"] else "normal", **middle)
+        axes.text(column, row + 0.28, f"{cell['trees']} / {cell['edges']}", fontsize=5, **middle)
     image = axes.imshow(values, palette, Normalize(0, 1), aspect="auto", interpolation="none")
     axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
     axes.tick_params("x", labelrotation=90)
@@ -182,7 +182,7 @@ def claim_figure(claim: Claim, table: pd.DataFrame, caption: str) -> Figure:
     across = max(1, min(len(styles), int(width / (0.5 + 0.062 * longest))))
     foot = 0.12 + 0.16 * -(-len(styles) // across) + 0.125 * len(_wrapped(_whole(claim, caption), width))
     drawn = Figure(figsize=(width, 0.35 + sum(heights) + foot), layout="constrained")
-    above, below = drawn.subfigures(2, 1, height_ratios=[0.35 + sum(heights), foot])
+    (above,), (below,) = drawn.subfigures(2, 1, squeeze=False, height_ratios=[0.35 + sum(heights), foot])
     grid = above.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -258,7 +258,8 @@ def _above(axes: Axes, name: str, part: pd.DataFrame, styles: Mapping[str, Mappi
     if measure.scale == "symlog":
         axes.set_xscale("symlog", linthresh=threshold, linscale=0.5)
     if len(every) <= 8 or measure.scale != "linear":
-        ticks = _spaced(every, {"log": np.log2, "symlog": lambda x: np.arcsinh(x / threshold)}.get(measure.scale, np.positive))
+        scales: dict[str, Callable[[np.ndarray], np.ndarray]] = {"log": np.log2, "symlog": lambda x: np.arcsinh(x / threshold)}
+        ticks = _spaced(every, scales.get(measure.scale, np.positive))
         axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axes.minorticks_off()
     elif np.equal(every, every.round()).all():

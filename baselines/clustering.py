@@ -7,8 +7,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from mothr.baselines.distances import replace_infinite
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array
 from mothr.benchmark.weights import ModelSet
 
 

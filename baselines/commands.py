@@ -110,9 +110,9 @@ def map(
 
     def text() -> str:
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        for cell in cells.itertuples():
-            row = rows.setdefault((cell.grouping, cell.regime), {"grouping": cell.grouping, "regime": cell.regime})
-            row[cell.direction] = f"{cell.accuracy:.2f}"
+        for cell in cells.to_dict("records"):
+            row = rows.setdefault((cell["grouping"], cell["regime"]), {"grouping": cell["grouping"], "regime": cell["regime"]})
+            row[cell["direction"]] = f"{cell['accuracy']:.2f}"
         blank = dict.fromkeys(dict.fromkeys(cells.direction), "-")
         done = f"shares of edges directed right, means over trees; {out}: {', '.join(files)}"
         return f"{table([{'grouping': '', 'regime': '', **blank, **row} for row in rows.values()])}\n\n{done}"
@@ -169,9 +169,10 @@ def claims(
     def text() -> str:
         aside = DIRECTIONS.keys() - {*plan.directions, *BOUNDS}
         rows = [
-            {"claim": name, "measure": row.measure, "of": row.panel or "-", "series": row.series, "x": row.x,
-             "mean": f"{row.mean:.3f}" + ("" if row.trees == 1 else f" [{row.low:.3f}, {row.high:.3f}]"), "n": str(row.trees)}
-            for name, one in summaries.items() for row in one.itertuples() if isinstance(row.x, str) and row.x not in aside
+            {"claim": name, "measure": row["measure"], "of": row["panel"] or "-", "series": row["series"], "x": row["x"],
+             "mean": f"{row['mean']:.3f}" + ("" if row["trees"] == 1 else f" [{row['low']:.3f}, {row['high']:.3f}]"),
+             "n": str(row["trees"])}
+            for name, one in summaries.items() for row in one.to_dict("records") if isinstance(row["x"], str) and row["x"] not in aside
         ]  # fmt: skip
         lines = [table(rows), "", *(f"{name}: {sentence}" for name, sentence in skipped.items())]
         return "\n".join([*lines, f"means with 95 % intervals, curves in the tables; {out}: {', '.join(files)}"])

@@ -9,7 +9,8 @@ import torch
 
 from mothr.baselines.directions import statistic
 from mothr.baselines.distances import distances, flat
-from mothr.benchmark.features import Array, Feature, combine_statistics, stream
+from mothr.benchmark.combine import Array
+from mothr.benchmark.features import Feature, combine_statistics, stream
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
 
@@ -49,9 +50,9 @@ def copies(models: ModelSet, layers: Layers) -> dict[int, Copy]:
     sparse = combine_statistics(dict(stream(models, _ZEROS, layers)), len(models), "elements") >= ZEROS
     found: dict[int, list[Copy]] = {}
     for node in range(len(models)):
-        near = np.flatnonzero(np.isfinite(far[node]) & ((far[node] <= NEARLY * far[node].min()) | sparse[node])).tolist()
-        near.sort(key=lambda source, node=node: (far[node, source], source))
-        sources = [Copy(source, ways != {PRUNED}) for source in near if (ways := ways_of_copying(models, source, node, keys))]
+        near = np.flatnonzero(np.isfinite(far[node]) & ((far[node] <= NEARLY * far[node].min()) | sparse[node]))
+        nearest = near[np.argsort(far[node, near], kind="stable")].tolist()
+        sources = [Copy(source, ways != {PRUNED}) for source in nearest if (ways := ways_of_copying(models, source, node, keys))]
         if sources:
             found[node] = sources
     return {node: originals[0] for node, sources in found.items() if (originals := [one for one in sources if one.source not in found])}

@@ -18,10 +18,10 @@ from mothr.baselines.distances import energies, flat
 from mothr.baselines.initialisation import distance_to_init
 from mothr.baselines.learned import log_odds
 from mothr.baselines.ranks import as_matrices
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.features import (
     CHUNK,
-    Array,
     Cache,
     Feature,
     Slices,

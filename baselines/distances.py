@@ -11,10 +11,10 @@ from scipy.spatial.distance import squareform
 
 from mothr.baselines import invariant, spectra
 from mothr.baselines.ranks import RANK_MARGIN, as_matrices, rank, rank_of_pairs
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import unknown_name
 from mothr.benchmark.features import (
     CHUNK,
-    Array,
     Cache,
     Feature,
     Pairs,

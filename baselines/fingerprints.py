@@ -35,8 +35,8 @@ from mothr.baselines.distances import cosine, relative, replace_infinite
 from mothr.baselines.invariant import singular_values
 from mothr.baselines.learned import tuned_on
 from mothr.baselines.trees import Pair, forest
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.features import Array
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import Checkpoint, ModelSet

@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from mothr.baselines.directions import pair_scores
 from mothr.baselines.learned import Term
+from mothr.benchmark.combine import Array
 from mothr.benchmark.dataset import open_models, open_truth
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.storage import write_text
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mothr.baselines.directions import statistic
 from mothr.baselines.distances import pair_distances
-from mothr.benchmark.features import Array
+from mothr.benchmark.combine import Array
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.weights import ModelSet
 

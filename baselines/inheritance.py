@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mothr.baselines.precision import squared_error
 from mothr.baselines.ranks import as_matrices
-from mothr.benchmark.features import Array, Feature, compute
+from mothr.benchmark.combine import Array
+from mothr.benchmark.features import Feature, compute
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
 

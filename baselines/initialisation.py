@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import torch
 
-from mothr.benchmark.features import Array
+from mothr.benchmark.combine import Array
 
 SPREAD = 0.02
 """Standard deviation of new matrices in transformers (``initializer_range`` of ViT, Llama, BERT and GPT)."""

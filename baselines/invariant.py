@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from mothr.benchmark.features import Array
+from mothr.benchmark.combine import Array
 
 
 def sorted_weights(matrices: torch.Tensor) -> torch.Tensor:

@@ -29,8 +29,8 @@ from mothr.baselines.directions import find_direction
 from mothr.baselines.learned import tuned_on
 from mothr.baselines.nulls import check_undirected, lengths
 from mothr.baselines.trees import Pair, check_related, forest, parts, related_trees
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Need, Prediction
 from mothr.benchmark.weights import ModelSet

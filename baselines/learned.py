@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mothr.benchmark.features import Array
+from mothr.benchmark.combine import Array
 
 FILE = Path(__file__).with_name("learned.toml")
 

@@ -38,8 +38,9 @@ from mothr.baselines.inheritance import lacking
 from mothr.baselines.mixtures import mixtures
 from mothr.baselines.nulls import check_undirected
 from mothr.baselines.trees import Pair, check_related, parts, related_trees, root_evidence, shared
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array, MothrWarning
+from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Need, Prediction, Relation
@@ -218,7 +219,7 @@ class Linea:
             and all(_is_beyond(squared, place[source], place[made], place[node]) for source in aside[made])
         ]
         pairs = np.array([(place[made], place[node]) for made, node in ends], dtype=np.intp).reshape(-1, 2)
-        says = pair_scores(models, self.direction, pairs, layers, rng) if ends else []
+        says = pair_scores(models, self.direction, pairs, layers, rng) if ends else np.empty(0)
         for (made, node), evidence in zip(ends, says, strict=True):
             kept = [at for at, other in enumerate(ids) if other not in aside or other == made]
             span = [(kept[one], kept[other]) for one, other in spanning_tree(far[np.ix_(kept, kept)])]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mothr.baselines.distances import distances, flat
 from mothr.baselines.precision import squared_error
 from mothr.baselines.ranks import as_matrices
-from mothr.benchmark.features import Array
+from mothr.benchmark.combine import Array
 from mothr.benchmark.layers import Key, Layers
 from mothr.benchmark.weights import ModelSet
 
@@ -136,7 +136,7 @@ def _patchworks(models: ModelSet, keys: Sequence[Key]) -> dict[int, Sources]:
         plain, known = [node for node in range(len(models)) if node not in found], len(found)
         for node in range(len(models)):
             others = [other for other in plain if other != node]
-            base = max(others, key=lambda other, node=node: equal[node, other], default=node)
+            base = max(others, key=equal[node].__getitem__, default=node)
             parents = _parents_of_patchwork(samples, node, base, others) if equal[node, base] >= KEPT else ()
             if parents:
                 found[node] = parents

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from mothr.baselines.precision import precision
-from mothr.benchmark.features import CHUNK, Array, device
+from mothr.benchmark.combine import Array
+from mothr.benchmark.features import CHUNK, device
 
 RANK_MARGIN = 1.25
 """A singular value counts if it exceeds this many times the bound on what rounding leaves. Calibrated on Gaussian, heavy-tailed

@@ -6,7 +6,7 @@ grew from the same roots, as in splits that share them, are one piece of evidenc
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +95,7 @@ class Known:
         """
         found = []
         for tree in self.graph.trees:
-            drawn = {(self.truth.nodes[node].training or {}).get("init") for node in tree} - {None}
+            drawn = {init for node in tree if (init := (self.truth.nodes[node].training or {}).get("init"))}
             found.append(" and ".join(sorted(drawn)) or None)
         return tuple(found)
 
@@ -273,7 +273,7 @@ def _sortable(column: pd.Series) -> pd.Series:
     return column if pd.api.types.is_numeric_dtype(column) else column.astype(str)
 
 
-def _regime(fields: Sequence[str], values: Sequence[Any]) -> str:
+def _regime(fields: Sequence[str], values: Iterable[Any]) -> str:
     """Returns the values of ``fields`` as text, those that are not known left out; beside others a number says what it is."""
     words = WORDS if len(fields) > 1 else {}
     known = [(name, value) for name, value in zip(fields, values, strict=True) if not pd.isna(value)]

@@ -26,8 +26,9 @@ from mothr.baselines.distances import distances, replace_infinite
 from mothr.baselines.mother import MOTHER_V2
 from mothr.baselines.regimes import SETTINGS, Known, Value
 from mothr.benchmark import dataset, evaluate
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array, MothrWarning
+from mothr.benchmark.features import MothrWarning
 from mothr.benchmark.graph import Edge, NodeId
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Method, Told, find_method
@@ -130,10 +131,10 @@ def motifs(known: Known, plan: "Plan") -> list[Value]:
                 raise
             continue
         says -= says.T
-        for tree, motif, triples in drawn:
-            solved = [_solve(far[np.ix_(triple, triple)], says[np.ix_(triple, triple)]) == parents for triple, parents in triples]
+        for tree, motif, ordered in drawn:
+            solved = [_solve(far[np.ix_(triple, triple)], says[np.ix_(triple, triple)]) == parents for triple, parents in ordered]
             about = known.kinds(tree)
-            found.append(known.value(tree, "triples_solved", np.mean(solved), panel=motif, series=about, x=name, items=len(solved)))
+            found.append(known.value(tree, "triples_solved", float(np.mean(solved)), panel=motif, series=about, x=name, items=len(solved)))
     for record in _published(known, plan):
         for tree, scores in record.tree_scores().items():
             score = scores["motif_accuracy"]

@@ -12,8 +12,8 @@ from mothr.baselines.arborescence import orient
 from mothr.baselines.clustering import told_trees
 from mothr.baselines.directions import pair_scores
 from mothr.baselines.distances import distances
+from mothr.benchmark.combine import Array
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.features import Array
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.method import Prediction
