@@ -157,6 +157,7 @@ def run(
     memory: MemoryOption = 2,
     seconds: Annotated[float, typer.Option(min=0, help="How long a run may take before it is stopped.")] = 3600,
     memory_limit: Annotated[float, typer.Option(min=0, help="GiB that a run's processes may hold before they are stopped.")] = 16,
+    missing: Annotated[bool, typer.Option("--missing", help="Only runs that --out lacks: what was interrupted goes on.")] = False,
     in_process: Annotated[bool, typer.Option("--in-process", help="Run methods here, with no limits and nothing kept apart.")] = False,
     labels: LabelsOption = None,
     as_json: Json = False,
@@ -185,21 +186,23 @@ def run(
     if not planned:
         raise MothrError(f"{methods}: has nothing to run on the split {truth.split!r}; see the 'splits' of its rows")
     limits = Limits(seconds, memory_limit, workers, memory)
-    made = runs.run(planned, told, dataset, truth, limits, hidden=labels is not None, in_process=in_process)
     place = out / results.folder_name(truth.split, truth.version)
+    wanted = runs.listed(planned, told)
+    if missing and place.is_dir():
+        wanted = runs.lacking(wanted, results.read_all(place))
+    made = runs.run(wanted, dataset, truth, limits, hidden=labels is not None, in_process=in_process)
     if (later := results.superseded(place)) is not None:
         warnings.warn(f"{place.name} is superseded by {later.superseded_by}: {later.reason}", stacklevel=2)
     datasets.keep_beside_results(dataset, place)
-    total = runs.count(planned, told)
     rows: list[dict[str, Any]] = []
-    for one, record in tqdm(made, desc=truth.split, unit="run", total=total, disable=total < 2):
+    for one, record in tqdm(made, desc=truth.split, unit="run", total=len(wanted), disable=len(wanted) < 2):
         path = results.write(record, out)
         shown = {key: record.metrics.get(key) for key in SHOWN}
-        row = {"method": record.method, "fields": one.fields, "setting": record.setting, "seed": record.seed, "status": record.status}
-        rows.append({**row, "error": record.error, **shown, "file": str(path)})
+        row = {"method": record.method, "fields": one.planned.fields, "setting": record.setting, "seed": record.seed}
+        rows.append({**row, "status": record.status, "error": record.error, **shown, "file": str(path)})
     order = [(one.method, one.fields) for one in planned]
     rows.sort(key=lambda row: (order.index((row["method"], row["fields"])), told.index(row["setting"]), row["seed"]))
-    visible = [key for key in rows[0] if key != "error" and (key != "fields" or any(fields for _, fields in order))]
+    visible = [key for key in (*rows, {})[0] if key != "error" and (key != "fields" or any(fields for _, fields in order))]
     say(rows, as_json, lambda: table([{key: cell(value) for key, value in row.items() if key in visible} for row in rows]))
     failed = [row for row in rows if row["status"] != "ok"]
     if failed:

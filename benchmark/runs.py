@@ -1,8 +1,10 @@
 """Runs planned methods on a data set, each run in a process of its own, or all of them here."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import product
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from mothr.benchmark import dataset, evaluate, isolation, results
@@ -13,9 +15,37 @@ from mothr.benchmark.plan import Planned
 from mothr.benchmark.weights import ModelSet
 
 
-def count(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> int:
-    """Returns how many runs :func:`run` makes."""
-    return sum(one.seeds for one in planned) * len(settings)
+@dataclass(frozen=True)
+class Run:
+    """One run that is to be made."""
+
+    planned: Planned
+    """The method with its fields."""
+    setting: results.Setting
+    """What it is told."""
+    seed: int
+    """The number of the run, from 0."""
+
+
+def listed(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> list[Run]:
+    """Returns the runs that are planned, seed by seed, each method in each setting."""
+    seeds = range(max((one.seeds for one in planned), default=0))
+    return [Run(one, setting, seed) for seed in seeds for one in planned if seed < one.seeds for setting in settings]
+
+
+def lacking(runs: Iterable[Run], records: Iterable[results.Result]) -> list[Run]:
+    """Returns the ``runs`` of which there is no record with the method's present version.
+
+    Of foreign methods all: their code, which knows their version, is not run here.
+
+    Raises:
+        MothrError: a method or a field cannot be found.
+    """
+    done = {
+        (one.method, one.method_version, json.dumps(one.parameters, sort_keys=True), one.setting, one.seed)
+        for one in records if one.status != "skipped"
+    }  # fmt: skip
+    return [one for one in runs if not isolation.is_own(one.planned.method) or (*one.planned.identity(), one.setting, one.seed) not in done]
 
 
 def settings_for(setting: results.Setting | None, *, hidden: bool) -> tuple[results.Setting, ...]:
@@ -32,20 +62,12 @@ def settings_for(setting: results.Setting | None, *, hidden: bool) -> tuple[resu
 
 
 def run(
-    planned: Sequence[Planned],
-    settings: Sequence[results.Setting],
-    folder: Path,
-    truth: dataset.Truth,
-    limits: isolation.Limits,
-    *,
-    hidden: bool = False,
-    in_process: bool = False,
-) -> Iterator[tuple[Planned, results.Result]]:
-    """Returns each run with its record, made as they are asked for: seed by seed, each method in each setting.
+    runs: Sequence[Run], folder: Path, truth: dataset.Truth, limits: isolation.Limits, *, hidden: bool = False, in_process: bool = False
+) -> Iterator[tuple[Run, results.Result]]:
+    """Returns each run with its record, made as they are asked for.
 
     Args:
-        planned: which methods, with which fields and how many seeds.
-        settings: what they are told.
+        runs: what is to be made, in order of seeds.
         folder: the data set.
         truth: what they are scored against.
         limits: of each run.
@@ -55,33 +77,27 @@ def run(
     Raises:
         MothrError: a method cannot be found or set up so; an oracle is to answer with a truth that is hidden; a model cannot be read.
     """
-    for one in planned:  # before anything runs; foreign code is not imported here
-        if (in_process or isolation.is_own(one.method)) and "truth" in needs(find_method(one.method, one.settings)) and hidden:
-            raise _gives_away(one)
-    return _each(planned, settings, folder, truth, dataset.open_models(folder), limits, hidden, in_process)
+    for one in runs:  # before anything runs; foreign code is not imported here
+        planned = one.planned
+        if (in_process or isolation.is_own(planned.method)) and "truth" in needs(find_method(planned.method, planned.settings)) and hidden:
+            raise _gives_away(planned)
+    return _each(runs, folder, truth, dataset.open_models(folder), limits, hidden, in_process)
 
 
 def _each(
-    planned: Sequence[Planned],
-    settings: Sequence[results.Setting],
-    folder: Path,
-    truth: dataset.Truth,
-    models: ModelSet,
-    limits: isolation.Limits,
-    hidden: bool,
-    in_process: bool,
-) -> Iterator[tuple[Planned, results.Result]]:
+    runs: Sequence[Run], folder: Path, truth: dataset.Truth, models: ModelSet, limits: isolation.Limits, hidden: bool, in_process: bool
+) -> Iterator[tuple[Run, results.Result]]:
     with isolation.Runner(limits) as runner, engine(limits.workers, limits.budget) if in_process else nullcontext():
-        for seed in range(max(one.seeds for one in planned)):
+        for seed, group in groupby(runs, key=lambda one: one.seed):
             with nullcontext() if in_process else isolation.offered(folder, models, seed) as given:
-                for one, setting in product([one for one in planned if seed < one.seeds], settings):
+                for one in group:
+                    name, fields = one.planned.method, one.planned.settings
                     if given is None:
-                        method = find_method(one.method, one.settings)
-                        record = evaluate.run(method, one.method, folder, setting, seed, models=models, truth=truth)
+                        record = evaluate.run(find_method(name, fields), name, folder, one.setting, seed, models=models, truth=truth)
                     else:
-                        record = runner.run(one.method, one.settings, given, setting, truth)
+                        record = runner.run(name, fields, given, one.setting, truth)
                     if hidden and "truth" in record.told:
-                        raise _gives_away(one)
+                        raise _gives_away(one.planned)
                     yield one, record
 
 

@@ -114,6 +114,13 @@ def test_what_ran_is_no_gap_and_what_did_not_is_one(mothr, tiny, written):
     assert gaps(rows(records), read(path)) == []
     assert "0 runs are missing beside the 12 there are" in mothr("gaps", path.parent).out
 
+    min((path.parent / "tiny-v1").glob("null-star-*")).unlink()
+    called = mothr("run", path, tiny, "--out", path.parent, "--in-process", "--missing", "--json")
+    assert [row["method"] for row in called.json] == ["null-star"]
+    assert [record.parents for record in read_all(path.parent)] == [record.parents for record in records]
+    assert mothr("run", path, tiny, "--out", path.parent, "--missing", "--json").json == []
+    assert mothr("run", path, tiny, "--out", path.parent, "--missing").out == "(none)\n"
+
     written(PLAN.replace('"all", ', "").replace("seeds = 2", "seeds = 3").replace("*-lora-*", "*"))
     found = [str(gap) for gap in gaps(rows(records), beside(path.parent))]
     assert found == [

@@ -25,6 +25,7 @@ PUBLISHED = {
     "llama-lora-v": "5feed0c2eb2ae1b3f0dd0e77e6d6248cb5d1d33556b6c00c9d6edbd8bdc96aae",
     "quickstart": "8f83257ced60c0c779955a9a5e0e6c001a782ee0cb348bb592bb1d52e02bb5f9",
     "sd-ft": "436151c8231e57de45a28a0bf696ccc97d4a057fae38c76be6fcc5d0ee761512",
+    "smollm2-ft": "3ea0104ffe76c8aec81e9ecbe071707954810bfaa89ec23e8d4ff50d26ab11c0",
     "vit-chains": "be41fa16a9b44219068fc6c63d4ff8459fa8981a43f7af08f33cf7a79deb42f2",
     "vit-continued": "e45e495a47831777641d5107abc5366753b69779f73bf363df382b6331ac9f7d",
     "vit-distilled": "ecd4bf7ddfcc187a7a4bf36b61fbf56837cac659dcc42f81703c82b7c5f3299b",
