@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mothr.benchmark.metrics import METRICS
-from mothr.benchmark.plan import Identity, Plan
-from mothr.benchmark.results import Result, folder_name
+from mothr.benchmark.plan import Plan
+from mothr.benchmark.results import Configuration, Result, folder_name
 from mothr.benchmark.statistics import mean_interval, shared_ranks
 from mothr.benchmark.storage import canonical_sha256
 
@@ -52,10 +52,9 @@ class Row:
         return self.runs[0].split, self.runs[0].split_version, self.runs[0].setting
 
     @property
-    def identity(self) -> Identity:
-        """Method, its version, and all its parameters as JSON."""
-        first = self.runs[0]
-        return first.method, first.method_version, json.dumps(first.parameters, sort_keys=True)
+    def configuration(self) -> Configuration:
+        """That of its records."""
+        return self.runs[0].configuration
 
     @property
     def id(self) -> str:
@@ -115,30 +114,30 @@ def gaps(every: Sequence[Row], plan: Plan | None = None) -> list[Gap]:
     Raises:
         MothrError: the plan has a method or a field that cannot be found.
     """
-    present: dict[tuple[Identity, BoardKey], set[int]] = {}
+    present: dict[tuple[Configuration, BoardKey], set[int]] = {}
     for row in every:
-        done = present.setdefault((row.identity, row.board), set())
+        done = present.setdefault((row.configuration, row.board), set())
         done |= set() if row.other_build else {run.seed for run in row.runs if run.status != "skipped"}
     found = []
     for board, wanted in _wanted(every, plan).items():
-        for label, (identity, seeds) in sorted(wanted.items()):
-            missing = tuple(sorted(set(range(seeds)) - present.get((identity, board), set())))
+        for label, (configuration, seeds) in sorted(wanted.items()):
+            missing = tuple(sorted(set(range(seeds)) - present.get((configuration, board), set())))
             found += [Gap(label, folder_name(board[0], board[1]), board[2], missing, seeds)] if missing else []
     return found
 
 
-def _wanted(every: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str, tuple[Identity, int]]]:
+def _wanted(every: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str, tuple[Configuration, int]]]:
     """Returns board -> label -> which method with which parameters, and with how many seeds it is to be there."""
     boards, labels = sorted({row.board for row in every}), _labels(every)
     if plan is not None:
-        return {board: {str(one): (one.identity(), one.seeds) for one in plan.on(board[0])} for board in boards}
+        return {board: {str(one): (one.configuration(), one.seeds) for one in plan.on(board[0])} for board in boards}
     ordered = sorted(every, key=lambda row: _counted(row.runs[0].method_version))
     newest = {row.runs[0].method: row.runs[0].method_version for row in ordered}
-    wanted: dict[str, tuple[Identity, int]] = {}
+    wanted: dict[str, tuple[Configuration, int]] = {}
     for row in every:
         if newest[row.runs[0].method] == row.runs[0].method_version:
-            seeds = wanted.get(labels[row.id], (row.identity, 0))[1]
-            wanted[labels[row.id]] = row.identity, max(seeds, 1 + row.runs[-1].seed)
+            seeds = wanted.get(labels[row.id], (row.configuration, 0))[1]
+            wanted[labels[row.id]] = row.configuration, max(seeds, 1 + row.runs[-1].seed)
     return dict.fromkeys(boards, wanted)
 
 
@@ -156,9 +155,8 @@ def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[
     """
 
     def key(record: Result) -> tuple[Any, ...]:
-        parameters = json.dumps(record.parameters, sort_keys=True)
         board = (record.split, record.split_version, record.setting)
-        return *board, record.method, record.method_version, parameters, record.manifest_sha256
+        return *board, *record.configuration, record.manifest_sha256
 
     ordered = sorted(records, key=lambda record: (*key(record), record.seed))
     found = []
@@ -242,7 +240,7 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
         "rank": rank,
         "method": first.method,
         "method_version": first.method_version,
-        "parameters": json.dumps(first.parameters, sort_keys=True),
+        "parameters": first.configuration[2],
         "label": label,
         "kind": row.kind,
         "told": ", ".join(row.told),
@@ -285,7 +283,7 @@ def _labels(every: Sequence[Row]) -> dict[str, str]:
 def _planned_labels(every: Sequence[Row], plan: Plan | None) -> dict[str, str]:
     """Returns row id -> what the plan calls the method, for those that it holds."""
     names = plan.names() if plan else {}
-    return {row.id: names[row.identity] for row in every if row.identity in names}
+    return {row.id: names[row.configuration] for row in every if row.configuration in names}
 
 
 def _ranks(every: Sequence[Row]) -> dict[str, int]:

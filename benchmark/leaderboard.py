@@ -192,7 +192,7 @@ def _summary(every: Sequence[Row]) -> dict[str, Any]:
     runs = [run for row in every for run in row.runs]
     return {
         "runs": len(runs),
-        "methods": len({(run.method, run.method_version, json.dumps(run.parameters, sort_keys=True)) for run in runs}),
+        "methods": len({run.configuration for run in runs}),
         "boards": len({row.board for row in every}),
         "date": max(run.date for run in runs)[:10],
         "versions": ", ".join(sorted({run.mothr_version for run in runs})),

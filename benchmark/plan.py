@@ -23,11 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.faults import faults
 from mothr.benchmark.method import about, find_method, method_names
+from mothr.benchmark.results import Configuration
 
 NAME = "plan.toml"
 """What the plan of a folder of results is called."""
-Identity = tuple[str, str, str]
-"""Method, its version, and all its parameters as JSON."""
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -50,7 +49,7 @@ class Planned:
         """Its settings, as they are written behind ``--set``."""
         return " ".join(f"{name}={value}" for name, value in self.settings.items())
 
-    def identity(self) -> Identity:
+    def configuration(self) -> Configuration:
         """Returns what tells its rows on the board from others'. It imports the method.
 
         Raises:
@@ -84,13 +83,13 @@ class Plan(BaseModel):
         """Returns what is to run on the split of that name."""
         return [one for row in self.rows if any(fnmatchcase(split, pattern) for pattern in row.splits) for one in row.planned()]
 
-    def names(self) -> dict[Identity, str]:
+    def names(self) -> dict[Configuration, str]:
         """Returns what each method with its fields is called, whatever split it runs on. It imports the methods.
 
         Raises:
             MothrError: a method or a field cannot be found.
         """
-        return {one.identity(): str(one) for row in self.rows for one in row.planned()}
+        return {one.configuration(): str(one) for row in self.rows for one in row.planned()}
 
 
 def read(path: Path) -> Plan:

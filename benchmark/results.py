@@ -36,6 +36,8 @@ NOT_RECORDS = ("manifest.json", "truth.json", SUPERSEDED, PAIRS)
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers", "diffusers", "peft")
 """Packages whose versions a record names, where installed."""
 
+Configuration = tuple[str, str, str]
+"""Method, its version, and all its parameters as JSON."""
 Setting = Literal["known-trees", "open"]
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -144,6 +146,11 @@ class Result(BaseModel):
         elif self.parents is not None or not self.error:
             raise ValueError(f"a run that is {self.status} has no parents and says why under 'error'")
         return self
+
+    @property
+    def configuration(self) -> Configuration:
+        """Method, its version, and all its parameters as JSON."""
+        return self.method, self.method_version, json.dumps(self.parameters, sort_keys=True)
 
     def prediction(self) -> Prediction:
         """Returns the answer of a run that is ok.

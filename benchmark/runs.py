@@ -1,6 +1,5 @@
 """Runs planned methods on a data set, each run in a process of its own, or all of them here."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,11 +40,9 @@ def lacking(runs: Iterable[Run], records: Iterable[results.Result]) -> list[Run]
     Raises:
         MothrError: a method or a field cannot be found.
     """
-    done = {
-        (one.method, one.method_version, json.dumps(one.parameters, sort_keys=True), one.setting, one.seed)
-        for one in records if one.status != "skipped"
-    }  # fmt: skip
-    return [one for one in runs if not isolation.is_own(one.planned.method) or (*one.planned.identity(), one.setting, one.seed) not in done]
+    done = {(one.configuration, one.setting, one.seed) for one in records if one.status != "skipped"}
+    own = isolation.is_own
+    return [one for one in runs if not own(one.planned.method) or (one.planned.configuration(), one.setting, one.seed) not in done]
 
 
 def settings_for(setting: results.Setting | None, *, hidden: bool) -> tuple[results.Setting, ...]:

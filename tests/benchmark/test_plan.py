@@ -160,6 +160,6 @@ def test_a_plan_without_rows_for_a_split_says_so(mothr, tiny, written, tmp_path)
 def test_the_plan_of_the_board_can_be_run():
     plan = beside(Path(__file__).parents[2] / "results")
     everywhere = plan.on("vit-chains")
-    assert len({one.identity() for one in everywhere}) == len(everywhere)
+    assert len({one.configuration() for one in everywhere}) == len(everywhere)
     assert {one.method for one in asked("all").on("vit-chains")} == {one.method for one in everywhere}
     assert len(plan.on("vthr-lora-v")) > len(everywhere)
