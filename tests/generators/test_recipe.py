@@ -38,6 +38,7 @@ PUBLISHED = {
     "vit-pruned": "2a6b1109c5843d863d894a7a187d5e583f1d45bea9629de46bde62c79293c2ce",
     "vit-quantized": "93621e6cb2e2db51db6be597271ab97553778e96402c52bee8f8d36eeb3e834b",
     "vit-random": "6a10ff929c6fe8250670e4cf256f9dcfd654708c0f592df4e65915fbe8a8b108",
+    "vit-regimes": "2352847d414cf2b425b06ae900d444b89b522e4a4a451a0cce8a4d76a95e7cc4",
     "vit-siblings": "bafbbe05ed61fef71d280b723ab877279ed7883afa224cd4048045b8563f9561",
     "vit-strangers": "4ebab61541493dbf63087d1e4c02399f5373734233d68ee900a856fe440f20b5",
     "vit-trajectory": "e943794b5aacad0c6eb94f6af32694b33d9e8532e77a314366f0fd3fb62fe013",
