@@ -45,7 +45,7 @@ def copies(models: ModelSet, layers: Layers) -> dict[int, Copy]:
     (the same but for zeros). Bit-identical models are no copies of each other, since nothing says which was first.
     """
     far = distances(models, "relative", layers)
-    far[far == 0] = np.inf  # itself, and the same numbers stored otherwise
+    far = np.where(far == 0, np.inf, far)  # itself, and the same numbers stored otherwise
     keys = [key for key in layers.select_from(models) if len(models.shapes[key]) == len(models)]
     sparse = combine_statistics(dict(stream(models, _ZEROS, layers)), len(models), "elements") >= ZEROS
     found: dict[int, list[Copy]] = {}

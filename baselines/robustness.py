@@ -68,7 +68,14 @@ def records(known: Known, plan: "Plan") -> tuple[Result, ...]:
     found = ablation.run(_grid(plan, weights=(LAMBDA,)), known.folder, plan.setting, plan.seeds)
     found += ablation.run(_grid(plan, directions=plan.directions, weights=others), known.folder, plan.setting, plan.seeds)
     found.append(evaluate.run(find_method(OWN), OWN, known.folder, plan.setting, models=known.models, truth=known.truth))
+    for record in found:
+        _say_failed(record)
     return tuple(found)
+
+
+def _say_failed(record: Result) -> None:
+    if record.status != "ok":
+        warnings.warn(f"{record.split}: {name_of(record)} failed and counts as zero: {record.error}", MothrWarning, stacklevel=3)
 
 
 def name_of(record: Result) -> str:
@@ -219,6 +226,7 @@ def _with_models_missing(known: Known, plan: "Plan") -> list[Value]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MothrWarning)  # said of all models already
             record = evaluate.run(method, registered, known.folder, plan.setting, draw, models=models, truth=truth)
+        _say_failed(record)
         by_tree: dict[int, list[Edge]] = {}
         for edge in graph.edges:
             by_tree.setdefault(known.trees[edge[1]], []).append(edge)
