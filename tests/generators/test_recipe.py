@@ -20,9 +20,11 @@ def test_every_recipe_of_the_package_loads_and_survives_writing(name, tmp_path):
 
 
 PUBLISHED = {
+    "dinov2-ft": "b8277cc5342decea2c07e4c68d87b170a5e300bb6b4111371dae3aca2a6d7861",
     "llama-ft": "90f720ee8e6e7f0783657120c758d1318b7678aa7b643378ec46fd1361c95aa5",
     "llama-lora-f": "eb72ce2e5180c3439e42d30e4cf12f47aace6bf4f064ebdc6a74d9ea814cf933",
     "llama-lora-v": "5feed0c2eb2ae1b3f0dd0e77e6d6248cb5d1d33556b6c00c9d6edbd8bdc96aae",
+    "llama-trajectory": "01017804e86ded5dca1431f90574a69695be89eb108c2d2b3390917c82557012",
     "quickstart": "8f83257ced60c0c779955a9a5e0e6c001a782ee0cb348bb592bb1d52e02bb5f9",
     "sd-ft": "436151c8231e57de45a28a0bf696ccc97d4a057fae38c76be6fcc5d0ee761512",
     "smollm2-ft": "3ea0104ffe76c8aec81e9ecbe071707954810bfaa89ec23e8d4ff50d26ab11c0",
