@@ -1,9 +1,10 @@
 """What the page holds: the board, the forests and each row's details, as short as plain JSON can be.
 
-Numbers stand in arrays, a column at a time; texts that repeat are written once and named by their place; a forest is a list of
-places. The scripts of the page draw everything from this.
+Numbers stand in arrays, a column at a time; texts and answers that repeat are written once and named by their place; a forest is a list
+of places. The scripts of the page draw everything from this.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ def page_data(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -
         "facts": {str(name): _packed(column) for name, column in facts.items()},
         "runs": [[_run(run) for run in row.runs] for row in every],
         "scored": {name: [int(tree) for tree in row.scores.index] for name, row in zip(folders, every, strict=True)},
-        "scores": [[[_thousandths(value) for value in row.scores[name]] for name in TREE_METRICS] for row in every],
+        "scores": _once([[[_thousandths(value) for value in row.scores[name]] for name in TREE_METRICS] for row in every]),
         "measured": measured,
-        "whole": [[_mean([run.metrics.get(name) for run in row.runs]) for name in measured] for row in every],
-        "forest": [_overlay(truths[name][0], row) if name in truths else None for name, row in zip(folders, every, strict=True)],
+        "whole": _once([[_mean([run.metrics.get(name) for run in row.runs]) for name in measured] for row in every]),
+        "forest": _once([_overlay(truths[name][0], row) if name in truths else None for name, row in zip(folders, every, strict=True)]),
         "forests": {name: _forest(*truth) for name, truth in truths.items()},
         "pairs": {name: _pairs(one) for name, one in pairs.items() if one},
         "relations": {letter: relation for relation, letter in LETTERS.items()},
@@ -72,12 +73,16 @@ def told_of(row: Row) -> str:
 
 
 def _packed(column: "pd.Series[Any]") -> Any:
-    """Returns a column as a list, or as ``words`` and the place ``at`` which each value stands there where values are texts."""
-    if pd.api.types.is_numeric_dtype(column):
-        return [_short(value, 4) for value in column]
-    words = list(dict.fromkeys(column))
-    place = {word: position for position, word in enumerate(words)}
-    return {"words": words, "at": [place[word] for word in column]} if len(words) < len(column) else words
+    """Returns a column as a list of numbers, or of texts as :func:`_once` writes them."""
+    return [_short(value, 4) for value in column] if pd.api.types.is_numeric_dtype(column) else _once(list(column))
+
+
+def _once(values: list[Any]) -> Any:
+    """Returns ``values``; if some are the same, each is written once, in ``words``, and ``at`` says the place there of each value."""
+    keys = [json.dumps(value) for value in values]
+    words = dict(zip(keys, values, strict=True))
+    place = {key: position for position, key in enumerate(words)}
+    return {"words": list(words.values()), "at": [place[key] for key in keys]} if len(words) < len(values) else values
 
 
 def _short(value: Any, digits: int) -> float | int | None:

@@ -174,7 +174,7 @@ def test_the_page_holds_every_board_and_the_whole_tidy_table(filled):
     for name in expected:
         known = [None if pd.isna(value) else value for value in expected[name]]
         assert column(data, name) == [round(value, 4) if isinstance(value, float) else value for value in known], name
-    scores = data["scores"][column(data, "method").index("null-random-tree")]
+    scores = unpacked(data["scores"])[column(data, "method").index("null-random-tree")]
     means = [np.nanmean(np.array(values, dtype=float)) / 1000 for values in scores]
     assert means == pytest.approx([expected.set_index("method").loc["null-random-tree", name] for name in data["shown"][0]], abs=0.0006)
 
@@ -191,7 +191,7 @@ def test_each_forest_and_answer_can_be_read_back(filled):
     assert {node: [ids[at] for at in named] for node, named in zip(ids, truth, strict=True)} == TRUTH.to_json()
     assert [forest["tree"][at] for at in range(len(ids))] == [int(node[0]) for node in ids]
     assert all(forest["depth"][at] == node.count(".") for at, node in enumerate(ids))
-    seed, differing, abstained, confidence, relations = data["forest"][column(data, "method").index("seen")]
+    seed, differing, abstained, confidence, relations = unpacked(data["forest"])[column(data, "method").index("seen")]
     names = [*ids, "new"]
     found = read_back(differing, truth)
     assert {node: [names[at] for at in named] for node, named in zip(ids, found, strict=True)} == {
@@ -204,8 +204,8 @@ def test_each_forest_and_answer_can_be_read_back(filled):
     }  # fmt: skip
     said = {node: data["relations"][letter] for node, letter in zip(ids, relations, strict=True) if letter != " "}
     assert said == {"1.0.0": "merge", "0.1": "finetune"}
-    assert data["forest"][column(data, "method").index("linea")] == [0, []]
-    assert data["forest"][column(data, "method").index("broken")] is None
+    assert unpacked(data["forest"])[column(data, "method").index("linea")] == [0, []]
+    assert unpacked(data["forest"])[column(data, "method").index("broken")] is None
 
 
 def test_a_hidden_split_has_a_board_but_no_forest(filled):
@@ -213,7 +213,7 @@ def test_a_hidden_split_has_a_board_but_no_forest(filled):
     data = data_of(page_of(filled)[1])
     assert set(data["forests"]) == {"tiny-v1"}
     assert len(data["boards"]) == 3
-    assert data["forest"][column(data, "split").index("other")] is None
+    assert unpacked(data["forest"])[column(data, "split").index("other")] is None
 
 
 def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
