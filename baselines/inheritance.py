@@ -4,11 +4,18 @@ A child starts from its parent's weights, so its way from the model above holds 
 update of its own. Training on other data takes some of it back, and there where it was large: a child of a UNet may keep three
 fifths of the first singular components of the update, and nine tenths of the last ones. A sibling is the other way round. What two models
 learned alike is in the first components; of the last ones, where each of them has its own chance, it has nothing.
+
+Two that learned the same data the same way have much of each other's last components, too, and lie nearer to each other than to their
+parent. But taken for a child, such a sibling spends its way on undoing what it has not. Where two updates are of like length, that is one
+half of its squared length or more, whatever they share; a child's way is its own.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from mothr.baselines.precision import squared_error
 from mothr.baselines.ranks import as_matrices
@@ -29,49 +36,78 @@ EVEN = 0.65
 """Share of the mean coefficient, where that is above 1, that each tensor must have: who goes on the parent's way does so in all."""
 SPREAD, NOISE = 0.05, 2.0
 """Standard deviation of the coefficient in a true child: of its own, and how often that which chance would give is counted."""
+SHRUNK = 0.1
+"""Share of an update's energy along the weights it began with, above which these were shrunk or grew; chance gives one in their number."""
+TAKEN = 0.1
+"""Standard deviation, in a tensor of a true child, of the share of its way that undoes the update."""
 SIDE = 256
 """Most rows and columns of a matrix that are looked at, evenly spaced: a part of a child has its part of the update."""
 
 
-def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Array:
-    """Returns the share of tensors in which a model lacks its parent's update, (m,), each weighted by how surely that can be told.
+class Lacking(NamedTuple):
+    """What m models lack of the updates of their alleged parents."""
+
+    share: Array
+    """Share of tensors that lack the update, (m,), each weighted by how surely that can be told."""
+    undone: Array
+    """Share of the squared way from the parent that undoes the update, (m,): as much as is sure, two standard deviations below the mean of
+    all tensors."""
+
+
+def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lacking:
+    """Returns what models lack of their parents' updates.
 
     With the singular value decomposition sum_i s_i u_i v_i^T of p - a, the update of parent p of the model a above it, the coefficient of
     some of its components in c - a, the way to the child c, is sum_i s_i u_i^T (c - a) v_i / sum_i s_i^2. What the child
     added by itself moves it by chance, more where it shares rows or columns with the update; and where the components are no
-    larger than what storing the three in few bits leaves of error, the tensor hardly counts.
+    larger than what storing the three in few bits leaves of error, the tensor hardly counts. With k the coefficient of the last
+    components, the child undoes (1 - k) |p - a|^2 of its way |c - p|^2.
 
     Args:
         models: The models.
         triples: (m, 3) positions of child, parent, and the model above the parent.
         layers: Tensors that are looked at. Those where the parent is the model above, or that one of the three lacks, are passed
-            over; where none is left the share is 0.
+            over; where none is left both shares are 0.
     """
     triples = np.asarray(triples, dtype=np.intp).reshape(-1, 3)
     keys = layers.select_from(models)
-    found = np.zeros((len(keys), len(triples), 2, 2))  # of the last components and of all: coefficient and weight
+    found = np.zeros((3, 2, len(keys), len(triples)))  # coefficient of the last components and of all, share undone: value and weight
     errors = _errors(models, keys, layers)
     for row, key in enumerate(keys):
         held = set(models.shapes[key])
         for column, triple in enumerate(triples.tolist()):
             if held.issuperset(triple):
                 child, parent, above = as_matrices(models.stack(key[0], triple)).double()
-                found[row, column] = _coefficients(child, parent, above, float(errors[row, triple].sum()))
-    last, whole = (_share(found[:, :, part, 0], found[:, :, part, 1], least) for part, least in enumerate((LAST, WHOLE)))
-    return np.maximum(last, whole)
+                found[..., row, column] = _judged(child, parent, above, float(errors[row, triple].sum()))
+    last, whole, undone = found
+    share: Array = np.maximum(_share(last[0], last[1], LAST), _share(whole[0], whole[1], WHOLE))
+    return Lacking(share, _at_least(undone[0], undone[1]))
+
+
+def _at_least(value: Array, weight: Array) -> Array:
+    """Returns the mean by weight of values (tensors, m), less two standard deviations, (m,); no less than 0."""
+    total = np.where((weight > 0).any(axis=0), weight.sum(axis=0), np.inf)
+    lower: Array = np.maximum(0.0, (value * weight).sum(axis=0) / total - 2 / np.sqrt(total))
+    return lower
 
 
 def _share(coefficient: Array, weight: Array, least: float) -> Array:
-    """Returns the share, by weight, of coefficients (tensors, m) that are less than they may be, (m,)."""
-    total = np.where((weight > 0).any(axis=0), weight.sum(axis=0), 1.0)
-    typical = (coefficient * weight).sum(axis=0) / total
+    """Returns the share, by weight, of coefficients (tensors, m) that are less than they may be, (m,).
+
+    What chance would give a true child is taken off: the share that is expected and one standard deviation of that.
+    """
+    counted = weight > 0
+    total = np.where(counted.any(axis=0), weight.sum(axis=0), 1.0)
+    typical = np.maximum(1.0, (coefficient * weight).sum(axis=0) / total)
     least_each = np.where(typical > 1, np.maximum(least, EVEN * typical), least)
-    without: Array = np.where(coefficient < least_each, weight, 0.0).sum(axis=0)
-    return without / total
+    by_chance = ndtr((least_each - typical) * NOISE * np.where(counted, weight, 1.0) ** 0.5)
+    expected = (by_chance * weight).sum(axis=0) + (by_chance * (1 - by_chance) * weight**2).sum(axis=0) ** 0.5
+    without: Array = (np.where(coefficient < least_each, weight, 0.0).sum(axis=0) - expected) / total
+    return np.maximum(0.0, without)
 
 
-def _coefficients(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor, error: float) -> list[tuple[float, float]]:
-    """Returns the coefficient of the last components, and of all, each with its weight, 0 where there is no update.
+def _judged(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor, error: float) -> list[tuple[float, float]]:
+    """Returns the coefficient of the last components, that of all, and the share undone, each with its weight, 0 where it says nothing.
 
     Args:
         child: One tensor of the child, (rows, columns), likewise ``parent`` and ``above``.
@@ -81,8 +117,9 @@ def _coefficients(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor
     """
     rows, columns = (torch.linspace(0, side - 1, min(side, SIDE)).long() for side in child.shape)
     child, parent, above = (matrix[rows][:, columns] for matrix in (child, parent, above))
+    child, above = _of_like_scale(child, parent, above)
     if torch.equal(parent, above):
-        return [(0.0, 0.0), (0.0, 0.0)]
+        return [(0.0, 0.0)] * 3
     left, size, right = torch.linalg.svd(parent - above, full_matrices=False)
     by_row = left.T @ (child - parent)
     by_column = (child - parent) @ right.T
@@ -92,9 +129,43 @@ def _coefficients(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor
     after = energy.flip(0).cumsum(0).flip(0)  # of a component and all behind it
     noise = error**0.5 * (child.shape[0] ** 0.5 + child.shape[1] ** 0.5)  # about the largest singular value of errors
     rank = int((size > max(NONE * float(size[0]), noise)).sum())
-    first = max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - int(COMPONENTS * len(size))))
-    rounding = error * child.numel() / len(size)
-    return [_weighted(energy[part], kept[part], chance[part], rounding) for part in (slice(first, None), slice(None))]
+    last = slice(max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - int(COMPONENTS * len(size)))), None)
+    rounding = error * child.numel()
+    found = [_weighted(energy[part], kept[part], chance[part], rounding / len(size)) for part in (last, slice(None))]
+    squared, way = float(energy.sum()), float((child - parent).square().sum())
+    return [*found, _undone(found[0][0], squared, way, float(chance[last].sum()) / float(energy[last].sum()) ** 2, rounding)]
+
+
+def _of_like_scale(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the child and the model above, (rows, columns) each, with what of it is the parent made as large as the parent has it.
+
+    Weight decay shrinks all that a model came with, its parent's update as well; and what decay alone took from the model above is
+    no update that a child could have and a sibling could not.
+    """
+    squared = float(above.square().sum())
+    if squared == 0:
+        return child, above
+    in_child, in_parent = (float((matrix * above).sum()) / squared for matrix in (child, parent))
+    if min(in_child, in_parent) > 0 and (in_child - in_parent) ** 2 * squared > SHRUNK * float((child - parent).square().sum()):
+        child = child * (in_parent / in_child)
+    if in_parent > 0 and (in_parent - 1) ** 2 * squared > SHRUNK * float((parent - above).square().sum()):
+        above = above * in_parent
+    return child, above
+
+
+def _undone(coefficient: float, squared: float, way: float, chance: float, rounding: float) -> tuple[float, float]:
+    """Returns the share of the child's way that undoes the parent's update, and its weight; both are 0 where the way is rounding.
+
+    Args:
+        coefficient: Of the last components.
+        squared: Squared length of the update.
+        way: Squared length of the way from the parent to the child.
+        chance: Variance of ``coefficient`` by what the child added.
+        rounding: Squared length of what storage leaves of error.
+    """
+    if way <= 4 * rounding:
+        return 0.0, 0.0
+    return ((1 - coefficient) * squared - rounding) / way, 1 / (TAKEN**2 + chance * (squared / way) ** 2)
 
 
 def _weighted(energy: torch.Tensor, kept: torch.Tensor, chance: torch.Tensor, rounding: float) -> tuple[float, float]:

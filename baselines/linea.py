@@ -10,9 +10,10 @@
 4. In a tree of known shape the root decides all directions. The evidence of every edge is summed for each candidate, which
    outvotes single edges that point the wrong way; the sums of those that come close give the probabilities. Where the weights'
    distribution says little, it counts that an update adds its energy.
-5. A child has its parent's update, in every tensor, and most surely its small components. What lacks it is a sibling or a nephew: of a
-   model that was trained on the same data but less, and so came to lie nearer than the parent, or of one whose parent is missing.
-   The model above is taken instead, or another child of that, whose update it has.
+5. A child has its parent's update, in every tensor, and most surely its small components; and its way from the parent is its own, not
+   spent on undoing that update. What fails in either is a sibling or a nephew: of a model that was trained on the same data, so that they
+   lie nearer to each other than to their parent, or of one whose parent is missing. The model above is taken instead, or
+   another child of that, whose update it has.
 6. What was set aside hangs below its sources, and its own descendants below it.
 
 How a model was made follows: a merge has several sources, a copy in fewer bits is quantized, and all else was fine-tuned. Where no parent
@@ -52,8 +53,9 @@ TIE = 1e-6
 were trained."""
 FEW = 4096
 """So many weights give evidence that is trusted by half, since chance moves that of few; chosen, not fitted."""
-LACKED = 0.11
-"""Share of tensors that lack the parent's update above which it is no parent, see :func:`mothr.baselines.inheritance.lacking`."""
+LACKED, UNDONE = 0.11, 0.25
+"""Share of tensors that lack the parent's update, and share of the way from the parent that undoes it, above which it is no parent; see
+:func:`mothr.baselines.inheritance.lacking`. The second is one half or more of siblings, a third of nephews, whatever they learned alike."""
 BESIDE = 8
 """Most siblings of the parent that a model which lacks its update is tried below: the nearest ones."""
 NEARER, SIDEWAYS = 0.98, 0.2
@@ -63,8 +65,8 @@ RULED_OUT, ROOTS = 5.0, 8
 """Log-odds against a root at which it is no longer looked at, and the most roots that are."""
 KNOWN = 0.99
 """Probability of an edge that the weights prove, as far as weights can."""
-UNSURE = 0.02
-"""Width of the step from certain to impossible over :data:`LACKED`."""
+UNSURE = 0.2
+"""Width of the step from certain to impossible, as a share of the limit :data:`LACKED` or :data:`UNDONE`."""
 UNLIKELY = 0.5
 """Probability up to which an edge is not named."""
 
@@ -73,12 +75,12 @@ UNLIKELY = 0.5
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
-        "dinov2-ft-dev", "llama-ft-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev", "vit-duplicates-dev", "vit-merge-dev",
-        "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev", "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev",
-        "vit-regimes-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
+        "dinov2-ft-dev", "llama-ft-dev", "llama-siblings-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev", "vit-duplicates-dev",
+        "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev", "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev",
+        "vit-regimes-dev", "vit-trajectory-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
     )  # fmt: skip
 
     layers: str = "body"
@@ -259,31 +261,44 @@ def _relation(parents: int, rounded: bool) -> Relation:
 def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int, int], dict[int, float]]:
     """Returns {child: parent} of the (parent, child) pairs ``tree``, and how much of the parent's update each child lacks.
 
-    Whoever lacks too much of it is moved to the model above, or to the nearest other child of that whose update it has, until none
-    does, and none before its own parent is settled. ``far`` are the (n, n) distances.
+    Whoever lacks too much of it is moved to the model above, or to the nearest other child of that whose update it has. So is who has the
+    update of another child of the model above that is nearer than its parent, as comes about when that one was moved there itself. It
+    goes on until none moves, and none moves before its own parent is settled. ``far`` are the (n, n) distances.
     """
     above = {child: parent for parent, child in tree}
     left = set[Pair]()  # a parent that was left is not gone back to
     while True:
         triples = {child: (child, parent, above[parent]) for child, parent in above.items() if parent in above}
         lacked = dict.fromkeys(above, 0.0) | dict(zip(triples, lacks(triples.values()), strict=True))
-        moving = {child for child, share in lacked.items() if share > LACKED}
-        ready = [child for child in moving if above[child] not in moving]
-        if not ready:
-            return above, lacked
-        for child in ready:
-            parent, grandparent = above[child], above[above[child]]
-            left.add((parent, child))
-            beside = [other for other, at in above.items() if at == grandparent and other not in moving and (other, child) not in left]
+        moving = {child for child, share in lacked.items() if share > 1}
+        stay: dict[int, list[int]] = {}
+        for child, parent in above.items():
+            stay.setdefault(parent, []).extend([] if child in moving else [child])
+        moves: dict[int, int] = {}
+        for child, parent, grandparent in triples.values():
+            if parent in moving:
+                continue
+            reach = np.inf if child in moving else far[child, parent]
+            beside = [
+                other for other in stay[grandparent] if other != parent and (other, child) not in left and far[child, other] < reach
+            ]
             nearest = sorted(beside, key=far[child].__getitem__)[:BESIDE]
             shares = lacks((child, other, grandparent) for other in nearest)
-            heirs = [other for other, share in zip(nearest, shares, strict=True) if share <= LACKED]
-            above[child] = heirs[0] if heirs else grandparent
+            heirs = [other for other, share in zip(nearest, shares, strict=True) if share <= 1]
+            if heirs or child in moving:
+                moves[child] = heirs[0] if heirs else grandparent
+        if not moves:
+            return above, lacked
+        left |= {(above[child], child) for child in moves}
+        above |= moves
 
 
 @dataclass(frozen=True)
 class _Lacks:
-    """How much of the update of an alleged parent a model lacks; each answer is kept, since trees of different roots ask the same."""
+    """How much of the update of an alleged parent a model lacks; each answer is kept, since trees of different roots ask the same.
+
+    It is a share of what a child may lack: above 1 there is no inheritance.
+    """
 
     models: ModelSet
     layers: Layers
@@ -294,7 +309,8 @@ class _Lacks:
         asked = list(triples)
         new = sorted(set(asked) - self.known.keys())
         if new:
-            self.known.update(zip(new, lacking(self.models, np.array(new, dtype=np.intp), self.layers).tolist(), strict=True))
+            share, undone = lacking(self.models, np.array(new, dtype=np.intp), self.layers)
+            self.known.update(zip(new, np.maximum(share / LACKED, undone / UNDONE).tolist(), strict=True))
         return [self.known[triple] for triple in asked]
 
 
@@ -306,8 +322,8 @@ def _rest(models: ModelSet, layers: Layers) -> Layers:
 
 
 def _inherits(lacked: float) -> float:
-    """Returns the probability that a model which lacks the update of its parent in this share of tensors is its child."""
-    return float(expit((LACKED - lacked) / UNSURE))
+    """Returns the probability that a model which lacks so much of its parent's update, as a share of the limit, is its child."""
+    return float(expit((1 - lacked) / UNSURE))
 
 
 def _is_beyond(squared: Array, source: int, made: int, node: int) -> bool:

@@ -19,10 +19,19 @@ def add(weights, *updates):
     return {name: value + sum(update.get(name, 0.0) for update in updates) for name, value in weights.items()}
 
 
-def lacked(write_models, above, parent, child):
+def judged(write_models, above, parent, child):
     models = write_models({"above": above, "parent": parent, "child": child})
     triple = [models.ids.index(name) for name in ("child", "parent", "above")]
-    return lacking(models, np.array([triple]), BODY)[0]
+    share, undone = lacking(models, np.array([triple]), BODY)
+    return share[0], undone[0]
+
+
+def lacked(*given):
+    return judged(*given)[0]
+
+
+def undone(*given):
+    return judged(*given)[1]
 
 
 @pytest.mark.parametrize("length", [0.1, 1.0, 4.0])
@@ -65,16 +74,17 @@ def test_tensors_that_one_of_the_three_lacks_say_nothing(write_models):
     root = draw(0)
     others = {name.replace("mlp", "attn"): value for name, value in draw(2).items()}
     assert lacked(write_models, root, add(root, draw(1)), others) == 0
-    assert lacking(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY).shape == (0,)
+    assert undone(write_models, root, add(root, draw(1)), others) == 0
+    assert [found.shape for found in lacking(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY)] == [(0,), (0,)]
 
 
 def test_each_triple_is_judged_by_itself(write_models):
     root, step = draw(0), draw(1, 0.1)
     models = write_models({"a": root, "b": add(root, step), "c": add(root, step, draw(2, 0.1)), "d": add(root, draw(3, 0.1))})
     at = {name: place for place, name in enumerate(models.ids)}
-    child, stranger = lacking(models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY)
-    assert child == 0
-    assert stranger > 0.9
+    for child, stranger in lacking(models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY):
+        assert child < 0.05
+        assert stranger > 0.4
 
 
 def test_tensors_that_differ_by_rounding_alone_hardly_count(write_models):
@@ -139,3 +149,54 @@ def test_who_has_more_than_the_whole_update_has_it_evenly(write_models):
     assert lacked(write_models, root, add(root, step), add(root, even, draw(2, 0.02))) == 0
     uneven = {name: share * step[name] for name, share in zip(NAMES, np.linspace(0.75, 4.0, len(NAMES)).tolist(), strict=True)}
     assert lacked(write_models, root, add(root, step), add(root, uneven, draw(2, 0.02))) > 0.2
+
+
+@pytest.mark.parametrize("own", [0.02, 0.05, 0.2])
+def test_one_half_of_a_siblings_way_undoes_whatever_both_learned_alike(write_models, own):
+    root, common = draw(0), draw(1, 0.1)
+    one, other = (add(root, common, draw(seed, own)) for seed in (2, 3))
+    assert 0.38 < undone(write_models, root, one, other) <= 0.5
+    assert undone(write_models, root, one, add(one, draw(4, own))) < 0.05
+
+
+def test_one_third_of_a_nephews_way_undoes_what_it_lacks(write_models):
+    root, common = draw(0), draw(1, 0.1)
+    uncle, parent = (add(root, common, draw(seed, 0.05)) for seed in (2, 3))
+    assert 0.25 < undone(write_models, root, uncle, add(parent, draw(4, 0.05))) <= 0.34
+
+
+def test_a_child_undoes_no_more_of_it_than_it_has_taken_back(write_models):
+    root, step = draw(0), draw(1, 0.1)
+    parent = add(root, step)
+    for share in (0.1, 0.3):
+        expected = share / (share**2 + 1)
+        found = undone(write_models, root, parent, add(parent, scaled(step, -share), draw(2, 0.1)))
+        assert expected - 0.1 < found <= expected
+
+
+def test_a_way_that_is_rounding_undoes_nothing(write_models):
+    root, step = draw(0), draw(1, 0.1)
+    parent = {name: value.half() for name, value in add(root, step).items()}
+    rounded = {name: value.bfloat16() for name, value in parent.items()}
+    assert undone(write_models, root, parent, rounded) == 0
+    in_few_bits = {name: value.bfloat16() for name, value in add(root, step, draw(2, 0.05)).items()}
+    assert undone(write_models, {name: value.bfloat16() for name, value in root.items()}, parent, in_few_bits) < 0.05
+
+
+def test_a_long_way_scatters_the_coefficients_of_a_short_update_and_takes_none_of_it(write_models):
+    for seed in range(0, 30, 3):
+        root, step = draw(seed), draw(seed + 1, 0.002)
+        parent = add(root, step)
+        assert lacked(write_models, root, parent, add(parent, draw(seed + 2, 0.05))) < 0.1
+    assert lacked(write_models, root, parent, add(root, draw(1, 0.02))) > 0.2  # of a shorter way it can be told that it has none
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.7, 0.9])
+def test_weight_decay_takes_no_update_from_a_child_and_gives_none_to_a_sibling(write_models, decay):
+    root, step = draw(0), draw(1, 0.1)
+    for parent in (add(root, step), add(scaled(root, decay), step)):
+        share, part = judged(write_models, root, parent, add(scaled(parent, decay), draw(2, 0.1)))
+        assert share < 0.1
+        assert part < 0.05
+        assert lacked(write_models, root, parent, add(scaled(root, decay), draw(2, 0.1))) > 0.9
+    assert judged(write_models, root, scaled(root, decay), add(scaled(root, decay**2), draw(2, 0.1))) == (0, 0)  # nothing was learned

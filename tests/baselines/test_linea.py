@@ -250,7 +250,7 @@ def test_siblings_trained_on_the_same_data_are_not_hung_below_the_one_that_moved
     shares = dict(zip(step, np.linspace(0.4, 1.4, len(step)).tolist(), strict=True))
     weak = {name: value + step[name] for name, value in root.items()}
     most = {name: value + shares[name] * step[name] for name, value in root.items()}
-    far = {f"far{number}": child(most, 30 + number, 0.03) for number in range(4)}
+    far = {f"far{number}": child(most, 30 + number, 0.01) for number in range(4)}
     models = write_models({**held, "weak": weak, **far})
     nearest = distances(models, Linea.distance, Layers.parse(Linea.layers))[models.ids.index("far0")].argsort()[1]
     assert models.ids[nearest] == "weak"
@@ -361,3 +361,29 @@ def test_a_model_that_came_to_lie_nearest_to_its_parents_sibling_is_hung_below_i
     found = ask(models)
     assert found.graph == ModelGraph({"5": (), "2": ("5",), "7": ("5",), "1": ("2",), "4": ("2",), "3": ("7",)})
     assert found.confidence["2", "1"] > 0.9
+
+
+@pytest.mark.parametrize("own", [0.05, 0.1])
+def test_siblings_that_lie_nearer_to_each_other_than_to_their_parent_are_not_hung_below_one_another(write_models, own):
+    generator = torch.Generator().manual_seed(0)
+    names = [f"layers.{layer}.mlp.fc1.weight" for layer in range(16)]
+
+    def draw(size):
+        return {name: size * torch.randn(48, 48, generator=generator) for name in names}
+
+    def add(*parts):
+        return {name: sum(part[name] for part in parts) for name in names}
+
+    held = {"5": {name: torch.randn(48, 48, generator=generator) ** 3 for name in names}}
+    truth = {"5": ()}
+    for parent, family in (("5", "264"), ("2", "071"), ("4", "389")):
+        learned_alike = draw(0.2)
+        for node in family:
+            held[node] = add(held[parent], learned_alike, draw(own))
+            truth[node] = (parent,)
+    models = write_models(held)
+    far = distances(models, Linea.distance, Layers.parse(Linea.layers))
+    assert all(models.ids[far[models.ids.index(node)].argsort()[1]] not in truth[node] for node in truth)
+    found = ask(models)
+    assert found.graph == ModelGraph(truth)
+    assert min(found.confidence.values()) > 0.9
