@@ -10,6 +10,8 @@ parent. But taken for a child, such a sibling spends its way on undoing what it 
 half of its squared length or more, whatever they share; a child's way is its own.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -73,12 +75,19 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lack
     keys = layers.select_from(models)
     found = np.zeros((3, 2, len(keys), len(triples)))  # coefficient of the last components and of all, share undone: value and weight
     errors = _errors(models, keys, layers)
+    by_update: dict[tuple[int, int], list[int]] = {}
+    for column, (_, parent, above) in enumerate(triples.tolist()):
+        by_update.setdefault((parent, above), []).append(column)
     for row, key in enumerate(keys):
         held = set(models.shapes[key])
-        for column, triple in enumerate(triples.tolist()):
-            if held.issuperset(triple):
-                child, parent, above = as_matrices(models.stack(key[0], triple)).double()
-                found[..., row, column] = _judged(child, parent, above, float(errors[row, triple].sum()))
+        for ends, columns in by_update.items():
+            if not held.issuperset(ends) or (update := _Update.between(*_read(models, key[0], ends))) is None:
+                continue
+            for column in columns:
+                triple = triples[column].tolist()
+                if triple[0] in held:
+                    child = _read(models, key[0], triple[:1])[0]
+                    found[..., row, column] = _judged(child, update, float(errors[row, triple].sum()))
     last, whole, undone = found
     share: Array = np.maximum(_share(last[0], last[1], LAST), _share(whole[0], whole[1], WHOLE))
     return Lacking(share, _at_least(undone[0], undone[1]))
@@ -106,51 +115,77 @@ def _share(coefficient: Array, weight: Array, least: float) -> Array:
     return np.maximum(0.0, without)
 
 
-def _judged(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor, error: float) -> list[tuple[float, float]]:
+def _read(models: ModelSet, name: str, positions: Sequence[int]) -> list[torch.Tensor]:
+    """Returns one tensor of each model at ``positions`` as a matrix, (rows, columns), float64; a part of it if it is large."""
+    matrices = as_matrices(models.stack(name, positions))
+    rows, columns = (torch.linspace(0, side - 1, min(side, SIDE)).long() for side in matrices.shape[1:])
+    return list(matrices[:, rows][:, :, columns].double())
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What a parent added to the model above it, left @ diag(size) @ right, (rows, columns)."""
+
+    parent: torch.Tensor
+    above: torch.Tensor
+    left: torch.Tensor
+    size: torch.Tensor
+    right: torch.Tensor
+
+    @classmethod
+    def between(cls, parent: torch.Tensor, above: torch.Tensor) -> "_Update | None":
+        """Returns the update, or None if there is none.
+
+        What decay alone took from the model above is no part of it: that is nothing a child could have and a sibling could not.
+        """
+        change = parent - above
+        scale = _share_of(parent, above)
+        if (scale - 1) ** 2 * float(above.square().sum()) > SHRUNK * float(change.square().sum()):
+            change = parent - scale * above
+        if not change.any():
+            return None
+        return cls(parent, above, *torch.linalg.svd(change, full_matrices=False))
+
+    def way(self, child: torch.Tensor) -> torch.Tensor:
+        """Returns the way from the parent to a child, (rows, columns).
+
+        Weight decay shrinks all that a child came with, its parent's update as well, and is taken back.
+        """
+        ours, its = _share_of(self.parent, self.above), _share_of(child, self.above)
+        difference = child - self.parent
+        if min(ours, its) > 0 and (its - ours) ** 2 * float(self.above.square().sum()) > SHRUNK * float(difference.square().sum()):
+            return child * (ours / its) - self.parent
+        return difference
+
+
+def _share_of(matrix: torch.Tensor, above: torch.Tensor) -> float:
+    """Returns the coefficient of ``above`` in ``matrix``, (rows, columns) each; 1 where it is zero."""
+    squared = float(above.square().sum())
+    return float((matrix * above).sum()) / squared if squared > 0 else 1.0
+
+
+def _judged(child: torch.Tensor, update: _Update, error: float) -> list[tuple[float, float]]:
     """Returns the coefficient of the last components, that of all, and the share undone, each with its weight, 0 where it says nothing.
 
     Args:
-        child: One tensor of the child, (rows, columns), likewise ``parent`` and ``above``.
-        parent: See ``child``.
-        above: See ``child``.
-        error: Squared error of an entry by storage, of the three together.
+        child: One tensor of the child, (rows, columns).
+        update: Its alleged parent's.
+        error: Squared error of an entry by storage, of child, parent and the model above together.
     """
-    rows, columns = (torch.linspace(0, side - 1, min(side, SIDE)).long() for side in child.shape)
-    child, parent, above = (matrix[rows][:, columns] for matrix in (child, parent, above))
-    child, above = _of_like_scale(child, parent, above)
-    if torch.equal(parent, above):
-        return [(0.0, 0.0)] * 3
-    left, size, right = torch.linalg.svd(parent - above, full_matrices=False)
-    by_row = left.T @ (child - parent)
-    by_column = (child - parent) @ right.T
+    way, size = update.way(child), update.size
+    by_row = update.left.T @ way
+    by_column = way @ update.right.T
     energy = size**2
-    kept = energy + size * (by_row * right).sum(dim=1)
+    kept = energy + size * (by_row * update.right).sum(dim=1)
     chance = energy * torch.maximum(by_row.square().mean(dim=1), by_column.square().mean(dim=0))
     after = energy.flip(0).cumsum(0).flip(0)  # of a component and all behind it
-    noise = error**0.5 * (child.shape[0] ** 0.5 + child.shape[1] ** 0.5)  # about the largest singular value of errors
+    noise = error**0.5 * (way.shape[0] ** 0.5 + way.shape[1] ** 0.5)  # about the largest singular value of errors
     rank = int((size > max(NONE * float(size[0]), noise)).sum())
     last = slice(max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - int(COMPONENTS * len(size)))), None)
-    rounding = error * child.numel()
+    rounding = error * way.numel()
     found = [_weighted(energy[part], kept[part], chance[part], rounding / len(size)) for part in (last, slice(None))]
-    squared, way = float(energy.sum()), float((child - parent).square().sum())
-    return [*found, _undone(found[0][0], squared, way, float(chance[last].sum()) / float(energy[last].sum()) ** 2, rounding)]
-
-
-def _of_like_scale(child: torch.Tensor, parent: torch.Tensor, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the child and the model above, (rows, columns) each, with what of it is the parent made as large as the parent has it.
-
-    Weight decay shrinks all that a model came with, its parent's update as well; and what decay alone took from the model above is
-    no update that a child could have and a sibling could not.
-    """
-    squared = float(above.square().sum())
-    if squared == 0:
-        return child, above
-    in_child, in_parent = (float((matrix * above).sum()) / squared for matrix in (child, parent))
-    if min(in_child, in_parent) > 0 and (in_child - in_parent) ** 2 * squared > SHRUNK * float((child - parent).square().sum()):
-        child = child * (in_parent / in_child)
-    if in_parent > 0 and (in_parent - 1) ** 2 * squared > SHRUNK * float((parent - above).square().sum()):
-        above = above * in_parent
-    return child, above
+    deviation = float(chance[last].sum()) / float(energy[last].sum()) ** 2
+    return [*found, _undone(found[0][0], float(energy.sum()), float(way.square().sum()), deviation, rounding)]
 
 
 def _undone(coefficient: float, squared: float, way: float, chance: float, rounding: float) -> tuple[float, float]:
