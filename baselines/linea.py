@@ -274,19 +274,18 @@ def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int,
         stay: dict[int, list[int]] = {}
         for child, parent in above.items():
             stay.setdefault(parent, []).extend([] if child in moving else [child])
-        moves: dict[int, int] = {}
+        nearest: dict[int, list[int]] = {}
         for child, parent, grandparent in triples.values():
-            if parent in moving:
-                continue
-            reach = np.inf if child in moving else far[child, parent]
-            beside = [
-                other for other in stay[grandparent] if other != parent and (other, child) not in left and far[child, other] < reach
-            ]
-            nearest = sorted(beside, key=far[child].__getitem__)[:BESIDE]
-            shares = lacks((child, other, grandparent) for other in nearest)
-            heirs = [other for other, share in zip(nearest, shares, strict=True) if share <= 1]
-            if heirs or child in moving:
-                moves[child] = heirs[0] if heirs else grandparent
+            if parent not in moving:
+                reach = np.inf if child in moving else far[child, parent]
+                others = (other for other in stay[grandparent] if other != parent and (other, child) not in left)
+                nearest[child] = sorted((other for other in others if far[child, other] < reach), key=far[child].__getitem__)[:BESIDE]
+        tried = [(child, other, above[above[child]]) for child, others in nearest.items() for other in others]
+        heirs: dict[int, list[int]] = {child: [] for child in nearest}
+        for (child, other, _), share in zip(tried, lacks(tried), strict=True):
+            if share <= 1:
+                heirs[child].append(other)
+        moves = {child: (*beside, above[above[child]])[0] for child, beside in heirs.items() if beside or child in moving}
         if not moves:
             return above, lacked
         left |= {(above[child], child) for child in moves}
