@@ -142,7 +142,7 @@ class _Update:
         scale = _share_of(parent, above)
         if (scale - 1) ** 2 * float(above.square().sum()) > SHRUNK * float(change.square().sum()):
             change = parent - scale * above
-        if not change.any():
+        if not change.square().any():
             return None
         return cls(parent, above, *torch.linalg.svd(change, full_matrices=False))
 
@@ -181,10 +181,10 @@ def _judged(child: torch.Tensor, update: _Update, error: float) -> list[tuple[fl
     after = energy.flip(0).cumsum(0).flip(0)  # of a component and all behind it
     noise = error**0.5 * (way.shape[0] ** 0.5 + way.shape[1] ** 0.5)  # about the largest singular value of errors
     rank = int((size > max(NONE * float(size[0]), noise)).sum())
-    last = slice(max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - int(COMPONENTS * len(size)))), None)
+    last = slice(max(0, min(int((after > ENERGY * energy.sum()).sum()), rank - max(1, int(COMPONENTS * len(size))))), None)
     rounding = error * way.numel()
     found = [_weighted(energy[part], kept[part], chance[part], rounding / len(size)) for part in (last, slice(None))]
-    deviation = float(chance[last].sum()) / float(energy[last].sum()) ** 2
+    deviation = float(chance[last].sum() / energy[last].sum() / energy[last].sum())
     return [*found, _undone(found[0][0], float(energy.sum()), float(way.square().sum()), deviation, rounding)]
 
 
@@ -208,7 +208,7 @@ def _weighted(energy: torch.Tensor, kept: torch.Tensor, chance: torch.Tensor, ro
     held = float(energy.sum())
     if held == 0:
         return 0.0, 0.0
-    spread = SPREAD**2 + NOISE**2 * float(chance.sum()) / held**2 + (rounding * len(energy) / held) ** 2
+    spread = SPREAD**2 + NOISE**2 * float(chance.sum()) / held / held + (rounding * len(energy) / held) ** 2
     return float(kept.sum()) / held, 1 / spread
 
 

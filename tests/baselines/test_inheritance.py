@@ -134,6 +134,22 @@ def test_of_an_update_of_low_rank_all_components_count(write_models):
     assert min(lacked(write_models, root, parent, add(root, learned())) for _ in range(8)) > 0.9
 
 
+@pytest.mark.parametrize("columns", [2, 3])
+def test_of_an_update_of_rank_one_in_a_matrix_of_few_columns_there_are_last_components_too(write_models, columns):
+    def matrix(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return {NAMES[0]: torch.randn(SIDE, 1, generator=generator) @ torch.randn(1, columns, generator=generator)}
+
+    root, parent = matrix(0), add(matrix(0), matrix(1))
+    assert judged(write_models, root, parent, add(parent, scaled(matrix(2), 0.01))) == (0, 0)
+
+
+def test_an_update_too_small_to_square_is_none(write_models):
+    root = {NAMES[0]: torch.zeros(SIDE, SIDE, dtype=torch.float64)}
+    step = {NAMES[0]: 1e-170 * draw(1)[NAMES[0]].double()}
+    assert judged(write_models, root, add(root, step), add(root, step, scaled(step, 2.0))) == (0, 0)
+
+
 def test_of_large_matrices_a_part_tells(write_models):
     def matrix(seed, size):
         return {NAMES[0]: size * torch.randn(600, 300, generator=torch.Generator().manual_seed(seed))}
