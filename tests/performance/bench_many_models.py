@@ -1,7 +1,7 @@
 """Times everything that lineage takes over very many tiny models: distances of all pairs or of candidates alone, and direction
-evidence along the spanning tree. Run on demand.
+evidence along the spanning tree; and the same models given to Linea as a method. Run on demand.
 
-In full: ``python tests/performance/bench_many_models.py --dense 1000 --sparse 10000``.
+In full: ``python tests/performance/bench_many_models.py --dense 1000 --sparse 10000 --linea 1000``.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from mothr.baselines.arborescence import spanning_tree
 from mothr.baselines.candidates import neighbours, projections
 from mothr.baselines.directions import pair_scores
 from mothr.baselines.distances import distances, pair_distances
+from mothr.baselines.linea import Linea
 from mothr.benchmark.features import computing
 from mothr.benchmark.layers import Layers
 from mothr.benchmark.weights import open_folder
@@ -83,6 +84,30 @@ def lineage(folder: Path, way: str, budget: int) -> dict:
     }  # fmt: skip
 
 
+def answered(folder: Path, budget: int) -> dict:
+    """Returns the directed edges that Linea names, the seconds it takes, and the peak of memory of this process, which does but that."""
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    with computing(budget=budget):
+        found = Linea()(open_folder(folder), np.random.default_rng(0)).graph
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"edges": found.edges, "seconds": seconds, "peak": peak, "before": before}
+
+
+def measured_linea(folder: Path | None, n: int, budget: int) -> dict:
+    """Returns the figures of Linea on n models."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        truth = build(Path(name), n)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            ours = pool.submit(answered, Path(name), budget << 20).result()
+    return {
+        "models": n, "seconds": ours["seconds"], "peak_megabytes": ours["peak"] / 1024, "of_which_before_megabytes": ours["before"] / 1024,
+        "true_edges": len(truth), "named": len(ours["edges"]), "right": len(truth & set(ours["edges"])),
+    }  # fmt: skip
+
+
 def measured(folder: Path | None, way: str, n: int, budget: int) -> dict:
     """Returns the figures of one way and one number of models."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -104,14 +129,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dense", type=int, default=200, help="models of which all pairs are compared (default 200)")
     parser.add_argument("--sparse", type=int, default=1000, help="models of which candidates are compared (default 1000)")
+    parser.add_argument("--linea", type=int, default=200, help="models that Linea is given (default 200)")
     parser.add_argument("--budget", type=int, default=512, help="memory budget in MiB (default 512)")
     parser.add_argument("--folder", type=Path, help="where to write the weights (default: where temporary files go)")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
 
     rows = [measured(arguments.folder, way, getattr(arguments, way), arguments.budget) for way in ("dense", "sparse")]
+    linea = measured_linea(arguments.folder, arguments.linea, arguments.budget)
     if arguments.json:
-        print(json.dumps({"budget_megabytes": arguments.budget, "rows": rows}))
+        print(json.dumps({"budget_megabytes": arguments.budget, "rows": rows, "linea": linea}))
         return
     for row in rows:
         print(
@@ -120,6 +147,10 @@ def main() -> None:
             f"{row['of_which_before_megabytes']:.0f} before; of {row['true_edges']} edges {row['found_undirected']} found, "
             f"{row['found_directed']} with their direction"
         )
+    print(
+        f"{linea['models']} models, Linea: {linea['seconds']:.1f} s; peak {linea['peak_megabytes']:.0f} MB, of which "
+        f"{linea['of_which_before_megabytes']:.0f} before; names {linea['named']} edges, {linea['right']} of {linea['true_edges']} rightly"
+    )
 
 
 if __name__ == "__main__":
