@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mothr.benchmark.metrics import METRICS
 from mothr.benchmark.plan import Plan
-from mothr.benchmark.results import Configuration, Result, folder_name
+from mothr.benchmark.results import Configuration, Result, folder_name, superseded
 from mothr.benchmark.statistics import mean_interval, shared_ranks
 from mothr.benchmark.storage import canonical_sha256
 
@@ -77,6 +78,16 @@ class Row:
     def drawn(self) -> Result | None:
         """Returns the run whose forest is shown: the first with an answer."""
         return next((run for run in self.runs if run.status == "ok"), None)
+
+
+def latest(every: Sequence[Row], results: Path) -> list[Row]:
+    """Returns those of ``every`` row whose split no later version supersedes, as the folder ``results`` says.
+
+    Raises:
+        MothrError: a file that names a later version is faulty.
+    """
+    old = {split: superseded(results / folder_name(*split)) is not None for split in {row.board[:2] for row in every}}
+    return [row for row in every if not old[row.board[:2]]]
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def gaps(
     """List what a board lacks: runs that are absent, skipped, or of other weights.
 
     A board is to hold what plan.toml in that folder says, of methods in their present version; without one, every method on every split.
+    Splits that a later version supersedes lack nothing.
 
     Example: mothr gaps results
     """
@@ -188,7 +189,7 @@ def gaps(
     from mothr.benchmark.results import read_all
 
     records = read_all(results)
-    found = boards.gaps(boards.rows(records), plan.beside(results))
+    found = boards.gaps(boards.latest(boards.rows(records), results), plan.beside(results))
     lacking = sum(len(gap.seeds) for gap in found)
     text = [*map(str, found), f"{lacking} runs are missing beside the {len(records)} there are"]
     say({"records": len(records), "missing": lacking, "gaps": [asdict(gap) for gap in found]}, as_json, "\n".join(text))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mothr.benchmark.board import LEVEL, RANKED_BY, TREE_METRICS, Row, rows
+from mothr.benchmark.board import LEVEL, RANKED_BY, TREE_METRICS, Row, latest, rows
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.results import folder_name, read_all
 from mothr.benchmark.statistics import Interval, holm, mean_interval, sign_flip_test
@@ -69,7 +69,7 @@ class Comparison:
 
 
 def compare(results: Path, first: Choice, second: Choice, metric: str = RANKED_BY) -> list[Comparison]:
-    """Returns the comparison on every split where both were run, sorted by name.
+    """Returns the comparison on every split where both were run, sorted by name; those that a later version supersedes are left out.
 
     Args:
         results: The folder of result files.
@@ -82,7 +82,7 @@ def compare(results: Path, first: Choice, second: Choice, metric: str = RANKED_B
     """
     if metric not in TREE_METRICS:
         raise unknown_name("metric of trees", metric, TREE_METRICS)
-    every = rows(read_all(results))
+    every = latest(rows(read_all(results)), results)
     chosen = [_by_split(every, choice) for choice in (first, second)]
     found = []
     for split in sorted(chosen[0].keys() & chosen[1].keys()):

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mothr.benchmark import plan
-from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, gaps, rows, table
+from mothr.benchmark.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, gaps, latest, rows, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.metrics import METRICS
 from mothr.benchmark.page import ABOUT, REGIMES, page_data, told_of
@@ -120,17 +120,14 @@ def _read(results_folder: Path) -> tuple[list[Row], pd.DataFrame]:
 def _shown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
     """Returns what the Markdown template is given."""
     shared = {"names": NAMES, "settings": SETTINGS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
-    return shared | {"boards": _boards(every, found, results_folder), "ranked_by": RANKED_BY, "glance": _glance(found, results_folder)}
+    current = found[found["id"].isin([row.id for row in latest(every, results_folder)])]
+    return shared | {"boards": _boards(every, found, results_folder), "ranked_by": RANKED_BY, "glance": _glance(current)}
 
 
-def _glance(found: pd.DataFrame, results_folder: Path) -> dict[str, Any]:
-    """Returns the score of each method on each split where the trees are not told: first who ran on all of them, best first.
-
-    Superseded splits are left out.
-    """
+def _glance(found: pd.DataFrame) -> dict[str, Any]:
+    """Returns the score of each method on each split where the trees are not told: first who ran on all of them, best first."""
     part = found[found["setting"] == "open"]
-    old = [superseded(results_folder / folder_name(*split)) is not None for split in zip(part["split"], part["split_version"], strict=True)]
-    scores = part[~np.array(old, dtype=bool)].pivot_table(index=["label", "kind"], columns="split", values=RANKED_BY)
+    scores = part.pivot_table(index=["label", "kind"], columns="split", values=RANKED_BY)
     whole = scores.notna().all(axis=1)
     order = scores.assign(whole=whole, mean=scores.mean(axis=1)).sort_values(["whole", "mean"], ascending=False, kind="stable").index
     lines = [
@@ -148,7 +145,7 @@ def _boards(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> 
     for position, row in enumerate(every):
         places.setdefault(row.board, []).append(position)
     absent: dict[tuple[str, str], list[str]] = {}
-    for gap in gaps(every, plan.beside(results_folder)):
+    for gap in gaps(latest(every, results_folder), plan.beside(results_folder)):
         if len(gap.seeds) == gap.of:
             absent.setdefault((gap.split, gap.setting), []).append(gap.label)
     for (split, version, setting), positions in places.items():

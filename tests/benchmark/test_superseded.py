@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 
+from mothr.benchmark.board import gaps, latest, rows
+from mothr.benchmark.compare import Choice, compare
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.leaderboard import write_both
 from mothr.benchmark.results import Result, read_all, superseded, write
@@ -77,3 +79,19 @@ def test_whoever_runs_on_it_is_warned(mothr, data, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert mothr(*words).code == 0
+
+
+def test_what_is_superseded_lacks_nothing_and_is_compared_no_more(tmp_path):
+    folder = fill(tmp_path)
+    first = read_all(folder)[0]
+    write(first.model_copy(update={"method": "mother-v2"}), folder)
+    write(first.model_copy(update={"method": "mother-v2", "split_version": 2}), folder)
+    write(first.model_copy(update={"method": "only-there"}), folder)
+
+    def seen():
+        missing = [(gap.split, gap.label) for gap in gaps(latest(rows(read_all(folder)), folder)) if gap.setting == "open"]
+        return missing, [found.split for found in compare(folder, Choice("linea"), Choice("mother-v2"))]
+
+    assert seen() == ([("tiny-v2", "only-there")], ["tiny-v1", "tiny-v2"])
+    say(folder, LATER)
+    assert seen() == ([], ["tiny-v2"])
