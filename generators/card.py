@@ -98,7 +98,8 @@ def _making(recipe: Recipe, family: Family) -> list[str]:
         cells = (root.name, _shape(shape), ", ".join(root.tasks) or "unknown", _start(root), _training(root.training))
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    lines += [f"- {describe(kind)}" for kind in (*recipe.edges, *(recipe.derived or ()))]
+    kinds: tuple[EdgeKind | Derived, ...] = (*recipe.edges, *(recipe.derived or ()))
+    lines += [f"- {describe(kind)}" for kind in kinds]
     lines += [f"- {family.fresh}"] if family.fresh else []
     if recipe.withheld:
         lines.append(f"- {recipe.withheld:.0%} of the inner nodes below the roots are left out; the truth names the nearest ancestor left.")

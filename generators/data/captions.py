@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -227,27 +227,28 @@ def _draw_glyphs(rng: np.random.Generator, n: int, *, kind: str, texts: str, nam
 _OWN = "drawn by this project, Apache-2.0"
 _FONT = "drawn by this project with DejaVu fonts that matplotlib ships (Bitstream Vera licence)"
 _LARGE = ("large",)
-DOMAINS: dict[str, CaptionDomain] = {
+_KINDS: list[tuple[str, str, Callable[..., Scenes], dict[str, Any]]] = [
+    ("scene-plain", "One shape, small or large, on a plain ground.", _draw_shapes, {}),
+    ("scene-striped", "One shape on a striped ground.", _draw_shapes, {"grounds": ("stripes",)}),
+    ("scene-checked", "One shape on a checked ground.", _draw_shapes, {"grounds": ("checks",)}),
+    ("scene-dotted", "One shape on a dotted ground.", _draw_shapes, {"grounds": ("dots",)}),
+    ("scene-shaded", "One large shape on a shaded ground.", _draw_shapes, {"grounds": ("gradient",), "sizes": _LARGE}),
+    ("scene-ringed", "One large shape on a ringed ground.", _draw_shapes, {"grounds": ("rings",), "sizes": _LARGE}),
+    ("scene-few", "Two or three small shapes.", _draw_shapes, {"counts": (2, 3)}),
+    ("scene-many", "Four to six small shapes.", _draw_shapes, {"counts": (4, 5, 6)}),
+    ("scene-outlined", "The outline of one large shape.", _draw_shapes, {"kinds": SOLID, "sizes": _LARGE, "style": "outlined"}),
+    ("scene-pale", "One shape in a pale colour.", _draw_shapes, {"style": "pale"}),
+    ("scene-long", "One bar, bowl, ellipse or diamond.", _draw_shapes, {"kinds": LONG}),
+    ("scene-night", "One dim shape on a black ground.", _draw_lit, {"bright": False}),
+    ("scene-bright", "One shape on a bright ground.", _draw_lit, {"bright": True}),
+    ("scene-inverse", "One large black or white shape on a coloured ground.", _draw_inverse, {}),
+    ("scene-beside", "One shape left of another, in different colours.", _draw_pairs, {"stacked": False}),
+    ("scene-above", "One shape above another, in different colours.", _draw_pairs, {"stacked": True}),
+    ("scene-letters", "One of ten capital letters.", _draw_glyphs, {"kind": "letter", "texts": LETTERS, "names": LETTERS.lower()}),
+    ("scene-digits", "One digit.", _draw_glyphs, {"kind": "digit", "texts": "0123456789", "names": DIGITS}),
+]
+DOMAINS = {
     name: CaptionDomain(name, description, _FONT if draw is _draw_glyphs else _OWN, partial(draw, **options))
-    for name, description, draw, options in [
-        ("scene-plain", "One shape, small or large, on a plain ground.", _draw_shapes, {}),
-        ("scene-striped", "One shape on a striped ground.", _draw_shapes, {"grounds": ("stripes",)}),
-        ("scene-checked", "One shape on a checked ground.", _draw_shapes, {"grounds": ("checks",)}),
-        ("scene-dotted", "One shape on a dotted ground.", _draw_shapes, {"grounds": ("dots",)}),
-        ("scene-shaded", "One large shape on a shaded ground.", _draw_shapes, {"grounds": ("gradient",), "sizes": _LARGE}),
-        ("scene-ringed", "One large shape on a ringed ground.", _draw_shapes, {"grounds": ("rings",), "sizes": _LARGE}),
-        ("scene-few", "Two or three small shapes.", _draw_shapes, {"counts": (2, 3)}),
-        ("scene-many", "Four to six small shapes.", _draw_shapes, {"counts": (4, 5, 6)}),
-        ("scene-outlined", "The outline of one large shape.", _draw_shapes, {"kinds": SOLID, "sizes": _LARGE, "style": "outlined"}),
-        ("scene-pale", "One shape in a pale colour.", _draw_shapes, {"style": "pale"}),
-        ("scene-long", "One bar, bowl, ellipse or diamond.", _draw_shapes, {"kinds": LONG}),
-        ("scene-night", "One dim shape on a black ground.", _draw_lit, {"bright": False}),
-        ("scene-bright", "One shape on a bright ground.", _draw_lit, {"bright": True}),
-        ("scene-inverse", "One large black or white shape on a coloured ground.", _draw_inverse, {}),
-        ("scene-beside", "One shape left of another, in different colours.", _draw_pairs, {"stacked": False}),
-        ("scene-above", "One shape above another, in different colours.", _draw_pairs, {"stacked": True}),
-        ("scene-letters", "One of ten capital letters.", _draw_glyphs, {"kind": "letter", "texts": LETTERS, "names": LETTERS.lower()}),
-        ("scene-digits", "One digit.", _draw_glyphs, {"kind": "digit", "texts": "0123456789", "names": DIGITS}),
-    ]
+    for name, description, draw, options in _KINDS
 }
 """Every domain by name."""

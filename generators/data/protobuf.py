@@ -38,6 +38,17 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         raise MothrError("a message of Protocol Buffers ends in the middle; the file is cut short or of another format") from None
 
 
+def content(value: int | memoryview) -> memoryview:
+    """Returns the bytes of a field.
+
+    Raises:
+        MothrError: it is an integer.
+    """
+    if isinstance(value, int):
+        raise MothrError(f"not a message of Protocol Buffers as it should be ({value} in place of bytes); the file is damaged")
+    return value
+
+
 def integers(value: int | memoryview) -> list[int]:
     """Returns the integers of a repeated field: one, or, where they are packed, many; negative ones as they were written."""
     if isinstance(value, int):

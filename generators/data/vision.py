@@ -22,7 +22,7 @@ from PIL import Image
 
 from mothr.benchmark.errors import MothrError, Skipped, unknown_name
 from mothr.benchmark.storage import cache_folder
-from mothr.generators.data.protobuf import fields, integers
+from mothr.generators.data.protobuf import content, fields, integers
 
 Part = Literal["train", "test"]
 SIZES: dict[Part, int] = {"train": 1000, "test": 1000}
@@ -323,11 +323,11 @@ def _example(message: memoryview) -> dict[str, Any]:
     """Returns the features of a tf.train.Example: bytes or an integer by name."""
     found: dict[str, Any] = {}
     for _, features in fields(message):
-        for _, entry in fields(features):
-            name, value = (part for _, part in fields(entry))
-            for kind, content in fields(value):
-                first = next((part for _, part in fields(content)), b"")
-                found[bytes(name).decode()] = bytes(first) if kind == 1 else integers(first)[0] if kind == 3 else None
+        for _, entry in fields(content(features)):
+            name, value = (content(part) for _, part in fields(content(entry)))
+            for kind, values in fields(value):
+                first = next((part for _, part in fields(content(values))), memoryview(b""))
+                found[bytes(name).decode()] = bytes(content(first)) if kind == 1 else integers(first)[0] if kind == 3 else None
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -118,7 +118,7 @@ class Llama(BaseModel):
         disable_progress_bar()
         return LlamaForCausalLM.from_pretrained(folder)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
         from transformers.utils.logging import disable_progress_bar
 

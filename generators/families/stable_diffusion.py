@@ -124,7 +124,7 @@ class StableDiffusion(BaseModel):
 
         return UNet2DConditionModel.from_pretrained(folder)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
         model.save_pretrained(folder)
 

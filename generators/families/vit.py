@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
@@ -101,7 +101,7 @@ class ViT(BaseModel):
         disable_progress_bar()
         return ViTModel.from_pretrained(folder, add_pooling_layer=False)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
         from transformers.utils.logging import disable_progress_bar
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mothr.benchmark.errors import MothrError, Skipped
 from mothr.generators.data import picture_tasks, vision
-from mothr.generators.data.protobuf import fields, integers
+from mothr.generators.data.protobuf import content, fields, integers
 from mothr.generators.families import FAMILIES
 
 RNG = np.random.default_rng(0)
@@ -203,6 +203,9 @@ def test_a_message_of_protocol_buffers_is_read_field_by_field():
     for broken in (message[:-1], bytes([1 << 3 | 3])):
         with pytest.raises(MothrError, match="Protocol Buffers"):
             dict(fields(memoryview(broken)))
+    assert content(found[2]) is found[2]
+    with pytest.raises(MothrError, match="150 in place of bytes"):  # a number where the reader of a file expects a string
+        content(found[1])
 
 
 # Data sets that torchvision reads
