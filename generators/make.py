@@ -337,10 +337,19 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     path.chmod(0o644)
 
 
-def processor() -> str:
-    """Returns the processor's model name, the part of a machine that training's last bits depend on."""
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the part of a machine that training's last bits depend on: the processor, and which instructions torch takes of it.
+
+    Rented machines of different generations may give one name, so that family and model are told as well.
+
+    Args:
+        cpuinfo: What Linux says of its processors; where there is none, the platform's name is all.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        lines = []
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}  # the first processor's
+    name = said.get("model name") or platform.processor() or platform.machine()
+    kind = [f"{key} {said[key]}" for key in ("cpu family", "model") if key in said]
+    return ", ".join([name, *kind, torch.backends.cpu.get_cpu_capability()])

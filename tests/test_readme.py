@@ -66,7 +66,7 @@ def test_the_example_of_a_new_method_runs_as_printed(made):
         arguments = ["quickstart/data" if word == "data/vthr-ft" else word for word in shlex.split(command)[1:]]
         done = mothr(*arguments, cwd=place, PYTHONPATH=".")
         assert done.returncode == 0, done.stderr + done.stdout
-    assert list((place / "results" / "quickstart-v1").glob("mine*.json"))
+    assert list((place / "scores" / "quickstart-v1").glob("mine*.json"))
 
 
 def test_the_ablation_runs_as_printed_and_leaves_a_table_and_a_picture(made):

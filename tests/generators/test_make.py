@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from mothr.benchmark import dataset
 from mothr.benchmark.verify import verify
 from mothr.generators.generate import generate
+from mothr.generators.make import processor
 from mothr.generators.recipe import Recipe, load_recipe, resolved
 from mothr.generators.topology import plan
 
@@ -167,3 +168,15 @@ def test_continued_training_goes_on_with_the_parents_heads(recipe, tmp_path):
     for parent, child in truth.graph.edges:
         assert truth.nodes[child].subtype == "continued"
         assert truth.nodes[child].training["before"] == truth.nodes[parent].training["after"]
+
+
+def test_processors_of_one_name_are_told_apart_by_family_model_and_instructions(tmp_path, monkeypatch):
+    def named(model, capability="AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        one = "processor\t: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: Some CPU\nflags\t\t: fpu\n\n"
+        (tmp_path / "cpuinfo").write_text(one.format(0, model) + one.format(1, 99))
+        return processor(tmp_path / "cpuinfo")
+
+    assert named(17) == "Some CPU, cpu family 25, model 17, AVX512"
+    assert len({named(17), named(2), named(17, "AVX2")}) == 3
+    assert processor(tmp_path / "absent").endswith(", AVX2")
