@@ -53,7 +53,7 @@ class Lacking(NamedTuple):
     """Share of tensors that lack the update, (m,), each weighted by how surely that can be told."""
     undone: Array
     """Share of the squared way from the parent that undoes the update, (m,): as much as is sure, two standard deviations below the mean of
-    all tensors."""
+    all tensors in which the child went any way, those that the parent left alone included."""
 
 
 def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lacking:
@@ -68,8 +68,8 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lack
     Args:
         models: The models.
         triples: (m, 3) positions of child, parent, and the model above the parent.
-        layers: Tensors that are looked at. Those where the parent is the model above, or that one of the three lacks, are passed
-            over; where none is left both shares are 0.
+        layers: Tensors that are looked at. Those that one of the three lacks are passed over, and so are those where the parent is the
+            model above, save that the child undoes nothing there; where none is left both shares are 0.
     """
     triples = np.asarray(triples, dtype=np.intp).reshape(-1, 3)
     keys = layers.select_from(models)
@@ -81,13 +81,18 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lack
     for row, key in enumerate(keys):
         held = set(models.shapes[key])
         for ends, columns in by_update.items():
-            if not held.issuperset(ends) or (update := _Update.between(*_read(models, key[0], ends))) is None:
+            if not held.issuperset(ends):
                 continue
+            parent, above = _read(models, key[0], ends)
+            update = _Update.between(parent, above)
             for column in columns:
                 triple = triples[column].tolist()
                 if triple[0] in held:
-                    child = _read(models, key[0], triple[:1])[0]
-                    found[..., row, column] = _judged(child, update, float(errors[row, triple].sum()))
+                    child, error = _read(models, key[0], triple[:1])[0], float(errors[row, triple].sum())
+                    if update is not None:
+                        found[..., row, column] = _judged(child, update, error)
+                    else:
+                        found[2, :, row, column] = _undone(1.0, 0.0, float((child - parent).square().sum()), 0.0, error * child.numel())
     last, whole, undone = found
     share: Array = np.maximum(_share(last[0], last[1], LAST), _share(whole[0], whole[1], WHOLE))
     return Lacking(share, _at_least(undone[0], undone[1]))
@@ -193,14 +198,15 @@ def _undone(coefficient: float, squared: float, way: float, chance: float, round
 
     Args:
         coefficient: Of the last components.
-        squared: Squared length of the update.
+        squared: Squared length of the update; where it is 0 there is nothing to undo.
         way: Squared length of the way from the parent to the child.
         chance: Variance of ``coefficient`` by what the child added.
         rounding: Squared length of what storage leaves of error.
     """
     if way <= 4 * rounding:
         return 0.0, 0.0
-    return ((1 - coefficient) * squared - rounding) / way, 1 / (TAKEN**2 + chance * (squared / way) ** 2)
+    share = ((1 - coefficient) * squared - rounding) / way if squared > 0 else 0.0
+    return share, 1 / (TAKEN**2 + chance * (squared / way) ** 2)
 
 
 def _weighted(energy: torch.Tensor, kept: torch.Tensor, chance: torch.Tensor, rounding: float) -> tuple[float, float]:

@@ -75,7 +75,7 @@ UNLIKELY = 0.5
 class Linea:
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
-    version: ClassVar[str] = "7"
+    version: ClassVar[str] = "8"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
         "dinov2-ft-dev", "llama-ft-dev", "llama-siblings-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev", "vit-duplicates-dev",

@@ -190,6 +190,17 @@ def test_a_child_undoes_no_more_of_it_than_it_has_taken_back(write_models):
         assert expected - 0.1 < found <= expected
 
 
+def test_who_takes_back_a_little_of_an_update_that_is_large_in_a_few_tensors_spends_its_way_elsewhere(write_models):
+    root = draw(0)
+    generator = torch.Generator().manual_seed(9)
+    step = {name: torch.randn(SIDE, 4, generator=generator) @ torch.randn(4, SIDE, generator=generator) for name in NAMES[:2]}  # as LoRA's
+    parent = add(root, step)
+    child = add(parent, scaled(step, -0.05), draw(2, 0.1))
+    assert undone(write_models, root, parent, child) < 0.2
+    few = {name: child[name] if name in step else root[name] for name in NAMES}  # the same, where it stayed on the way back
+    assert undone(write_models, root, parent, few) > 0.3
+
+
 def test_a_way_that_is_rounding_undoes_nothing(write_models):
     root, step = draw(0), draw(1, 0.1)
     parent = {name: value.half() for name, value in add(root, step).items()}
