@@ -83,8 +83,8 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lack
         for ends, columns in by_update.items():
             if not held.issuperset(ends):
                 continue
-            parent, above = _read(models, key[0], ends)
-            update = _Update.between(parent, above)
+            begun, before = _read(models, key[0], ends)
+            update = _Update.between(begun, before)
             for column in columns:
                 triple = triples[column].tolist()
                 if triple[0] in held:
@@ -92,7 +92,7 @@ def lacking(models: ModelSet, triples: NDArray[np.intp], layers: Layers) -> Lack
                     if update is not None:
                         found[..., row, column] = _judged(child, update, error)
                     else:
-                        found[2, :, row, column] = _undone(1.0, 0.0, float((child - parent).square().sum()), 0.0, error * child.numel())
+                        found[2, :, row, column] = _undone(1.0, 0.0, float((child - begun).square().sum()), 0.0, error * child.numel())
     last, whole, undone = found
     share: Array = np.maximum(_share(last[0], last[1], LAST), _share(whole[0], whole[1], WHOLE))
     return Lacking(share, _at_least(undone[0], undone[1]))

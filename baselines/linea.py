@@ -262,8 +262,8 @@ def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int,
     """Returns {child: parent} of the (parent, child) pairs ``tree``, and how much of the parent's update each child lacks.
 
     Whoever lacks too much of it is moved to the model above, or to the nearest other child of that whose update it has. So is who has the
-    update of another child of the model above that is nearer than its parent, as comes about when that one was moved there itself. It
-    goes on until none moves, and none moves before its own parent is settled. ``far`` are the (n, n) distances.
+    update of a model that is nearer than its parent, be it a sibling or another child of the model above, as comes about when that one was
+    moved there itself. It goes on until none moves, and none moves before its own parent is settled. ``far`` are the (n, n) distances.
     """
     above = {child: parent for parent, child in tree}
     left = set[Pair]()  # a parent that was left is not gone back to
@@ -274,18 +274,26 @@ def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int,
         stay: dict[int, list[int]] = {}
         for child, parent in above.items():
             stay.setdefault(parent, []).extend([] if child in moving else [child])
-        nearest: dict[int, list[int]] = {}
-        for child, parent, grandparent in triples.values():
-            if parent not in moving:
-                reach = np.inf if child in moving else far[child, parent]
-                others = (other for other in stay[grandparent] if other != parent and (other, child) not in left)
-                nearest[child] = sorted((other for other in others if far[child, other] < reach), key=far[child].__getitem__)[:BESIDE]
-        tried = [(child, other, above[above[child]]) for child, others in nearest.items() for other in others]
-        heirs: dict[int, list[int]] = {child: [] for child in nearest}
+        tried = []
+        for child, parent in above.items():
+            if parent in moving:
+                continue
+            tops = [*([above[parent]] if parent in above else []), *([] if child in moving else [parent])]
+            reach = np.inf if child in moving else far[child, parent]
+            beside = [
+                (child, other, top) for top in tops for other in stay[top]
+                if other not in (child, parent) and (other, child) not in left and far[child, other] < reach
+            ]
+            tried += sorted(beside, key=lambda triple: far[triple[:2]])[:BESIDE]
+        heirs: dict[int, int] = {}
         for (child, other, _), share in zip(tried, lacks(tried), strict=True):
             if share <= 1:
-                heirs[child].append(other)
-        moves = {child: (*beside, above[above[child]])[0] for child, beside in heirs.items() if beside or child in moving}
+                heirs.setdefault(child, other)
+        moves: dict[int, int] = {}
+        for child in sorted(heirs.keys() | {child for child in moving if above[child] not in moving}):
+            other = heirs.get(child, above[above[child]] if child in moving else child)
+            if other not in moves and child not in moves.values():  # none moves along with whom it moves to
+                moves[child] = other
         if not moves:
             return above, lacked
         left |= {(above[child], child) for child in moves}

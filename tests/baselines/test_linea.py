@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mothr.baselines.distances import distances
-from mothr.baselines.linea import Linea
+from mothr.baselines.linea import Linea, _heirs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.layers import Layers
@@ -387,3 +387,21 @@ def test_siblings_that_lie_nearer_to_each_other_than_to_their_parent_are_not_hun
     found = ask(models)
     assert found.graph == ModelGraph(truth)
     assert min(found.confidence.values()) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_tree_it_begins_with_everyone_comes_below_its_parent_if_the_root_is_right(seed):
+    rng = np.random.default_rng(seed)
+    truth = {node: int(rng.integers(node)) for node in range(1, 14)}
+    start = [(int(order[rng.integers(place)]), int(order[place])) for order in [[0, *(1 + rng.permutation(13))]] for place in range(1, 14)]
+
+    def ancestors(node):
+        return [node, *ancestors(truth[node])] if node else [0]
+
+    def lacks(triples):
+        return [0.0 if parent in ancestors(child) else 2.0 for child, parent, _ in triples]
+
+    far = np.array([[len({*ancestors(one)} ^ {*ancestors(other)}) ** 0.5 for other in range(14)] for one in range(14)])
+    found, lacked = _heirs(start, far, lacks)
+    assert found == truth
+    assert set(lacked.values()) == {0.0}
