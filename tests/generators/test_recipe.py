@@ -61,7 +61,7 @@ PUBLISHED = {
     "vit-regimes": "2352847d414cf2b425b06ae900d444b89b522e4a4a451a0cce8a4d76a95e7cc4",
     "vit-siblings": "bafbbe05ed61fef71d280b723ab877279ed7883afa224cd4048045b8563f9561",
     "vit-strangers": "4ebab61541493dbf63087d1e4c02399f5373734233d68ee900a856fe440f20b5",
-    "vit-trajectory": "e943794b5aacad0c6eb94f6af32694b33d9e8532e77a314366f0fd3fb62fe013",
+    "vit-trajectory": "36cdbcfd451f5d29442797b5603e64bf3ae1f728c7e31b33565ce8de5231b105",
     "vthr-ft": "edf08f8ff7c00e3fd2cca077060bc86e4a90c9f2e558daa90d51c5137fc66f03",
     "vthr-ft-dev": "576277e353f4ec55c92274610e7666b2b81d9e2f35ea424f2d6b3da4a20fb2e6",
     "vthr-lora-f": "54e7638e46ae45c35b36c30d15696a5f8ca5f01a2fe1bfb47d94991c631a34b9",
