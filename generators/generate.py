@@ -54,7 +54,8 @@ def generate(
     """Makes the data set of ``recipe`` in the folder ``out`` and returns its manifest.
 
     Run again after an interruption, it goes on with the nodes that are missing; run again on a whole data set of the
-    same recipe, it changes nothing. On one machine type the files are the same, byte for byte, however it was run.
+    same recipe, it changes nothing. On one machine type the files are the same, byte for byte, however it was run; so what
+    another type began it does not go on with.
 
     Args:
         recipe: what to make.
@@ -67,7 +68,8 @@ def generate(
 
     Raises:
         Skipped: a package that carries a root, or one that reads pictures, is absent and cannot be fetched.
-        MothrError: ``out`` holds something else, the device is absent, a given root is out of reach or does not fit, or the disk is full.
+        MothrError: ``out`` holds something else, or what another machine type began; the device is absent, a given root is out of
+            reach or does not fit, or the disk is full.
     """
     target = choose_device(device)
     if hidden is not None:
@@ -80,7 +82,7 @@ def generate(
         return _finished(out, recipe, digest, hidden)
     prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
     picture_tasks.bring(sorted({task for node in nodes for task in node.tasks}))
-    with _claimed(out, recipe, digest) as state:
+    with _claimed(out, recipe, digest, target) as state:
         done = {node.id for node in nodes if (state / "done" / node.id).is_file()}
         context = Context(recipe.family, recipe.model, out.resolve(), target, hidden is not None)
         if executor is None:
@@ -129,15 +131,21 @@ def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> 
 
 
 @contextmanager
-def _claimed(out: Path, recipe: Recipe, digest: str) -> Iterator[Path]:
+def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
     """Yields the state folder of ``out``, claimed for this process alone; other content of ``out`` is an error."""
     state = out / STATE
-    mark = state / "recipe.json"
+    mark, here = state / "recipe.json", {"torch": torch.__version__, "processor": processor(), "device": device}
     if out.exists() and not out.is_dir():
         raise MothrError(f"{out}: is a file; choose another --out")
     if mark.is_file():
-        if read_json(mark).get("sha256") != digest:
+        begun = read_json(mark)
+        if begun.get("sha256") != digest:
             raise MothrError(f"{out}: holds an unfinished data set of another recipe than {recipe.name}; choose another --out or remove it")
+        if (there := begun.get("machine")) != here:
+            raise MothrError(
+                f"{out}: was begun on another machine type, {_said(there)}, and this is {_said(here)}: "
+                "the rest would differ in its last bits; finish it there, or choose another --out"
+            )
     elif out.is_dir() and any(entry.name != STATE for entry in out.iterdir()):
         raise MothrError(f"{out}: holds something else ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder")
     try:
@@ -152,8 +160,12 @@ def _claimed(out: Path, recipe: Recipe, digest: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MothrError(f"{out}: another process is generating into this folder; wait for it or choose another --out") from None
-        write_json(mark, {"name": recipe.name, "sha256": digest})
+        write_json(mark, {"name": recipe.name, "sha256": digest, "machine": here})
         yield state
+
+
+def _said(machine: Mapping[str, str] | None) -> str:
+    return "; ".join(f"{key} {value}" for key, value in machine.items()) if machine else "of which nothing is known"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

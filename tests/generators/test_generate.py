@@ -200,6 +200,19 @@ def test_an_unfinished_data_set_of_another_recipe_is_refused(tiny, edited, tmp_p
     assert finished_nodes(out) == 3
 
 
+def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "data"
+    with pytest.raises(RuntimeError, match="no more"):
+        make(tiny, out, executor=_Stops(2))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(module, "processor", lambda: "Other CPU")
+        with pytest.raises(MothrError, match=r"data: was begun on another machine type, .* this is .*Other CPU.* choose another --out"):
+            make(tiny, out)
+    assert finished_nodes(out) == 2
+    make(tiny, out)
+    assert hashes(out) == hashes(undisturbed)
+
+
 class _Stops(ThreadPoolExecutor):
     """An executor that makes so many nodes and then fails."""
 
