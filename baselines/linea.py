@@ -13,7 +13,7 @@
 5. A child has its parent's update, in every tensor, and most surely its small components; and its way from the parent is its own, not
    spent on undoing that update. What fails in either is a sibling or a nephew: of a model that was trained on the same data, so that they
    lie nearer to each other than to their parent, or of one whose parent is missing. The model above is taken instead, or
-   another child of that, whose update it has.
+   another child of that, whose update it has. Likewise, who has the update of a nearer sibling comes below it.
 6. What was set aside hangs below its sources, and its own descendants below it.
 
 How a model was made follows: a merge has several sources, a copy in fewer bits is quantized, and all else was fine-tuned. Where no parent
