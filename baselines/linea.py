@@ -78,9 +78,9 @@ class Linea:
     version: ClassVar[str] = "8"
 
     tuned_on: ClassVar[tuple[str, ...]] = (
-        "dinov2-ft-dev", "llama-ft-dev", "llama-siblings-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev", "vit-duplicates-dev",
-        "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev", "vit-permuted-dev", "vit-pruned-dev", "vit-quantized-dev",
-        "vit-regimes-dev", "vit-trajectory-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
+        "dinov2-ft-dev", "llama-ft-dev", "llama-missing-dev", "llama-siblings-dev", "sd-ft-dev", "smollm2-ft-dev", "vit-continued-dev",
+        "vit-duplicates-dev", "vit-merge-dev", "vit-missing-dev", "vit-mixed-dev", "vit-noised-dev", "vit-permuted-dev", "vit-pruned-dev",
+        "vit-quantized-dev", "vit-regimes-dev", "vit-trajectory-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
     )  # fmt: skip
 
     layers: str = "body"
