@@ -232,7 +232,7 @@ def test_two_processes_cannot_generate_into_one_folder(tiny, tmp_path):
     recipe = load_recipe(str(tiny))
     digest = module.canonical_sha256(resolved(recipe))
     with (
-        module._claimed(tmp_path / "data", recipe, digest),
+        module._claimed(tmp_path / "data", recipe, digest, "cpu"),
         pytest.raises(MothrError, match="another process is generating into this folder"),
     ):
         make(tiny, tmp_path / "data")
