@@ -67,45 +67,23 @@ def sparse(models) -> list[tuple[int, int]]:
 def lineage(folder: Path, way: str, budget: int) -> dict:
     """Returns the directed edges, seconds of each step, and the peak of memory of this process, which does nothing else."""
     torch.set_num_threads(1)
-    times = [time.perf_counter()]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    marks = {"start": time.perf_counter()}
     models = open_folder(folder)
-    times.append(time.perf_counter())
+    marks["opening"] = time.perf_counter()
     with computing(budget=budget):
-        tree = np.array({"dense": dense, "sparse": sparse}[way](models), dtype=np.intp).reshape(-1, 2)
-        times.append(time.perf_counter())
-        says = pair_scores(models, "residual_independence", tree, LAYERS, cache=None)
-    times.append(time.perf_counter())
-    turned = np.where((says > 0)[:, None], tree, tree[:, ::-1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ids = models.ids
-    return {
-        "edges": [(ids[i], ids[j]) for i, j in turned.tolist()], "times": np.diff(times).tolist(), "peak": peak, "before": before,
-    }  # fmt: skip
-
-
-def answered(folder: Path, budget: int) -> dict:
-    """Returns the directed edges that Linea names, the seconds it takes, and the peak of memory of this process, which does but that."""
-    torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    with computing(budget=budget):
-        found = Linea()(open_folder(folder), np.random.default_rng(0)).graph
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"edges": found.edges, "seconds": seconds, "peak": peak, "before": before}
-
-
-def measured_linea(folder: Path | None, n: int, budget: int) -> dict:
-    """Returns the figures of Linea on n models."""
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        truth = build(Path(name), n)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            ours = pool.submit(answered, Path(name), budget << 20).result()
-    return {
-        "models": n, "seconds": ours["seconds"], "peak_megabytes": ours["peak"] / 1024, "of_which_before_megabytes": ours["before"] / 1024,
-        "true_edges": len(truth), "named": len(ours["edges"]), "right": len(truth & set(ours["edges"])),
-    }  # fmt: skip
+        if way == "linea":
+            edges = Linea()(models, np.random.default_rng(0)).graph.edges
+            marks["answer"] = time.perf_counter()
+        else:
+            tree = np.array({"dense": dense, "sparse": sparse}[way](models), dtype=np.intp).reshape(-1, 2)
+            marks["distances"] = time.perf_counter()
+            says = pair_scores(models, "residual_independence", tree, LAYERS, cache=None)
+            marks["directions"] = time.perf_counter()
+            turned = np.where((says > 0)[:, None], tree, tree[:, ::-1])
+            edges = [(models.ids[i], models.ids[j]) for i, j in turned.tolist()]
+    seconds = dict(zip(list(marks)[1:], np.diff(list(marks.values())).tolist(), strict=True))
+    return {"edges": edges, "seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "before": before}
 
 
 def measured(folder: Path | None, way: str, n: int, budget: int) -> dict:
@@ -116,11 +94,10 @@ def measured(folder: Path | None, way: str, n: int, budget: int) -> dict:
             ours = pool.submit(lineage, Path(name), way, budget << 20).result()
     found = set(ours["edges"])
     either = {frozenset(edge) for edge in truth} & {frozenset(edge) for edge in found}
-    opening, distance, direction = ours["times"]
     return {
-        "way": way, "models": n, "opening_seconds": opening, "distance_seconds": distance, "direction_seconds": direction,
-        "seconds": sum(ours["times"]), "peak_megabytes": ours["peak"] / 1024, "of_which_before_megabytes": ours["before"] / 1024,
-        "true_edges": len(truth), "found_undirected": len(either), "found_directed": len(truth & found),
+        "way": way, "models": n, "seconds": ours["seconds"], "peak_megabytes": ours["peak"] / 1024,
+        "of_which_before_megabytes": ours["before"] / 1024, "true_edges": len(truth), "named": len(found),
+        "found_undirected": len(either), "found_directed": len(truth & found),
     }  # fmt: skip
 
 
@@ -135,22 +112,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
 
-    rows = [measured(arguments.folder, way, getattr(arguments, way), arguments.budget) for way in ("dense", "sparse")]
-    linea = measured_linea(arguments.folder, arguments.linea, arguments.budget)
+    rows = [measured(arguments.folder, way, getattr(arguments, way), arguments.budget) for way in ("dense", "sparse", "linea")]
     if arguments.json:
-        print(json.dumps({"budget_megabytes": arguments.budget, "rows": rows, "linea": linea}))
+        print(json.dumps({"budget_megabytes": arguments.budget, "rows": rows}))
         return
     for row in rows:
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["seconds"].items())
         print(
-            f"{row['models']} models, {row['way']}: {row['seconds']:.1f} s (opening {row['opening_seconds']:.1f}, distances "
-            f"{row['distance_seconds']:.1f}, directions {row['direction_seconds']:.1f}); peak {row['peak_megabytes']:.0f} MB, of which "
-            f"{row['of_which_before_megabytes']:.0f} before; of {row['true_edges']} edges {row['found_undirected']} found, "
-            f"{row['found_directed']} with their direction"
+            f"{row['models']} models, {row['way']}: {sum(row['seconds'].values()):.1f} s ({steps}); peak {row['peak_megabytes']:.0f} MB, "
+            f"of which {row['of_which_before_megabytes']:.0f} before; {row['named']} edges named, of {row['true_edges']} true ones "
+            f"{row['found_undirected']} found, {row['found_directed']} with their direction"
         )
-    print(
-        f"{linea['models']} models, Linea: {linea['seconds']:.1f} s; peak {linea['peak_megabytes']:.0f} MB, of which "
-        f"{linea['of_which_before_megabytes']:.0f} before; names {linea['named']} edges, {linea['right']} of {linea['true_edges']} rightly"
-    )
 
 
 if __name__ == "__main__":
