@@ -168,9 +168,9 @@ def run(
 
     A plan is a TOML file of methods with their fields and seeds; results/plan.toml is that of the board.
 
-    Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out results
+    Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out scores
 
-    Example: mothr run results/plan.toml data/vthr-ft --out results
+    Example: mothr run results/plan.toml data/vthr-ft --out scores
     """
     from tqdm import tqdm
 
