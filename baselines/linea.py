@@ -291,7 +291,7 @@ def _heirs(tree: Sequence[Pair], far: Array, lacks: "_Lacks") -> tuple[dict[int,
                 heirs.setdefault(child, other)
         moves: dict[int, int] = {}
         for child in sorted(heirs.keys() | {child for child in moving if above[child] not in moving}):
-            other = heirs.get(child, above[above[child]] if child in moving else child)
+            other = heirs[child] if child in heirs else above[above[child]]
             if other not in moves and child not in moves.values():  # none moves along with whom it moves to
                 moves[child] = other
         if not moves:

@@ -192,8 +192,9 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
         shutil.rmtree(companions, ignore_errors=True)
         family.companions(root, companions, device, _counter(node, context))
         fix_times(companions)
+    start: dict[str, str | float]
     if root.source is not None:
-        model, start = fetch(root.source, family), dict[str, str | float](source=str(root.source))
+        model, start = fetch(root.source, family), {"source": str(root.source)}
     else:
         assert root.init is not None
         model = family.build(root.init, root.init_std, torch_generator(node.seed, "weights"))
