@@ -26,7 +26,7 @@ from mothr.generators.train import Objective, train
 STEPS = 5
 """Steps of each kind of training; all but the first, which allocates, are timed."""
 WORK = 2e11
-"""Operations (6 x parameters x positions x examples) that one timed step may take; above, fewer examples are timed and scaled up."""
+"""Operations (6 x parameters x positions x examples) of a step timed on a processor; above, fewer examples are timed and scaled up."""
 BASE = 520 << 20
 """Bytes of a worker process before it holds a model: interpreter, torch, transformers, pictures or text (measured)."""
 STAND_IN = "digits"
@@ -96,7 +96,8 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
 
     Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + optimizer's values)) + activations, where AdamW keeps
     two values a parameter and momentum one, and a student's teacher counts as one more model.
-    Hours = the longer of all work shared out evenly and the longest chain of models, each of which waits for its parent.
+    Hours = the longer of all work shared out evenly and the longest chain of models, each of which waits for its parent. Processes on
+    a GPU share it, so that there all work counts, as if one did it.
     """
     family = FAMILIES[recipe.family](**recipe.model)
     nodes = plan(recipe)
@@ -113,12 +114,13 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
             seconds[node.id] += companion_seconds
     total, chain = sum(seconds.values()), _longest(nodes, seconds)
     workers = min(workers, len(nodes))
+    sharers = workers if device == "cpu" else 1
     shown = [node for node in nodes if not node.withheld]
     return Estimate(
         recipe=recipe.name, models=len(shown), trees=len({node.tree for node in shown}), steps=sum(kind.steps for kind in kinds),
         parameters=parameters, disk_bytes=sum(_bytes_of(node, parameters) for node in shown),
         peak_bytes=max((_peak(kind, parameters, group) for kind, group in zip(kinds, groups.values(), strict=True)), default=BASE),
-        hours=max(total / workers, chain) / 3600, device=device, workers=workers, kinds=kinds, downloads=downloads(recipe),
+        hours=max(total / sharers, chain) / 3600, device=device, workers=workers, kinds=kinds, downloads=downloads(recipe),
     )
 
 
@@ -163,7 +165,8 @@ def _measure(
     model, node = _fresh(family).to(device), max(group, key=lambda node: node.rank or 0)
     training = node.training
     assert training is not None
-    batch = max(1, min(training.batch_size, int(WORK / (6 * parameters * _positions(family)))))
+    most = training.batch_size if device.type == "cuda" else int(WORK / (6 * parameters * _positions(family)))
+    batch = max(1, min(training.batch_size, most))
     stamps: list[float] = []
 
     def stamp(step: int) -> None:

@@ -40,7 +40,7 @@ from mothr.generators.croissant import checksum, croissant, hashes
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
 from mothr.generators.hidden import Hidden, check_places, hide, publish
-from mothr.generators.make import STATE, WITHHELD, Context, make, processor
+from mothr.generators.make import STATE, WITHHELD, Context, gpu, make, processor
 from mothr.generators.recipe import Recipe, resolved
 from mothr.generators.shortcuts import shortcuts
 from mothr.generators.sources import prepare
@@ -90,7 +90,7 @@ def generate(
                 _make_all(nodes, done, context, pool, _bar(nodes, done, recipe.name, progress), state)
         else:
             _make_all(nodes, done, context, executor, _bar(nodes, done, recipe.name, progress), state)
-        manifest = _finish(recipe, digest, nodes, out, state, hidden)
+        manifest = _finish(recipe, digest, nodes, out, state, hidden, target)
     _clear(state, hidden)
     return manifest
 
@@ -134,7 +134,7 @@ def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> 
 def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
     """Yields the state folder of ``out``, claimed for this process alone; other content of ``out`` is an error."""
     state = out / STATE
-    mark, here = state / "recipe.json", {"torch": torch.__version__, "processor": processor(), "device": device}
+    mark, here = state / "recipe.json", {"torch": torch.__version__, "processor": processor(), "device": device, **gpu(device)}
     if out.exists() and not out.is_dir():
         raise MothrError(f"{out}: is a file; choose another --out")
     if mark.is_file():
@@ -228,7 +228,9 @@ def _steps_of(node: PlannedNode, state: Path) -> int:
         return 0
 
 
-def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None) -> Manifest:
+def _finish(
+    recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None, device: str
+) -> Manifest:
     """Writes truth, recipe, card and croissant.json, then the manifest."""
     shown = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
     known = {node.id: _truth(node, read_json(state / "done" / node.id)) for node in shown}
@@ -240,7 +242,7 @@ def _finish(recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, st
     return write_manifest(
         out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
         recipe_sha256=digest, commitment=committed,
-        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **digests},
+        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **gpu(device), **digests},
     )
 
 

@@ -92,10 +92,12 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
     """Makes ``node`` from its finished ``sources``, and the checkpoints that are kept on the way.
 
     Raises:
-        MothrError: the disk is full, models do not fit together, or a permuted copy computes something else.
+        MothrError: the disk or the GPU's memory is full, models do not fit together, or a permuted copy computes something else.
     """
     work = context.state / "work" / f"{node.id}.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
+    if context.device == "cuda":
+        _fix_order(context.family.repeats_on_gpu)
     try:
         if node.root is not None:
             record = _root(node, context, work)
@@ -108,8 +110,16 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
         _put(node.id, record, work, context, node.withheld)
     except OSError as error:
         raise cannot_write(context.place(node.id, node.withheld), error) from error
+    except torch.OutOfMemoryError as error:
+        raise MothrError(f"node {node.path}: the GPU's memory is full; run it again with fewer --workers, or with --device cpu") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _fix_order(fixed: bool) -> None:
+    """Has this process's GPU add up in one order, as a processor always does; torch then refuses what cannot."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS must find when it starts
+    torch.use_deterministic_algorithms(fixed)
 
 
 def _put(node: NodeId, record: dict[str, Any], work: Path, context: Context, withheld: bool = False) -> None:
@@ -168,7 +178,8 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
     digests = family.data_digests(node.tasks)
     key = {
         "cache": ROOT_CACHE_VERSION, "family": context.family_name, "model": context.model,
-        "root": root.model_dump(exclude={"name", "source"}, exclude_none=True), "device": context.device, "processor": processor(),
+        "root": root.model_dump(exclude={"name", "source"}, exclude_none=True), "device": context.device,
+        "processor": processor(), **gpu(context.device),
         "packages": {name: version(name) for name in family.packages}, **({"data": digests} if digests else {}),
         **({"heads": True} if family.has_heads else {}), **({"source": identity(root.source)} if root.source else {}),
     }
@@ -354,3 +365,12 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     name = said.get("model name") or platform.processor() or platform.machine()
     kind = [f"{key} {said[key]}" for key in ("cpu family", "model") if key in said]
     return ", ".join([name, *kind, torch.backends.cpu.get_cpu_capability()])
+
+
+def gpu(device: str) -> dict[str, str]:
+    """Returns, under ``gpu``, what else last bits depend on where training is done on a GPU: its type, and what computes on it."""
+    if device != "cuda":
+        return {}
+    major, minor = torch.cuda.get_device_capability()
+    libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    return {"gpu": f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}, {libraries}"}

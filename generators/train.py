@@ -163,5 +163,6 @@ def _with_lora(model: nn.Module, lora: Lora, rank: int, seed: int) -> nn.Module:
     generator = torch_generator(seed, "lora")
     for name, value in adapted.named_parameters():
         if "lora_A" in name:
-            nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator)
+            drawn = torch.empty_like(value, device="cpu")  # the same numbers on every device
+            value.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
     return adapted

@@ -39,6 +39,8 @@ class Family(Protocol):
     """Whether objectives have heads of their own, which are kept while a data set is made, but not stored in it."""
     has_companions: ClassVar[bool]
     """Whether the models of a tree share frozen parts, which are made with its root and stored beside the models."""
+    repeats_on_gpu: ClassVar[bool]
+    """Whether all that its models do has a fixed order of adding up on a GPU, too, so that bytes are the same every time."""
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises MothrError if one of ``tasks`` does not exist."""

@@ -22,6 +22,7 @@ class Dinov2(ViT):
     """The configuration of one DINOv2 backbone: a ViT with a learned scale on each branch, and positions for any size of picture."""
 
     architecture: ClassVar[str] = "dinov2"
+    repeats_on_gpu: ClassVar[bool] = False  # positions are fitted to small pictures by bicubic interpolation, whose gradient has no order
 
     @model_validator(mode="after")
     def _has_whole_ratio(self) -> "Dinov2":

@@ -44,6 +44,7 @@ class Llama(BaseModel):
     )
     has_heads: ClassVar[bool] = False
     has_companions: ClassVar[bool] = False
+    repeats_on_gpu: ClassVar[bool] = True
 
     hidden_size: PositiveInt
     """Width of the residual stream."""

@@ -51,6 +51,7 @@ class StableDiffusion(BaseModel):
     shortcuts: ClassVar[tuple[str, ...]] = ()
     has_heads: ClassVar[bool] = False
     has_companions: ClassVar[bool] = True
+    repeats_on_gpu: ClassVar[bool] = True
 
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=4)]
     """Channels of the UNet at full, half, ... resolution of the latents; all but the last have attention."""

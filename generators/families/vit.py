@@ -36,6 +36,7 @@ class ViT(BaseModel):
     shortcuts: ClassVar[tuple[str, ...]] = ()
     has_heads: ClassVar[bool] = True
     has_companions: ClassVar[bool] = False
+    repeats_on_gpu: ClassVar[bool] = True
 
     hidden_size: PositiveInt
     """Width of the residual stream."""
