@@ -296,7 +296,7 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "5-motifs": Claim(
         "Graphs of three models, solved by distance and direction alone",
-        "a model with a grandparent or a sibling, such as vthr-ft has", robustness.motifs,
+        "a model with a grandparent or a sibling, such as vthr-ft has", robustness.motifs, apart=True,
     ),
     "6-clustering": Claim(
         "Model Trees told apart by distance, with some models kept", "two Model Trees or more in one data set, such as vthr-ft has",
@@ -304,7 +304,7 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "7-robustness": Claim(
         "Edges found with models missing, by every direction score, and near siblings",
-        "a model with a parent, such as vthr-ft has", robustness.robust, columns=2,
+        "a model with a parent, such as vthr-ft has", robustness.robust, columns=2, apart=True,
     ),
     "8-depth": Claim(
         "Outliers against depth in the tree", "a tree of three models or more and different kurtosis, such as vthr-ft has",
@@ -312,7 +312,7 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "curves": Claim(
         "Edges found, against how models were made and how directions are weighed", "a model with a parent, such as vthr-ft has",
-        robustness.curves, varying=True,
+        robustness.curves, apart=True, varying=True,
     ),
 }  # fmt: skip
 """The claims by the names of their files; the last gathers what the paper does not speak of."""
