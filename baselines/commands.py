@@ -138,6 +138,7 @@ def claims(
     They are 1-distance, 2-3-outliers, 4-lora, 5-motifs, 6-clustering, 7-robustness, 8-depth, and curves for what the paper does
     not speak of. One that these data sets cannot test is skipped, and what it needs is said. --out gets of each <claim>.csv, one
     row a point, <claim>-trees.csv, one row a tree, <claim>.svg and .png, and .parquet where pyarrow or fastparquet is installed.
+    Where lines would be too many, each family has a figure of its own: <claim>-<family>.svg.
 
     Example: mothr claims data/vthr-ft data/vthr-lora-v data/vit-trajectory --out claims
     """
