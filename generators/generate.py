@@ -40,7 +40,7 @@ from mothr.generators.croissant import checksum, croissant, hashes
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
 from mothr.generators.hidden import Hidden, check_places, hide, publish
-from mothr.generators.make import STATE, WITHHELD, Context, gpu, make, processor
+from mothr.generators.make import STATE, WITHHELD, Context, gpu, machine, make, processor
 from mothr.generators.recipe import Recipe, resolved
 from mothr.generators.shortcuts import shortcuts
 from mothr.generators.sources import prepare
@@ -134,7 +134,7 @@ def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> 
 def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
     """Yields the state folder of ``out``, claimed for this process alone; other content of ``out`` is an error."""
     state = out / STATE
-    mark, here = state / "recipe.json", {"torch": torch.__version__, "processor": processor(), "device": device, **gpu(device)}
+    mark, here = state / "recipe.json", {"torch": torch.__version__, **machine(device)}
     if out.exists() and not out.is_dir():
         raise MothrError(f"{out}: is a file; choose another --out")
     if mark.is_file():

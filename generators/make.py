@@ -97,7 +97,7 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
     work = context.state / "work" / f"{node.id}.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     if context.device == "cuda":
-        _fix_order(context.family.repeats_on_gpu)
+        fix_order(context.family.repeats_on_gpu)
     try:
         if node.root is not None:
             record = _root(node, context, work)
@@ -116,7 +116,7 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _fix_order(fixed: bool) -> None:
+def fix_order(fixed: bool) -> None:
     """Has this process's GPU add up in one order, as a processor always does; torch then refuses what cannot."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS must find when it starts
     torch.use_deterministic_algorithms(fixed)
@@ -178,8 +178,7 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
     digests = family.data_digests(node.tasks)
     key = {
         "cache": ROOT_CACHE_VERSION, "family": context.family_name, "model": context.model,
-        "root": root.model_dump(exclude={"name", "source"}, exclude_none=True), "device": context.device,
-        "processor": processor(), **gpu(context.device),
+        "root": root.model_dump(exclude={"name", "source"}, exclude_none=True), **machine(context.device),
         "packages": {name: version(name) for name in family.packages}, **({"data": digests} if digests else {}),
         **({"heads": True} if family.has_heads else {}), **({"source": identity(root.source)} if root.source else {}),
     }
@@ -365,6 +364,11 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     name = said.get("model name") or platform.processor() or platform.machine()
     kind = [f"{key} {said[key]}" for key in ("cpu family", "model") if key in said]
     return ", ".join([name, *kind, torch.backends.cpu.get_cpu_capability()])
+
+
+def machine(device: str) -> dict[str, str]:
+    """Returns all that last bits depend on of the machine that trains on ``device``."""
+    return {"processor": processor(), "device": device, **gpu(device)}
 
 
 def gpu(device: str) -> dict[str, str]:

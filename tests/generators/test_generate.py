@@ -205,7 +205,7 @@ def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, 
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(2))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(module, "processor", lambda: "Other CPU")
+        elsewhere.setattr("mothr.generators.make.processor", lambda: "Other CPU")
         with pytest.raises(MothrError, match=r"data: was begun on another machine type, .* this is .*Other CPU.* choose another --out"):
             make(tiny, out)
     assert finished_nodes(out) == 2

@@ -13,7 +13,7 @@ from mothr.benchmark.storage import write_json
 from mothr.benchmark.verify import verify
 from mothr.generators.data import captions
 from mothr.generators.generate import generate
-from mothr.generators.make import processor
+from mothr.generators.make import machine
 from mothr.generators.recipe import load_recipe
 
 HEAD = """
@@ -182,7 +182,7 @@ def test_what_the_processor_began_the_gpu_does_not_go_on_with(made, tmp_path):
     recipe = load_recipe(str(tmp_path / "recipe.toml"))
     write_json(marked / ".unfinished" / "recipe.json", {
         "name": recipe.name, "sha256": open_manifest(data).recipe_sha256,
-        "machine": {"torch": torch.__version__, "processor": processor(), "device": "cpu"},
+        "machine": {"torch": torch.__version__, **machine("cpu")},
     })  # fmt: skip
     with ThreadPoolExecutor(1) as executor, pytest.raises(MothrError, match=f"device cpu, and this is .*{torch.cuda.get_device_name()}"):
         generate(recipe, marked, device="cuda", executor=executor, progress=False)

@@ -20,7 +20,7 @@ import torch
 from bench_training import Untested
 
 from mothr.generators.families.vit import ViT
-from mothr.generators.make import _fix_order
+from mothr.generators.make import fix_order
 from mothr.generators.recipe import Training, load_recipe
 from mothr.generators.seeds import torch_generator
 from mothr.generators.train import train
@@ -47,7 +47,7 @@ def seconds(size: str, device: str, steps: int) -> float:
     """Returns how long this process takes for ``steps`` steps while the others do the same."""
     family, batch = SIZES[size]
     if device == "cuda":
-        _fix_order(family.repeats_on_gpu)
+        fix_order(family.repeats_on_gpu)
     place = torch.device(device)
     model = family.build("truncated-normal", 0.02, torch_generator(0, "weights")).to(place)
     objective = Untested(family.objective(("shape-kind",), torch_generator(0, "head"), place))
