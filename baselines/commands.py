@@ -5,28 +5,46 @@ from typing import Annotated, Any
 
 import typer
 
-from mothr.benchmark.cli import Json, SetOption, say, table
-from mothr.benchmark.cli import pairs as set_values
-from mothr.benchmark.engine import one_thread
+from mothr.benchmark.cli.main import Json, SetOption, say, table
+from mothr.benchmark.cli.main import pairs as set_values
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.results import Setting
+from mothr.benchmark.records.results import Setting
+from mothr.benchmark.weights.engine import one_thread
 
 NAMES = "separated by commas"
-Data = Annotated[list[Path], typer.Argument(metavar="DATASET...", help="Folders that 'mothr generate' wrote, with their truth.")]
+Data = Annotated[
+    list[Path], typer.Argument(metavar="DATASET...", help="Folders that 'mothr generate' wrote, with their truth.")
+]
 
 
 def ablate(
-    data: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder that 'mothr generate' wrote, with its truth.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A folder that 'mothr generate' wrote, with its truth.")
+    ],
     out: Annotated[Path, typer.Option(help="Where table and figure go: a new folder.")],
-    directions: Annotated[str | None, typer.Option(help=f"Direction scores of 'mothr list directions', {NAMES}; all if left out.")] = None,
+    directions: Annotated[
+        str | None, typer.Option(help=f"Direction scores of 'mothr list directions', {NAMES}; all if left out.")
+    ] = None,
     distances: Annotated[str, typer.Option(help=f"Distances of 'mothr list distances', {NAMES}.")] = "rms",
-    weights: Annotated[str, typer.Option(help=f"Weights of the direction against the distance (lambda), {NAMES}.")] = "0.3",
-    layers: Annotated[str, typer.Option(help=f"Tensors the direction score looks at: presets or re:<expression>, {NAMES}.")] = "matrices",
-    combine: Annotated[str, typer.Option(help=f"How tensors make one score: own, elements, sum, vote, {NAMES}.")] = "own",
-    setting: Annotated[Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")] = "known-trees",
+    weights: Annotated[
+        str, typer.Option(help=f"Weights of the direction against the distance (lambda), {NAMES}.")
+    ] = "0.3",
+    layers: Annotated[
+        str, typer.Option(help=f"Tensors the direction score looks at: presets or re:<expression>, {NAMES}.")
+    ] = "matrices",
+    combine: Annotated[
+        str, typer.Option(help=f"How tensors make one score: own, elements, sum, vote, {NAMES}.")
+    ] = "own",
+    setting: Annotated[
+        Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")
+    ] = "known-trees",
     settings: SetOption = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Tosses of the coin 'random'; all other scores leave nothing to chance.")] = 5,
-    keep: Annotated[bool, typer.Option("--records", help="Also write a result file a run, for 'mothr leaderboard'.")] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Tosses of the coin 'random'; all other scores leave nothing to chance.")
+    ] = 5,
+    keep: Annotated[
+        bool, typer.Option("--records", help="Also write a result file a run, for 'mothr leaderboard'.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run MoTHer with every combination of the choices given, and two bounds; write a table and a figure.
@@ -36,8 +54,8 @@ def ablate(
 
     Example: mothr ablate data/vthr-ft --directions kurtosis,norm --weights 0,0.1,0.3 --out ablation
     """
-    from mothr.baselines import ablation, ablation_report
-    from mothr.benchmark.method import find_method
+    from mothr.baselines.studies import ablation, ablation_report
+    from mothr.benchmark.run.method import find_method
 
     values = set_values(settings or [])
     for field in ablation.VARIED.keys() & values.keys():
@@ -57,7 +75,11 @@ def ablate(
         lines = ablation.summary(records)
         files = ablation_report.write(place, records, lines, data, each=keep)
     failed = [record for record in records if record.status != "ok"]
-    remark = None if ablation_report.parquet_engine() else "no ablation.parquet: neither pyarrow nor fastparquet is installed"
+    remark = (
+        None
+        if ablation_report.parquet_engine()
+        else "no ablation.parquet: neither pyarrow nor fastparquet is installed"
+    )
     value = {
         "out": str(out), "files": files, "remark": remark, "runs": len(records), "failed": len(failed),
         "rows": [line.to_json() for line in lines],
@@ -70,16 +92,21 @@ def ablate(
 
     say(value, as_json, text)
     if failed:
-        raise MothrError(f"{len(failed)} of {len(records)} runs failed; the first, {failed[0].parameters['direction']}: {failed[0].error}")
+        raise MothrError(
+            f"{len(failed)} of {len(records)} runs failed; the first, {failed[0].parameters['direction']}: {failed[0].error}"
+        )
 
 
 def map(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where tables and figures go: a new folder.")],
-    directions: Annotated[str | None, typer.Option(help=f"Direction scores of 'mothr list directions', {NAMES}; all if left out.")] = None,
+    directions: Annotated[
+        str | None, typer.Option(help=f"Direction scores of 'mothr list directions', {NAMES}; all if left out.")
+    ] = None,
     layers: Annotated[str, typer.Option(help="Tensors the scores look at: a preset or re:<expression>.")] = "body",
     by: Annotated[
-        str | None, typer.Option(help=f"What edges are grouped by, {NAMES}: a field, or several crossed by *; all if left out.")
+        str | None,
+        typer.Option(help=f"What edges are grouped by, {NAMES}: a field, or several crossed by *; all if left out."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +120,7 @@ def map(
 
     Example: mothr map data/vit-regimes data/vthr-lora-v --by kind,optimizer,init*kind --out map
     """
-    from mothr.baselines import ablation_report, claims_figures, regimes
+    from mothr.baselines.studies import ablation_report, claims_figures, regimes
 
     chosen: dict[str, Any] = {"layers": layers}
     if directions is not None:
@@ -111,7 +138,9 @@ def map(
     def text() -> str:
         rows: dict[tuple[str, str], dict[str, str]] = {}
         for cell in cells.to_dict("records"):
-            row = rows.setdefault((cell["grouping"], cell["regime"]), {"grouping": cell["grouping"], "regime": cell["regime"]})
+            row = rows.setdefault(
+                (cell["grouping"], cell["regime"]), {"grouping": cell["grouping"], "regime": cell["regime"]}
+            )
             row[cell["direction"]] = f"{cell['accuracy']:.2f}"
         blank = dict.fromkeys(dict.fromkeys(cells.direction), "-")
         done = f"shares of edges directed right, means over trees; {out}: {', '.join(files)}"
@@ -123,14 +152,22 @@ def map(
 def claims(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where tables and figures go: a new folder.")],
-    only: Annotated[str | None, typer.Option(help=f"Claims to test, {NAMES}, by the names of their files; all if left out.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help=f"Claims to test, {NAMES}, by the names of their files; all if left out.")
+    ] = None,
     directions: Annotated[
         str, typer.Option(help=f"Direction scores that get a curve of their own, {NAMES}.")
     ] = "kurtosis,abs_kurtosis,norm,residual_independence",
     distance: Annotated[str, typer.Option(help="Distance of 'mothr list distances'.")] = "rms",
-    layers: Annotated[str, typer.Option(help="Tensors that distances and scores look at: a preset or re:<expression>.")] = "body",
-    setting: Annotated[Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")] = "known-trees",
-    seeds: Annotated[int, typer.Option(min=1, help="Tosses of the coin 'random', and draws of a sub-set of models.")] = 3,
+    layers: Annotated[
+        str, typer.Option(help="Tensors that distances and scores look at: a preset or re:<expression>.")
+    ] = "body",
+    setting: Annotated[
+        Setting, typer.Option(help="What methods are told: the partition into trees, or nothing.")
+    ] = "known-trees",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Tosses of the coin 'random', and draws of a sub-set of models.")
+    ] = 3,
     as_json: Json = False,
 ) -> None:
     """Test the claims of the MoTHer paper again: of each a table with intervals over trees, and a figure.
@@ -142,15 +179,17 @@ def claims(
 
     Example: mothr claims data/vthr-ft data/vthr-lora-v data/vit-trajectory --out claims
     """
-    from mothr.baselines import ablation_report, claims_figures
-    from mothr.baselines.ablation import BOUNDS, each_warning_once
-    from mothr.baselines.claims import CLAIMS, Plan, find_claims, points, values
-    from mothr.baselines.directions import DIRECTIONS
-    from mothr.baselines.regimes import open_all
-    from mothr.benchmark.features import in_memory
+    from mothr.baselines.parts.directions import DIRECTIONS
+    from mothr.baselines.studies import ablation_report, claims_figures
+    from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
+    from mothr.baselines.studies.claims import CLAIMS, Plan, find_claims, points, values
+    from mothr.baselines.studies.regimes import open_all
+    from mothr.benchmark.weights.features import in_memory
 
     chosen = find_claims(_split("only", only) if only is not None else list(CLAIMS))
-    plan = Plan(layers=layers, distance=distance, directions=_split("directions", directions), setting=setting, seeds=seeds)
+    plan = Plan(
+        layers=layers, distance=distance, directions=_split("directions", directions), setting=setting, seeds=seeds
+    )
     one_thread()
     with ablation_report.whole(out) as place, in_memory(), each_warning_once():
         known = open_all(data, layers)
@@ -158,7 +197,9 @@ def claims(
         skipped = {name: f"skipped: needs {chosen[name].needs}" for name in found if found[name].empty}
         found = {name: one for name, one in found.items() if name not in skipped}
         if not found:
-            raise MothrError(f"none of the claims can be tested on these data sets; {'; '.join(f'{n} {s}' for n, s in skipped.items())}")
+            raise MothrError(
+                f"none of the claims can be tested on these data sets; {'; '.join(f'{n} {s}' for n, s in skipped.items())}"
+            )
         about = f"Layers {layers}, distance {distance}, setting {setting}."
         files = claims_figures.write_claims(place, found, about)
     summaries = {name: points(one) for name, one in found.items()}
@@ -190,27 +231,35 @@ def fit_direction(
 
     Example: mothr fit-direction data/vthr-ft-dev data/llama-ft-dev --out baselines/learned.toml
     """
-    from mothr.baselines import fitting
-    from mothr.benchmark.dataset import open_manifest
+    from mothr.baselines.studies import fitting
+    from mothr.benchmark.data.dataset import open_manifest
 
     one_thread()
     for place in data:
         split = open_manifest(place).name
         if not split.endswith("-dev"):
-            raise MothrError(f"{place}: {split} is no dev split; what is fitted on a test split can never be judged on it")
+            raise MothrError(
+                f"{place}: {split} is no dev split; what is fitted on a test split can never be judged on it"
+            )
     found = fitting.fit([fitting.edges_of(place) for place in data])
     fitting.write(found, out)
     rows = [
         {"left out": split, "edges": str(found.edges[split]), "right": f"{right:.3f}", "log loss": f"{loss:.3f}"}
         for split, (right, loss) in found.left_out.items()
     ]
-    value = {"out": str(out), "edges": dict(found.edges), "left_out": {split: list(told) for split, told in found.left_out.items()}}
+    value = {
+        "out": str(out),
+        "edges": dict(found.edges),
+        "left_out": {split: list(told) for split, told in found.left_out.items()},
+    }
     say(value, as_json, lambda: f"{table(rows)}\n{out}: {len(found.terms)} terms")
 
 
 def pairs(
     dataset: Annotated[Path, typer.Argument(help="A folder that 'mothr generate' wrote, with its truth.")],
-    results: Annotated[Path, typer.Option(help="Folder of results; the file goes into the sub-folder of the split.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the file goes into the sub-folder of the split.")
+    ] = Path("results"),
     as_json: Json = False,
 ) -> None:
     """Compare the models of each true tree with each other, so that the board's page can say how far a named parent is.
@@ -219,10 +268,10 @@ def pairs(
 
     Example: mothr pairs data/vthr-ft --results results
     """
-    from mothr.baselines.pairs import pairs_of
-    from mothr.benchmark.dataset import keep_beside_results, open_truth
-    from mothr.benchmark.pairs import write
-    from mothr.benchmark.results import folder_name
+    from mothr.baselines.studies.pairs import pairs_of
+    from mothr.benchmark.board.pairs import write
+    from mothr.benchmark.data.dataset import keep_beside_results, open_truth
+    from mothr.benchmark.records.results import folder_name
 
     one_thread()
     truth = open_truth(dataset)
@@ -241,7 +290,8 @@ def pairs(
 def _plain_rows(frame: Any) -> list[dict[str, Any]]:
     """Returns the rows of a table for JSON, NaN as null."""
     return [
-        {name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()} for row in frame.to_dict("records")
+        {name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()}
+        for row in frame.to_dict("records")
     ]
 
 

@@ -28,7 +28,9 @@ class ModelGraph:
         for node, named in parents.items():
             for parent in named:
                 if parent not in parents:
-                    raise MothrError(f"node {node!r} has the unknown parent {parent!r}; parents must be nodes themselves")
+                    raise MothrError(
+                        f"node {node!r} has the unknown parent {parent!r}; parents must be nodes themselves"
+                    )
             if len(set(named)) < len(named):
                 raise MothrError(f"node {node!r} names a parent twice: {', '.join(named)}")
         object.__setattr__(self, "parents", parents)
@@ -48,7 +50,9 @@ class ModelGraph:
     def from_json(cls, value: Any, where: str = "graph") -> "ModelGraph":
         """Returns the graph of ``{id: [parent id, ...]}``; ``where`` names the source in errors."""
         if not isinstance(value, dict):
-            raise MothrError(f"{where}: parents must be an object of id -> list of parent ids, not {type(value).__name__}")
+            raise MothrError(
+                f"{where}: parents must be an object of id -> list of parent ids, not {type(value).__name__}"
+            )
         for node, named in value.items():
             if not isinstance(named, list) or not all(isinstance(parent, str) for parent in named):
                 raise MothrError(f"{where}: the parents of {node!r} must be a list of ids, not {named!r}")
@@ -173,7 +177,9 @@ class ModelGraph:
             raise MothrError(f"no new name for node {missing[0]!r}; name every node")
         if len({names[node] for node in self.parents}) < len(self.parents):
             raise MothrError("two nodes have the same new name; names must differ")
-        return ModelGraph({names[node]: tuple(names[parent] for parent in named) for node, named in self.parents.items()})
+        return ModelGraph(
+            {names[node]: tuple(names[parent] for parent in named) for node, named in self.parents.items()}
+        )
 
     def subgraph(self, nodes: Iterable[NodeId]) -> "ModelGraph":
         """Returns the graph of ``nodes`` alone, with the edges among them.
@@ -197,5 +203,7 @@ class ModelGraph:
         kept = set(self.subgraph(nodes).nodes)
         nearest: dict[NodeId, frozenset[NodeId]] = {}
         for node in self._order:
-            nearest[node] = frozenset().union(*({parent} if parent in kept else nearest[parent] for parent in self.parents[node]))
+            nearest[node] = frozenset().union(
+                *({parent} if parent in kept else nearest[parent] for parent in self.parents[node])
+            )
         return ModelGraph({node: tuple(nearest[node]) for node in kept})

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mothr.benchmark.cli import Json, say
-from mothr.benchmark.engine import one_thread
+from mothr.benchmark.cli.main import Json, say
 from mothr.benchmark.errors import MothrError
+from mothr.benchmark.weights.engine import one_thread
 
 WORKERS = typer.Option(min=1, help="Processes, each with one thread; the number of cores if left out.")
 
@@ -19,9 +19,17 @@ def generate(
     out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or left by an interrupted run.")],
     workers: Annotated[int | None, WORKERS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost in time, memory and disk, and do nothing.")] = False,
-    hidden: Annotated[Path | None, typer.Option(metavar="SECRETFILE", help="Hide the labels: draw all seeds from the secret in this file, "
-                                                "which is drawn, too, if it is not there.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost in time, memory and disk, and do nothing.")
+    ] = False,
+    hidden: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SECRETFILE",
+            help="Hide the labels: draw all seeds from the secret in this file, "
+            "which is drawn, too, if it is not there.",
+        ),
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="The folder for the labels of a hidden split.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +37,7 @@ def generate(
 
     Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
     """
-    from mothr.generators.recipe import load_recipe, newer
+    from mothr.generators.recipe.schema import load_recipe, newer
 
     checked = load_recipe(recipe)
     from mothr.generators.generate import choose_device
@@ -37,13 +45,17 @@ def generate(
     from mothr.generators.hidden import Hidden, read_secret
 
     if (hidden is None) != (labels is None):
-        raise MothrError("--hidden and --labels: a hidden split needs both; give a file for its secret and a folder for its labels")
+        raise MothrError(
+            "--hidden and --labels: a hidden split needs both; give a file for its secret and a folder for its labels"
+        )
     if (name := newer(checked)) is not None:
-        warnings.warn(f"{checked.name} v{checked.version} is superseded by {name}; make that one, unless you repeat an old result",
-                      stacklevel=2)
+        warnings.warn(
+            f"{checked.name} v{checked.version} is superseded by {name}; make that one, unless you repeat an old result",
+            stacklevel=2,
+        )
 
     if dry_run:
-        from mothr.benchmark.cli import table
+        from mothr.benchmark.cli.main import table
         from mothr.generators.dry_run import estimate, rows
 
         found = estimate(checked, choose_device(device), workers or _cores())
@@ -53,7 +65,11 @@ def generate(
     manifest = make(checked, out, workers=workers or _cores(), device=device, hidden=kept)
     value = {"out": str(out), "name": manifest.name, "version": manifest.version, "models": len(manifest.models)}
     check = f"mothr verify {out}{f' --labels {labels}' if labels else ''}"
-    say(value, as_json, f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: {check}")
+    say(
+        value,
+        as_json,
+        f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: {check}",
+    )
 
 
 def pin(
@@ -68,8 +84,8 @@ def pin(
     import tomli_w
 
     from mothr.benchmark.storage import write_text
-    from mothr.generators.recipe import load_recipe, resolved
-    from mothr.generators.sources import latest
+    from mothr.generators.recipe.schema import load_recipe, resolved
+    from mothr.generators.sources.source import latest
 
     found = load_recipe(recipe)
     loose = {root.source.hub for root in found.roots if root.source and root.source.hub and not root.source.revision}
@@ -91,12 +107,16 @@ def quickstart(
 
     Example: mothr quickstart --out quickstart
     """
-    from mothr.benchmark import cli, dataset, drawing, evaluate, leaderboard, results
-    from mothr.benchmark.method import find_method, method_names
+    from mothr.benchmark.board import drawing, leaderboard
+    from mothr.benchmark.cli import main as cli
+    from mothr.benchmark.data import dataset
+    from mothr.benchmark.data.verify import verify
+    from mothr.benchmark.records import results
+    from mothr.benchmark.run import evaluate
+    from mothr.benchmark.run.method import find_method, method_names
     from mothr.benchmark.storage import write_text
-    from mothr.benchmark.verify import verify
     from mothr.generators.generate import generate as make
-    from mothr.generators.recipe import load_recipe
+    from mothr.generators.recipe.schema import load_recipe
 
     recipe = load_recipe("quickstart")
     data, records = out / "data", out / "results"
@@ -119,13 +139,18 @@ def quickstart(
                 rows.append(record)
     typer.echo("3/4 scoring", err=True)
     rows.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
-    shown = [{"method": r.method, "told": ", ".join(r.told) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))} for r in rows]
+    shown = [
+        {"method": r.method, "told": ", ".join(r.told) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
+        for r in rows
+    ]
     typer.echo("4/4 writing the page", err=True)
     page = leaderboard.write_page(records, out / "board")
     ours = next(record for record in rows if record.method == "linea")
     picture = out / "board" / "quickstart.svg"
     labels = {node: (value.task or "").split("+")[0] if value.depth else "root" for node, value in truth.nodes.items()}
-    write_text(picture, drawing.forest_svg(truth.graph, ours.prediction().graph, "Recovered by linea, told nothing", labels))
+    write_text(
+        picture, drawing.forest_svg(truth.graph, ours.prediction().graph, "Recovered by linea, told nothing", labels)
+    )
     value = {"page": str(page), "picture": str(picture), "methods": shown}
     say(value, as_json, f"{cli.table(shown)}\n\nopen {page} in a browser")
 

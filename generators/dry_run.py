@@ -18,10 +18,10 @@ from torch import nn
 
 from mothr.generators.data import vision
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe import Lora, Recipe
-from mothr.generators.seeds import torch_generator
-from mothr.generators.topology import PlannedNode, plan
-from mothr.generators.train import Objective, train
+from mothr.generators.recipe.schema import Lora, Recipe
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.topology import PlannedNode, plan
+from mothr.generators.train.train import Objective, train
 
 STEPS = 5
 """Steps of each kind of training; all but the first, which allocates, are timed."""
@@ -107,8 +107,11 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
             groups.setdefault(_key(node), []).append(node)
     with _one_thread(device), tempfile.TemporaryDirectory() as place:
         parameters, companion_seconds, kinds = _measure_all(family, groups, torch.device(device), Path(place))
-    seconds = {node.id: kind.seconds_a_step * node.steps + 2 * kind.seconds_a_test
-               for group, kind in zip(groups.values(), kinds, strict=True) for node in group}
+    seconds = {
+        node.id: kind.seconds_a_step * node.steps + 2 * kind.seconds_a_test
+        for group, kind in zip(groups.values(), kinds, strict=True)
+        for node in group
+    }
     for node in nodes:
         if node.root is not None and node.id in seconds:
             seconds[node.id] += companion_seconds
@@ -117,10 +120,20 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
     sharers = workers if device == "cpu" else 1
     shown = [node for node in nodes if not node.withheld]
     return Estimate(
-        recipe=recipe.name, models=len(shown), trees=len({node.tree for node in shown}), steps=sum(kind.steps for kind in kinds),
-        parameters=parameters, disk_bytes=sum(_bytes_of(node, parameters) for node in shown),
-        peak_bytes=max((_peak(kind, parameters, group) for kind, group in zip(kinds, groups.values(), strict=True)), default=BASE),
-        hours=max(total / sharers, chain) / 3600, device=device, workers=workers, kinds=kinds, downloads=downloads(recipe),
+        recipe=recipe.name,
+        models=len(shown),
+        trees=len({node.tree for node in shown}),
+        steps=sum(kind.steps for kind in kinds),
+        parameters=parameters,
+        disk_bytes=sum(_bytes_of(node, parameters) for node in shown),
+        peak_bytes=max(
+            (_peak(kind, parameters, group) for kind, group in zip(kinds, groups.values(), strict=True)), default=BASE
+        ),
+        hours=max(total / sharers, chain) / 3600,
+        device=device,
+        workers=workers,
+        kinds=kinds,
+        downloads=downloads(recipe),
     )
 
 
@@ -183,8 +196,15 @@ def _measure(
     scale = training.batch_size / batch
     test = tested.seconds if tested.timed else seconds / batch * vision.SIZES["test"] / 3
     return Kind(
-        name=name, models=len(group), steps=sum(node.steps for node in group), batch_size=training.batch_size, timed_batch_size=batch,
-        seconds_a_step=seconds * scale, seconds_a_test=test, trained=kept.trained, activation_bytes=round(kept.bytes * scale),
+        name=name,
+        models=len(group),
+        steps=sum(node.steps for node in group),
+        batch_size=training.batch_size,
+        timed_batch_size=batch,
+        seconds_a_step=seconds * scale,
+        seconds_a_test=test,
+        trained=kept.trained,
+        activation_bytes=round(kept.bytes * scale),
     )
 
 
@@ -309,18 +329,29 @@ def _peak(kind: Kind, parameters: int, group: Sequence[PlannedNode]) -> int:
 def rows(found: Estimate) -> list[dict[str, str]]:
     """Returns the estimate as a table's rows, for people."""
     first = {
-        "recipe": found.recipe, "models": str(found.models), "trees": str(found.trees), "steps": f"{found.steps:,}",
-        "parameters a model": f"{found.parameters:,}", "disk": _size(found.disk_bytes),
+        "recipe": found.recipe,
+        "models": str(found.models),
+        "trees": str(found.trees),
+        "steps": f"{found.steps:,}",
+        "parameters a model": f"{found.parameters:,}",
+        "disk": _size(found.disk_bytes),
         "peak memory a process": f"{_size(found.peak_bytes)} = {_size(BASE)} + weights + gradients + optimizer + activations",
         f"time on {found.device}, {found.workers} processes": _duration(found.hours),
     }
     table = [{"what": name, "value": value} for name, value in first.items()]
     for kind in found.kinds:
-        scaled = "" if kind.timed_batch_size == kind.batch_size else f" (timed with {kind.timed_batch_size} of them and scaled up)"
-        table.append({
-            "what": kind.name,
-            "value": f"{kind.models} models, {kind.steps:,} steps of {kind.batch_size}, {1000 * kind.seconds_a_step:.0f} ms each{scaled}",
-        })
+        scaled = (
+            ""
+            if kind.timed_batch_size == kind.batch_size
+            else f" (timed with {kind.timed_batch_size} of them and scaled up)"
+        )
+        table.append(
+            {
+                "what": kind.name,
+                "value": f"{kind.models} models, {kind.steps:,} steps of {kind.batch_size}, "
+                f"{1000 * kind.seconds_a_step:.0f} ms each{scaled}",
+            }
+        )
     return table + [{"what": "fetched first", "value": text} for text in found.downloads]
 
 
@@ -333,4 +364,10 @@ def _size(count: float) -> str:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours >= 1 / 30 else f"{3600 * hours:.0f} seconds"
+    return (
+        f"{hours:.1f} hours"
+        if hours >= 1
+        else f"{60 * hours:.0f} minutes"
+        if hours >= 1 / 30
+        else f"{3600 * hours:.0f} seconds"
+    )

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 import mothr.benchmark
-from mothr.benchmark.dataset import (
+from mothr.benchmark.data.dataset import (
     CROISSANT,
     MANIFEST,
     MODELS,
@@ -34,21 +34,27 @@ from mothr.benchmark.dataset import (
 )
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import cannot_write, canonical_sha256, read_json, write_json, write_text
-from mothr.benchmark.weights import open_folder
-from mothr.generators.card import card
-from mothr.generators.croissant import checksum, croissant, hashes
+from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.generators.cards.card import card
+from mothr.generators.cards.croissant import checksum, croissant, hashes
+from mothr.generators.cards.shortcuts import shortcuts
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
 from mothr.generators.hidden import Hidden, check_places, hide, publish
-from mothr.generators.make import STATE, WITHHELD, Context, gpu, machine, make, processor
-from mothr.generators.recipe import Recipe, resolved
-from mothr.generators.shortcuts import shortcuts
-from mothr.generators.sources import prepare
-from mothr.generators.topology import PlannedNode, plan, relation_of
+from mothr.generators.recipe.schema import Recipe, resolved
+from mothr.generators.recipe.topology import PlannedNode, plan, relation_of
+from mothr.generators.sources.source import prepare
+from mothr.generators.train.make import STATE, WITHHELD, Context, gpu, machine, make, processor
 
 
 def generate(
-    recipe: Recipe, out: Path, *, workers: int = 1, device: str = "auto", executor: Executor | None = None, progress: bool = True,
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    executor: Executor | None = None,
+    progress: bool = True,
     hidden: Hidden | None = None,
 ) -> Manifest:
     """Makes the data set of ``recipe`` in the folder ``out`` and returns its manifest.
@@ -114,7 +120,9 @@ def _clear(state: Path, hidden: Hidden | None) -> None:
     """Removes what is there only while a data set is made; of a hidden one it tells the labels."""
     shutil.rmtree(state, ignore_errors=True)
     if hidden is not None and state.exists():
-        raise MothrError(f"{state}: cannot be removed, and it tells the labels; remove it before anybody else sees this data set")
+        raise MothrError(
+            f"{state}: cannot be removed, and it tells the labels; remove it before anybody else sees this data set"
+        )
 
 
 def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> Manifest:
@@ -140,14 +148,18 @@ def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Pa
     if mark.is_file():
         begun = read_json(mark)
         if begun.get("sha256") != digest:
-            raise MothrError(f"{out}: holds an unfinished data set of another recipe than {recipe.name}; choose another --out or remove it")
+            raise MothrError(
+                f"{out}: holds an unfinished data set of another recipe than {recipe.name}; choose another --out or remove it"
+            )
         if (there := begun.get("machine")) != here:
             raise MothrError(
                 f"{out}: was begun on another machine type, {_said(there)}, and this is {_said(here)}: "
                 "the rest would differ in its last bits; finish it there, or choose another --out"
             )
     elif out.is_dir() and any(entry.name != STATE for entry in out.iterdir()):
-        raise MothrError(f"{out}: holds something else ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder")
+        raise MothrError(
+            f"{out}: holds something else ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder"
+        )
     try:
         for part in ("done", "heads", "steps", WITHHELD, "work"):
             (state / part).mkdir(parents=True, exist_ok=True)
@@ -159,7 +171,9 @@ def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Pa
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MothrError(f"{out}: another process is generating into this folder; wait for it or choose another --out") from None
+            raise MothrError(
+                f"{out}: another process is generating into this folder; wait for it or choose another --out"
+            ) from None
         write_json(mark, {"name": recipe.name, "sha256": digest, "machine": here})
         yield state
 
@@ -169,7 +183,9 @@ def _said(machine: Mapping[str, str] | None) -> str:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
+    )
 
 
 def _start_worker(parent: int) -> None:
@@ -188,7 +204,12 @@ def _bar(nodes: list[PlannedNode], done: set[str], name: str, progress: bool) ->
     return tqdm(
         total=sum(node.steps for node in nodes),
         initial=sum(node.steps for node in nodes if node.id in done),
-        desc=name, unit="step", disable=not progress, file=sys.stderr, smoothing=0.02, mininterval=1.0,
+        desc=name,
+        unit="step",
+        disable=not progress,
+        file=sys.stderr,
+        smoothing=0.02,
+        mininterval=1.0,
     )
 
 
@@ -240,9 +261,20 @@ def _finish(
     else:
         committed, digests = publish(recipe, hidden.secret, truth, out, hidden.labels), {}
     return write_manifest(
-        out, name=recipe.name, version=recipe.version, family=recipe.family, mothr_version=mothr.benchmark.__version__,
-        recipe_sha256=digest, commitment=committed,
-        environment={"torch": torch.__version__, "python": platform.python_version(), "cpu": processor(), **gpu(device), **digests},
+        out,
+        name=recipe.name,
+        version=recipe.version,
+        family=recipe.family,
+        mothr_version=mothr.benchmark.__version__,
+        recipe_sha256=digest,
+        commitment=committed,
+        environment={
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "cpu": processor(),
+            **gpu(device),
+            **digests,
+        },
     )
 
 
@@ -261,6 +293,13 @@ def _truth(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
     """Returns what is true of ``node``; ``record`` is what its making left: ``training``, ``transform``, or neither for fresh weights."""
     relation, subtype = relation_of(node)
     return TruthNode(
-        parents=node.parents, relation=relation, subtype=subtype, tree=node.tree, depth=node.depth, task="+".join(node.tasks),
-        training=record.get("training"), transform=record.get("transform"), withheld=node.gap or None,
+        parents=node.parents,
+        relation=relation,
+        subtype=subtype,
+        tree=node.tree,
+        depth=node.depth,
+        task="+".join(node.tasks),
+        training=record.get("training"),
+        transform=record.get("transform"),
+        withheld=node.gap or None,
     )

@@ -1,7 +1,7 @@
 """Hidden splits: every seed of a recipe comes from a secret, and the labels go to a folder of their own.
 
 What is public holds the models, the recipe without seeds, and a commitment to the labels. Whoever has the secret can make all of it
-again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.seeds`).
+again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.recipe.seeds`).
 """
 
 import os
@@ -15,14 +15,24 @@ from typing import Any
 
 import tomli_w
 
-from mothr.benchmark.dataset import COMPANIONS, CROISSANT, MODELS, RECIPE, SALT, TRUTH, Truth, commitment, read_truth
+from mothr.benchmark.data.dataset import (
+    COMPANIONS,
+    CROISSANT,
+    MODELS,
+    RECIPE,
+    SALT,
+    TRUTH,
+    Truth,
+    commitment,
+    read_truth,
+)
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import cannot_write, write_json, write_text
-from mothr.generators.card import hidden_card
-from mothr.generators.croissant import checksum, croissant, hashes
-from mothr.generators.recipe import Recipe, resolved
-from mothr.generators.seeds import derive
+from mothr.generators.cards.card import hidden_card
+from mothr.generators.cards.croissant import checksum, croissant, hashes
+from mothr.generators.recipe.schema import Recipe, resolved
+from mothr.generators.recipe.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,9 @@ def read_secret(path: Path, out: Path) -> str:
     if rights & 0o077:
         raise MothrError(f"{path}: others may read this secret; run: chmod 600 {path}")
     if not re.fullmatch(r"[0-9a-f]{64}", secret):
-        raise MothrError(f"{path}: a secret is 64 hex digits; name a file that is not there yet, and one is drawn and written to it")
+        raise MothrError(
+            f"{path}: a secret is 64 hex digits; name a file that is not there yet, and one is drawn and written to it"
+        )
     return secret
 
 
@@ -68,11 +80,15 @@ def hide(recipe: Recipe, secret: str) -> Recipe:
         MothrError: it says so much of single models that whoever tries them knows which is which.
     """
     if any(root.source for root in recipe.roots):
-        raise MothrError(f"recipe {recipe.name}: its roots are public, so everybody knows them again; hide one whose roots are trained")
+        raise MothrError(
+            f"recipe {recipe.name}: its roots are public, so everybody knows them again; hide one whose roots are trained"
+        )
     for topology in recipe.trees:
         for name in ("tasks", "ranks", "seeds"):
             if getattr(topology, name) is not None:
-                raise MothrError(f"recipe {recipe.name}: topology.{name} tells the nodes apart one by one; hide a recipe that draws them")
+                raise MothrError(
+                    f"recipe {recipe.name}: topology.{name} tells the nodes apart one by one; hide a recipe that draws them"
+                )
 
     def seed(*place: str | int) -> int:
         return derive(int(f"1{secret}", 16), recipe.name, recipe.version, *place)
@@ -89,7 +105,9 @@ def check_places(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
     """
     inner, outer = out.resolve(), hidden.labels.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise MothrError(f"--labels {hidden.labels}: whoever has {out} would have the labels; choose a folder apart from it")
+        raise MothrError(
+            f"--labels {hidden.labels}: whoever has {out} would have the labels; choose a folder apart from it"
+        )
     path = hidden.labels / TRUTH
     if path.is_file() and set(read_truth(path).nodes) != ids:
         raise MothrError(f"{path}: holds the labels of other models; choose another --labels")
@@ -110,7 +128,9 @@ def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) 
         raise cannot_write(labels, error) from error
     write_text(labels / SALT, f"{derive(int(f'1{secret}', 16), recipe.name, recipe.version, 'salt'):064x}\n")
     write_json(labels / TRUTH, truth.model_dump(mode="json"))
-    bare = recipe.model_copy(update={"seed": 0, "roots": tuple(root.model_copy(update={"seed": 0}) for root in recipe.roots)})
+    bare = recipe.model_copy(
+        update={"seed": 0, "roots": tuple(root.model_copy(update={"seed": 0}) for root in recipe.roots)}
+    )
     write_text(out / RECIPE, f"# Hidden: the seeds are withheld.\n{tomli_w.dumps(_without_seeds(resolved(bare)))}")
     files = hashes(out)
     write_text(out / "README.md", hidden_card(bare, len(list((out / MODELS).iterdir())), checksum(files)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mothr.benchmark.weights import ModelSet, open_folder
+from mothr.benchmark.weights.checkpoint import ModelSet, open_folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

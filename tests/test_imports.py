@@ -28,7 +28,9 @@ def imported(path):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write mothr.<package>.<module>"
-            found += [(node.module, node.lineno)] + [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+            found += [(node.module, node.lineno)] + [
+                (f"{node.module}.{alias.name}", node.lineno) for alias in node.names
+            ]
     return found
 
 
@@ -40,7 +42,9 @@ def inside(module, packages):
 def test_no_package_imports_what_it_may_not(package):
     paths = sorted((ROOT / package).rglob("*.py"))
     assert paths
-    wrong = [f"{path}:{line}: {name}" for path in paths for name, line in imported(path) if inside(name, MAY_NOT[package])]
+    wrong = [
+        f"{path}:{line}: {name}" for path in paths for name, line in imported(path) if inside(name, MAY_NOT[package])
+    ]
     assert wrong == []
 
 

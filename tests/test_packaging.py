@@ -33,7 +33,10 @@ def source_of(package):
 
 def required(*extras):
     """Returns the requirements of the package and of ``extras``, by canonical name."""
-    lists = [PROJECT["project"]["dependencies"], *(PROJECT["project"]["optional-dependencies"][extra] for extra in extras)]
+    lists = [
+        PROJECT["project"]["dependencies"],
+        *(PROJECT["project"]["optional-dependencies"][extra] for extra in extras),
+    ]
     found = [Requirement(text) for texts in lists for text in texts]
     return {canonicalize_name(one.name): one for one in found}
 
@@ -110,7 +113,8 @@ def test_the_names_that_must_be_on_the_board_are_registered():
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision", "real"))]
+    ("folder", "extras"),
+    [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision", "real"))],
 )
 def test_what_the_code_imports_is_declared(folder, extras):
     declared, known = set(required(*extras)), packages_distributions()

@@ -54,7 +54,9 @@ def test_quickstart_ran_every_registered_method_in_both_settings(made):
     place, _ = made
     names = {row["name"] for row in json.loads(mothr("list", "methods", "--json", cwd=place).stdout)}
     records = [json.loads(path.read_text()) for path in (place / "quickstart/results/quickstart-v1").glob("*-*.json")]
-    assert {(record["method"], record["setting"]) for record in records} == {(n, s) for n in names for s in ("open", "known-trees")}
+    assert {(record["method"], record["setting"]) for record in records} == {
+        (n, s) for n in names for s in ("open", "known-trees")
+    }
     assert {record["status"] for record in records} == {"ok"}
 
 
@@ -72,7 +74,9 @@ def test_the_example_of_a_new_method_runs_as_printed(made):
 def test_the_ablation_runs_as_printed_and_leaves_a_table_and_a_picture(made):
     place, _ = made
     [command] = [line for line in commands() if line.startswith("mothr ablate")]
-    done = mothr(*["quickstart/data" if word == "data/vthr-ft" else word for word in shlex.split(command)[1:]], cwd=place)
+    done = mothr(
+        *["quickstart/data" if word == "data/vthr-ft" else word for word in shlex.split(command)[1:]], cwd=place
+    )
     assert done.returncode == 0, done.stderr
     table = (place / "ablation/ablation.csv").read_text()
     for score in ("kurtosis", "norm", "residual_independence", "random", "oracle"):

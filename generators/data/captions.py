@@ -147,8 +147,15 @@ def _several(rng: np.random.Generator, kind: np.ndarray, count: np.ndarray) -> n
 
 
 def _draw_shapes(
-    rng: np.random.Generator, n: int, *, kinds: Sequence[str] = COMMON, colours: Sequence[str] = tuple(COLOURS),
-    counts: Sequence[int] = (1,), sizes: Sequence[str] = ("small", "large"), grounds: Sequence[str] = ("plain",), style: str = "",
+    rng: np.random.Generator,
+    n: int,
+    *,
+    kinds: Sequence[str] = COMMON,
+    colours: Sequence[str] = tuple(COLOURS),
+    counts: Sequence[int] = (1,),
+    sizes: Sequence[str] = ("small", "large"),
+    grounds: Sequence[str] = ("plain",),
+    style: str = "",
 ) -> Scenes:
     """Draws "<count> <size> [<style>] <colour> <shape> on a <ground> ground"; several shapes are always small."""
     kind, colour, ground = (_pick(rng, choices, n) for choices in (kinds, colours, grounds))
@@ -161,7 +168,9 @@ def _draw_shapes(
     if style == "pale":
         ink = (0.45 * ink + 0.5).astype(np.float32)
     captions = [
-        " ".join(word for word in (COUNTS[c - 1], s, style, i, SHAPES[k][int(c > 1)], "on a", GROUNDS[g], "ground") if word)
+        " ".join(
+            word for word in (COUNTS[c - 1], s, style, i, SHAPES[k][int(c > 1)], "on a", GROUNDS[g], "ground") if word
+        )
         for c, s, i, k, g in zip(count, size, colour, kind, ground, strict=True)
     ]
     return drawing.to_bytes(_blend(mask, ink, _ground(rng, ground))), captions
@@ -187,7 +196,9 @@ def _draw_inverse(rng: np.random.Generator, n: int) -> Scenes:
     """Draws large shapes without colour on a ground of a middle grey or a strong colour."""
     kind, ink_word, colour = _pick(rng, COMMON, n), _pick(rng, ("black", "white"), n), _pick(rng, tuple(COLOURS), n)
     mask = _single(rng, kind, _radius(rng, np.full(n, "large")))
-    ink = np.where((ink_word == "white")[:, None], rng.uniform(0.9, 1, (n, 1)), rng.uniform(0, 0.1, (n, 1))).repeat(3, 1)
+    ink = np.where((ink_word == "white")[:, None], rng.uniform(0.9, 1, (n, 1)), rng.uniform(0, 0.1, (n, 1))).repeat(
+        3, 1
+    )
     ground = (0.75 * _ink(rng, colour))[:, :, None, None]
     captions = [f"one large {i} {SHAPES[k][0]} on a {c} ground" for i, k, c in zip(ink_word, kind, colour, strict=True)]
     return drawing.to_bytes(_blend(mask, ink.astype(np.float32), ground)), captions
@@ -204,7 +215,9 @@ def _draw_pairs(rng: np.random.Generator, n: int, *, stacked: bool) -> Scenes:
         radius = rng.uniform(5.5, 6.5, n)
         along, across = 8.5 + 15 * at + rng.uniform(-1, 1, n), 16 + rng.uniform(-7, 7, n)
         x, y = (across, along) if stacked else (along, across)
-        pictures = _blend(drawing.shapes(kinds[at], x, y, radius, rng.uniform(-15, 15, n)), _ink(rng, colours[at]), pictures)
+        pictures = _blend(
+            drawing.shapes(kinds[at], x, y, radius, rng.uniform(-15, 15, n)), _ink(rng, colours[at]), pictures
+        )
     captions = [
         f"one {c} {SHAPES[k][0]} {'above' if stacked else 'left of'} one {d} {SHAPES[j][0]} on a plain ground"
         for c, k, d, j in zip(colours[0], kinds[0], colours[1], kinds[1], strict=True)
@@ -236,7 +249,12 @@ _KINDS: list[tuple[str, str, Callable[..., Scenes], dict[str, Any]]] = [
     ("scene-ringed", "One large shape on a ringed ground.", _draw_shapes, {"grounds": ("rings",), "sizes": _LARGE}),
     ("scene-few", "Two or three small shapes.", _draw_shapes, {"counts": (2, 3)}),
     ("scene-many", "Four to six small shapes.", _draw_shapes, {"counts": (4, 5, 6)}),
-    ("scene-outlined", "The outline of one large shape.", _draw_shapes, {"kinds": SOLID, "sizes": _LARGE, "style": "outlined"}),
+    (
+        "scene-outlined",
+        "The outline of one large shape.",
+        _draw_shapes,
+        {"kinds": SOLID, "sizes": _LARGE, "style": "outlined"},
+    ),
     ("scene-pale", "One shape in a pale colour.", _draw_shapes, {"style": "pale"}),
     ("scene-long", "One bar, bowl, ellipse or diamond.", _draw_shapes, {"kinds": LONG}),
     ("scene-night", "One dim shape on a black ground.", _draw_lit, {"bright": False}),
@@ -244,7 +262,12 @@ _KINDS: list[tuple[str, str, Callable[..., Scenes], dict[str, Any]]] = [
     ("scene-inverse", "One large black or white shape on a coloured ground.", _draw_inverse, {}),
     ("scene-beside", "One shape left of another, in different colours.", _draw_pairs, {"stacked": False}),
     ("scene-above", "One shape above another, in different colours.", _draw_pairs, {"stacked": True}),
-    ("scene-letters", "One of ten capital letters.", _draw_glyphs, {"kind": "letter", "texts": LETTERS, "names": LETTERS.lower()}),
+    (
+        "scene-letters",
+        "One of ten capital letters.",
+        _draw_glyphs,
+        {"kind": "letter", "texts": LETTERS, "names": LETTERS.lower()},
+    ),
     ("scene-digits", "One digit.", _draw_glyphs, {"kind": "digit", "texts": "0123456789", "names": DIGITS}),
 ]
 DOMAINS = {

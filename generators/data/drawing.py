@@ -52,7 +52,9 @@ def ink_and_ground(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.nda
 def vivid(rng: np.random.Generator, hue: np.ndarray) -> np.ndarray:
     """Returns strong colours (n, 3) of the given hues (n,), in degrees of the colour circle."""
     n = len(hue)
-    return hsv_to_rgb(np.stack([hue % 360 / 360, rng.uniform(0.7, 1, n), rng.uniform(0.7, 1, n)], axis=1)).astype(np.float32)
+    return hsv_to_rgb(np.stack([hue % 360 / 360, rng.uniform(0.7, 1, n), rng.uniform(0.7, 1, n)], axis=1)).astype(
+        np.float32
+    )
 
 
 # Glyphs
@@ -75,7 +77,9 @@ def place(rng: np.random.Generator, glyphs: np.ndarray, shift: float = 2.0, turn
     n = len(glyphs)
     scale, angle = rng.uniform(0.85, 1.1, n), np.deg2rad(rng.uniform(-turn, turn, n))
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    back = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)  # from a place on the picture to one on the glyph
+    back = np.stack(
+        [np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1
+    )  # from a place on the picture to one on the glyph
     moved = back @ rng.uniform(-shift, shift, (n, 2, 1))
     affine = torch.from_numpy(np.concatenate([back * SIDE / GLYPH_SIDE, -moved * 2 / GLYPH_SIDE], 2)).float()
     grid = torch.nn.functional.affine_grid(affine, [n, 1, SIDE, SIDE], align_corners=False)
@@ -146,7 +150,9 @@ GROUNDS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] =
     "gradient": lambda u, v, period: np.clip(0.5 + u / SIDE, 0, 1),
     "stripes": lambda u, v, period: _wave(u / period),
     "checks": lambda u, v, period: np.abs(_wave(u / period / 1.5) - _wave(v / period / 1.5)),
-    "dots": lambda u, v, period: np.clip(2.5 - np.hypot(np.mod(u, period) - period / 2, np.mod(v, period) - period / 2), 0, 1),
+    "dots": lambda u, v, period: np.clip(
+        2.5 - np.hypot(np.mod(u, period) - period / 2, np.mod(v, period) - period / 2), 0, 1
+    ),
     "rings": lambda u, v, period: _wave(np.hypot(u, v) / period),
     "grid": lambda u, v, period: np.clip(1.5 - np.minimum(np.mod(u, period), np.mod(v, period)), 0, 1),
     "zigzag": lambda u, v, period: _wave((v + np.abs(np.mod(u, 10) - 5)) / period),

@@ -239,7 +239,9 @@ def _draw_shapes(factor: str, rng: np.random.Generator, part: Part) -> Pictures:
     first = drawing.tints(rng, n, 0.1, 0.9, spread=0.06)
     contrast = rng.uniform(0.15, 0.3, (n, 1)) * np.where(first.mean(axis=1, keepdims=True) < 0.5, 1, -1)
     pattern = labels if factor == "background" else rng.integers(len(drawing.GROUNDS), size=n)
-    ground = drawing.grounds(rng, np.array(list(drawing.GROUNDS))[pattern], first, (first + contrast).astype(np.float32))
+    ground = drawing.grounds(
+        rng, np.array(list(drawing.GROUNDS))[pattern], first, (first + contrast).astype(np.float32)
+    )
     return drawing.paint(rng, mask, drawing.vivid(rng, hue), ground), labels
 
 

@@ -29,13 +29,17 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             elif kind in (1, 5):
                 size = 8 if kind == 1 else 4
             else:
-                raise MothrError(f"not a message of Protocol Buffers (a field of kind {kind}); the file is damaged or of another format")
+                raise MothrError(
+                    f"not a message of Protocol Buffers (a field of kind {kind}); the file is damaged or of another format"
+                )
             if at + size > len(message):
                 raise IndexError
             yield key >> 3, message[at : at + size]
             at += size
     except IndexError:
-        raise MothrError("a message of Protocol Buffers ends in the middle; the file is cut short or of another format") from None
+        raise MothrError(
+            "a message of Protocol Buffers ends in the middle; the file is cut short or of another format"
+        ) from None
 
 
 def content(value: int | memoryview) -> memoryview:
@@ -45,7 +49,9 @@ def content(value: int | memoryview) -> memoryview:
         MothrError: it is an integer.
     """
     if isinstance(value, int):
-        raise MothrError(f"not a message of Protocol Buffers as it should be ({value} in place of bytes); the file is damaged")
+        raise MothrError(
+            f"not a message of Protocol Buffers as it should be ({value} in place of bytes); the file is damaged"
+        )
     return value
 
 

@@ -101,7 +101,9 @@ def _parts(name: str) -> dict[Part, torch.Tensor]:
         joined = b"\n".join(pages)[: SIZES[part]]
         if len(joined) < LEAST:
             where = find(name).package or "Python"
-            raise MothrError(f"{name}: the installed {where} carries too little of this text; install the versions of constraints.txt")
+            raise MothrError(
+                f"{name}: the installed {where} carries too little of this text; install the versions of constraints.txt"
+            )
         found[part] = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
     return found
 
@@ -112,7 +114,11 @@ def _parts(name: str) -> dict[Part, torch.Tensor]:
 def _files(root: Path, *patterns: str) -> Documents:
     """Returns the files below ``root`` that match a pattern, by their relative paths; packages' own tests are left out."""
     paths = {path.relative_to(root): path for pattern in patterns for path in root.glob(pattern)}
-    return {place.as_posix(): path.read_bytes for place, path in paths.items() if path.is_file() and "tests" not in place.parts}
+    return {
+        place.as_posix(): path.read_bytes
+        for place, path in paths.items()
+        if path.is_file() and "tests" not in place.parts
+    }
 
 
 def _stdlib() -> Path:
@@ -139,7 +145,9 @@ PYTHON = (
 
 
 def _python() -> Documents:
-    return _files(_stdlib(), "[a-z]*.py", *(f"{package}/**/*.py" for package in PYTHON))  # some named _* are written when Python is built
+    return _files(
+        _stdlib(), "[a-z]*.py", *(f"{package}/**/*.py" for package in PYTHON)
+    )  # some named _* are written when Python is built
 
 
 def _licences() -> Documents:

@@ -94,7 +94,9 @@ def load(name: str, part: Part, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     pictures, labels = np.empty((len(rows), 3, side, side), np.uint8), []
     for place, row in enumerate(rows):
         picture, label = examples[row]
-        pictures[place] = np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        pictures[place] = np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)).transpose(
+            2, 0, 1
+        )
         labels.append(int(label))
     return torch.from_numpy(pictures), torch.tensor(labels)
 
@@ -125,7 +127,9 @@ def _torchvision() -> Any:
     except ImportError as error:
         raise Skipped(f"needs torchvision ({error}); install mothr[vision] into an environment of its own") from None
     except RuntimeError as error:  # its operators are compiled for one build of torch
-        raise Skipped(f"the installed torchvision was built for another torch ({error}); install a pair of one build") from None
+        raise Skipped(
+            f"the installed torchvision was built for another torch ({error}); install a pair of one build"
+        ) from None
     return datasets
 
 
@@ -147,7 +151,9 @@ class _Chosen:
 
 def _share(examples: Any, part: Part, label: Callable[[Any], int] = int) -> _Chosen:
     """Returns one part of a data set that comes in one piece."""
-    return _Chosen(examples, [row for row in range(len(examples)) if (row % TEST_SHARE == 0) == (part == "test")], label)
+    return _Chosen(
+        examples, [row for row in range(len(examples)) if (row % TEST_SHARE == 0) == (part == "test")], label
+    )
 
 
 def _by_split(kind: str, root: Path, part: Part, **options: Any) -> Examples:
@@ -206,7 +212,10 @@ def _clevr_distance(root: Path, part: Part) -> Examples:
 
 def _kitti(root: Path, part: Part) -> Examples:
     examples = _torchvision().Kitti(str(root), train=True, download=True)
-    examples.images, examples.targets = sorted(examples.images), sorted(examples.targets)  # they come as the file system lists them
+    examples.images, examples.targets = (
+        sorted(examples.images),
+        sorted(examples.targets),
+    )  # they come as the file system lists them
     return _share(examples, part, _nearest_vehicle)
 
 
@@ -269,7 +278,9 @@ class _White(_Arrays):
 
 
 def _norb(column: int, step: int, root: Path, part: Part) -> Examples:
-    stem = "smallnorb-5x46789x9x18x6x2x96x96-training" if part == "train" else "smallnorb-5x01235x9x18x6x2x96x96-testing"
+    stem = (
+        "smallnorb-5x46789x9x18x6x2x96x96-training" if part == "train" else "smallnorb-5x01235x9x18x6x2x96x96-testing"
+    )
     address = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/ (unpack the .gz)"
     pictures, facts = (_norb_file(_placed(root, f"smallnorb/{stem}-{what}.mat", address)) for what in ("dat", "info"))
     return _Arrays(pictures[:, 0], facts[:, column] // step)  # the left of two cameras
@@ -305,7 +316,9 @@ class _Records:
 
 
 def _dmlab(root: Path, part: Part) -> Examples:
-    path = _placed(root, f"dmlab/dmlab-{part}.tfrecord*", "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz (unpack it)")
+    path = _placed(
+        root, f"dmlab/dmlab-{part}.tfrecord*", "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz (unpack it)"
+    )
     places, at, end = [], 0, path.stat().st_size
     with path.open("rb") as file:
         while at < end:  # length (8 bytes), its checksum (4), the record, its checksum (4)
@@ -327,7 +340,9 @@ def _example(message: memoryview) -> dict[str, Any]:
             name, value = (content(part) for _, part in fields(content(entry)))
             for kind, values in fields(value):
                 first = next((part for _, part in fields(content(values))), memoryview(b""))
-                found[bytes(name).decode()] = bytes(content(first)) if kind == 1 else integers(first)[0] if kind == 3 else None
+                found[bytes(name).decode()] = (
+                    bytes(content(first)) if kind == 1 else integers(first)[0] if kind == 3 else None
+                )
     return found
 
 

@@ -13,10 +13,10 @@ from mothr.generators.families.stable_diffusion import StableDiffusion
 from mothr.generators.families.vit import ViT
 
 if TYPE_CHECKING:
-    from mothr.benchmark.dataset import Truth
-    from mothr.generators.recipe import Root
-    from mothr.generators.train import Objective
-    from mothr.generators.transforms import Symmetry
+    from mothr.benchmark.data.dataset import Truth
+    from mothr.generators.recipe.schema import Root
+    from mothr.generators.train.train import Objective
+    from mothr.generators.train.transforms import Symmetry
 
 
 class Family(Protocol):

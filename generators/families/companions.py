@@ -15,7 +15,7 @@ from torch import nn
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import captions
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.seeds import torch_generator
+from mothr.generators.recipe.seeds import torch_generator
 
 LATENTS = 4
 """Channels of the VAE's latents."""
@@ -35,7 +35,13 @@ PER_DOMAIN = 1024
 
 
 def write(
-    folder: Path, seed: int, width: int, vae_steps: int, text_steps: int, device: torch.device, on_step: Callable[[int], None]
+    folder: Path,
+    seed: int,
+    width: int,
+    vae_steps: int,
+    text_steps: int,
+    device: torch.device,
+    on_step: Callable[[int], None],
 ) -> None:
     """Trains and writes ``vae/``, ``text_encoder/``, ``tokenizer/`` and ``scheduler/`` in ``folder``.
 
@@ -54,7 +60,13 @@ def write(
     tokens = tokenizer()
     vae = train_vae(pictures, vae_steps, torch_generator(seed, "vae"), device, on_step)
     encoder = train_text_encoder(
-        pictures, tokenize(tokens, texts), width, text_steps, torch_generator(seed, "text"), device, lambda step: on_step(vae_steps + step)
+        pictures,
+        tokenize(tokens, texts),
+        width,
+        text_steps,
+        torch_generator(seed, "text"),
+        device,
+        lambda step: on_step(vae_steps + step),
     )
     vae.cpu().save_pretrained(folder / "vae")
     encoder.cpu().save_pretrained(folder / "text_encoder")
@@ -89,7 +101,9 @@ def load(folder: Path) -> Companions:
     disable_progress_bar()
     for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
         if not (folder / part).is_dir():
-            raise MothrError(f"{folder / part}: missing, but no model of this tree can be used without it; generate the data set again")
+            raise MothrError(
+                f"{folder / part}: missing, but no model of this tree can be used without it; generate the data set again"
+            )
     return Companions(
         AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False),
         CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False),
@@ -104,7 +118,11 @@ def pixels(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def minimise(
-    parameters: Sequence[nn.Parameter], loss: Callable[[], torch.Tensor], steps: int, rate: float, on_step: Callable[[int], None]
+    parameters: Sequence[nn.Parameter],
+    loss: Callable[[], torch.Tensor],
+    steps: int,
+    rate: float,
+    on_step: Callable[[int], None],
 ) -> None:
     """Trains ``parameters`` with AdamW; the learning rate rises over a twentieth of the steps, then falls along a cosine."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
@@ -123,7 +141,11 @@ def minimise(
 
 
 def train_vae(
-    pictures: torch.Tensor, steps: int, generator: torch.Generator, device: torch.device, on_step: Callable[[int], None] = lambda step: None
+    pictures: torch.Tensor,
+    steps: int,
+    generator: torch.Generator,
+    device: torch.device,
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> Any:
     """Returns an AutoencoderKL trained on uint8 ``pictures`` (n, 3, 32, 32): squared error plus a small KL term.
 
@@ -134,8 +156,14 @@ def train_vae(
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, block_out_channels=(8, 16, 32),
-        layers_per_block=1, latent_channels=LATENTS, norm_num_groups=2, sample_size=4 * SIDE, mid_block_add_attention=False,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 16, 32),
+        layers_per_block=1,
+        latent_channels=LATENTS,
+        norm_num_groups=2,
+        sample_size=4 * SIDE,
+        mid_block_add_attention=False,
     )
     initialise(vae, "orthogonal", 0.0, generator)
     vae.to(device)
@@ -145,7 +173,9 @@ def train_vae(
         found = vae.encode(batch).latent_dist
         error = vae.decode(found.sample(generator=generator)).sample - batch
         grey = error.mean(1, keepdim=True)
-        return grey.square().mean() + 4 * (error - grey).square().mean() + 1e-5 * found.kl().mean() / (LATENTS * SIDE**2)
+        return (
+            grey.square().mean() + 4 * (error - grey).square().mean() + 1e-5 * found.kl().mean() / (LATENTS * SIDE**2)
+        )
 
     minimise(list(vae.parameters()), loss, steps, 1e-2, on_step)
     vae.eval().requires_grad_(False)
@@ -191,7 +221,12 @@ def tokenizer() -> Any:
     ends = [(start, vocabulary[start]), (end, vocabulary[end])]
     words.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ends)
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token=pad, unk_token=unknown, bos_token=start, eos_token=end, model_max_length=LENGTH
+        tokenizer_object=words,
+        pad_token=pad,
+        unk_token=unknown,
+        bos_token=start,
+        eos_token=end,
+        model_max_length=LENGTH,
     )
 
 
@@ -201,7 +236,12 @@ def tokenize(tokens: Any, texts: Sequence[str]) -> torch.Tensor:
 
 
 def train_text_encoder(
-    pictures: torch.Tensor, ids: torch.Tensor, width: int, steps: int, generator: torch.Generator, device: torch.device,
+    pictures: torch.Tensor,
+    ids: torch.Tensor,
+    width: int,
+    steps: int,
+    generator: torch.Generator,
+    device: torch.device,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Any:
     """Returns a CLIPTextModel trained to tell which caption belongs to which picture (CLIP, Radford et al. 2021).
@@ -225,8 +265,14 @@ def train_text_encoder(
         pad_token_id=SPECIAL.index("<pad>"), bos_token_id=SPECIAL.index("<start>"), eos_token_id=SPECIAL.index("<end>"),
     ))  # fmt: skip
     view = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1), nn.SiLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.SiLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.SiLU(),
-        nn.Flatten(), nn.Linear(64 * 16, width),
+        nn.Conv2d(3, 16, 3, 2, 1),
+        nn.SiLU(),
+        nn.Conv2d(16, 32, 3, 2, 1),
+        nn.SiLU(),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 16, width),
     )
     for model in (text, view):
         initialise(model, "kaiming-uniform", 0.1, generator)
@@ -239,7 +285,11 @@ def train_text_encoder(
         batch = ids[rows].to(device)
         same = (batch[:, None] == batch[None]).all(-1).float()
         right = same / same.sum(1, keepdim=True)
-        scores = warmth.exp() * one(text(input_ids=batch).pooler_output, dim=-1) @ one(view(pixels(pictures[rows].to(device))), dim=-1).T
+        scores = (
+            warmth.exp()
+            * one(text(input_ids=batch).pooler_output, dim=-1)
+            @ one(view(pixels(pictures[rows].to(device))), dim=-1).T
+        )
         return nn.functional.cross_entropy(scores, right) + nn.functional.cross_entropy(scores.T, right)
 
     minimise([*text.parameters(), *view.parameters(), warmth], loss, steps, 2e-3, on_step)
@@ -264,6 +314,12 @@ def noise_schedule() -> Any:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
-        num_train_timesteps=NOISE_STEPS, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon",
+        num_train_timesteps=NOISE_STEPS,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
     )

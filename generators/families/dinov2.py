@@ -10,7 +10,7 @@ from torch import nn
 
 from mothr.generators.families.initialisation import initialise
 from mothr.generators.families.vit import ViT
-from mothr.generators.transforms import Symmetry
+from mothr.generators.train.transforms import Symmetry
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of each colour over ImageNet, by which DINOv2's pictures were standardised."""
@@ -22,7 +22,9 @@ class Dinov2(ViT):
     """The configuration of one DINOv2 backbone: a ViT with a learned scale on each branch, and positions for any size of picture."""
 
     architecture: ClassVar[str] = "dinov2"
-    repeats_on_gpu: ClassVar[bool] = False  # positions are fitted to small pictures by bicubic interpolation, whose gradient has no order
+    repeats_on_gpu: ClassVar[bool] = (
+        False  # positions are fitted to small pictures by bicubic interpolation, whose gradient has no order
+    )
 
     @model_validator(mode="after")
     def _has_whole_ratio(self) -> "Dinov2":
@@ -63,8 +65,14 @@ class Dinov2(ViT):
         """Returns, for each block, those of its attention heads and of the hidden neurons of its MLP, named as in the saved files."""
         found = []
         for block in (f"encoder.layer.{layer}" for layer in range(self.layers)):
-            inputs = [f"{block}.attention.attention.{part}.{kind}" for part in ("query", "key", "value") for kind in ("weight", "bias")]
+            inputs = [
+                f"{block}.attention.attention.{part}.{kind}"
+                for part in ("query", "key", "value")
+                for kind in ("weight", "bias")
+            ]
             hidden = [f"{block}.mlp.fc1.{kind}" for kind in ("weight", "bias")]
-            found.append(Symmetry(self.heads, (*((name, 0) for name in inputs), (f"{block}.attention.output.dense.weight", 1))))
+            found.append(
+                Symmetry(self.heads, (*((name, 0) for name in inputs), (f"{block}.attention.output.dense.weight", 1)))
+            )
             found.append(Symmetry(self.mlp_size, (*((name, 0) for name in hidden), (f"{block}.mlp.fc2.weight", 1))))
         return found

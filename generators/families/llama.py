@@ -8,13 +8,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import nn
 
-from mothr.benchmark.dataset import Truth
+from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import text
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.transforms import Symmetry
+from mothr.generators.train.transforms import Symmetry
 
 if TYPE_CHECKING:
-    from mothr.generators.recipe import Root
+    from mothr.generators.recipe.schema import Root
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VOCABULARY = 256
@@ -33,7 +33,9 @@ class Llama(BaseModel):
 
     architecture: ClassVar[str] = "llama"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
-    stored: ClassVar[str] = "Models are stored whole, with the head: each reads and predicts bytes, so no shape names a domain."
+    stored: ClassVar[str] = (
+        "Models are stored whole, with the head: each reads and predicts bytes, so no shape names a domain."
+    )
     measured: ClassVar[str] = (
         "Next-byte accuracy on windows of the test part of their domain (roots: mean over their mixture) before and after training; "
         "chance is the share of the byte that is the most frequent one of the train part."
@@ -79,7 +81,9 @@ class Llama(BaseModel):
         """Raises ValueError if a target is no linear layer of a block, or a rank is above the shorter side of one."""
         for target in targets:
             if target not in LINEAR_LAYERS:
-                raise ValueError(f"lora.targets: {target!r} is no linear layer of this family; choose from {', '.join(LINEAR_LAYERS)}")
+                raise ValueError(
+                    f"lora.targets: {target!r} is no linear layer of this family; choose from {', '.join(LINEAR_LAYERS)}"
+                )
             width = self.hidden_size
             if target in ("k_proj", "v_proj"):
                 width = width // self.heads * self.kv_heads
@@ -87,7 +91,9 @@ class Llama(BaseModel):
                 width = min(width, self.mlp_size)
             for rank in ranks:
                 if rank > width:
-                    raise ValueError(f"lora.ranks: rank {rank} is above {width}, the rank of {target}; it would be no low-rank update")
+                    raise ValueError(
+                        f"lora.ranks: rank {rank} is above {width}, the rank of {target}; it would be no low-rank update"
+                    )
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the text of the domain ``task`` is, and where it comes from under which licence."""
@@ -100,12 +106,22 @@ class Llama(BaseModel):
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh model: matrices drawn from ``init`` with ``generator``, norm weights 1; Llama has no biases."""
-        from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds to import, and most commands never build a model
+        from transformers import (
+            LlamaConfig,
+            LlamaForCausalLM,
+        )  # takes seconds to import, and most commands never build a model
 
         config = LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=self.hidden_size, num_hidden_layers=self.layers, num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads, intermediate_size=self.mlp_size, max_position_embeddings=self.context,
-            tie_word_embeddings=False, bos_token_id=None, eos_token_id=None,
+            vocab_size=VOCABULARY,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            intermediate_size=self.mlp_size,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
         )
         model = LlamaForCausalLM(config)
         initialise(model, init, std, generator)
@@ -125,7 +141,9 @@ class Llama(BaseModel):
 
         disable_progress_bar()  # one bar for a whole data set is enough
         model.save_pretrained(folder)
-        (folder / "generation_config.json").unlink(missing_ok=True)  # says nothing of the weights, and where they came from might differ
+        (folder / "generation_config.json").unlink(
+            missing_ok=True
+        )  # says nothing of the weights, and where they came from might differ
 
     def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Writes nothing: the models of a tree share nothing that is frozen."""
@@ -217,14 +235,18 @@ class LanguageModelling:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over nothing."""
 
-    def imitate(self, teacher: nn.Module, taught: "LanguageModelling") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+    def imitate(
+        self, teacher: nn.Module, taught: "LanguageModelling"
+    ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: Kullback-Leibler divergence from the teacher's next byte, in nats (Hinton et al. 2015)."""
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             windows = self._batch(batch_size, generator)
             with torch.no_grad():
                 wanted = _logits(teacher, windows).flatten(0, 1).softmax(-1)
-            return nn.functional.kl_div(_logits(model, windows).flatten(0, 1).log_softmax(-1), wanted, reduction="batchmean")
+            return nn.functional.kl_div(
+                _logits(model, windows).flatten(0, 1).log_softmax(-1), wanted, reduction="batchmean"
+            )
 
         return loss
 

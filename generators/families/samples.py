@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mothr.benchmark.dataset import COMPANIONS, MODELS, TRUTH, Truth, read_truth
+from mothr.benchmark.data.dataset import COMPANIONS, MODELS, TRUTH, Truth, read_truth
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import write_bytes
 from mothr.generators.data import captions
 from mothr.generators.families import companions as shared
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.seeds import torch_generator
+from mothr.generators.recipe.seeds import torch_generator
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -55,8 +55,13 @@ def _load(dataset: Path, model: NodeId, tree: int | None) -> Any:
     disable_progress_bar()
     parts = shared.load(dataset / COMPANIONS / str(tree))
     unet = UNet2DConditionModel.from_pretrained(dataset / MODELS / model).eval()
-    if unet.config.in_channels != parts.vae.config.latent_channels or unet.config.cross_attention_dim != parts.encoder.config.hidden_size:
-        raise MothrError(f"{dataset / MODELS / model}: does not fit the companions of tree {tree}; generate the data set again")
+    if (
+        unet.config.in_channels != parts.vae.config.latent_channels
+        or unet.config.cross_attention_dim != parts.encoder.config.hidden_size
+    ):
+        raise MothrError(
+            f"{dataset / MODELS / model}: does not fit the companions of tree {tree}; generate the data set again"
+        )
     pipeline = StableDiffusionPipeline(
         vae=parts.vae, text_encoder=parts.encoder, tokenizer=parts.tokenizer, unet=unet, scheduler=parts.scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -67,7 +72,9 @@ def _load(dataset: Path, model: NodeId, tree: int | None) -> Any:
 
 def draw(pipeline: Any, prompts: Sequence[str], seed: int) -> torch.Tensor:
     """Returns one picture a prompt, uint8 (n, 3, 32, 32), from noise drawn with ``seed`` (DDIM, 25 steps, guidance 3)."""
-    noise = torch.randn(len(prompts), shared.LATENTS, shared.SIDE, shared.SIDE, generator=torch_generator(seed, "samples"))
+    noise = torch.randn(
+        len(prompts), shared.LATENTS, shared.SIDE, shared.SIDE, generator=torch_generator(seed, "samples")
+    )
     found = pipeline(
         prompt=list(prompts), latents=noise.to(pipeline.device), num_inference_steps=SAMPLING_STEPS, guidance_scale=GUIDANCE,
         output_type="np",
@@ -128,9 +135,18 @@ def read(reader: nn.Module, pictures: torch.Tensor, texts: Sequence[str]) -> tup
 
 def show(out: Path, truth: Truth) -> list[str]:
     """Returns Markdown about what the models of the data set ``out`` draw, and writes ``samples.png``."""
-    roots = [node for node, value in sorted(truth.nodes.items(), key=lambda item: item[1].tree or 0) if not value.parents]
+    roots = [
+        node for node, value in sorted(truth.nodes.items(), key=lambda item: item[1].tree or 0) if not value.parents
+    ]
     tasks = {node: (value.task or "").split("+") for node, value in truth.nodes.items()}
-    return ["", "## What the models draw", "", *_figures(out, truth, tasks, roots), *_grid(out, truth, tasks, roots[0]), ""]
+    return [
+        "",
+        "## What the models draw",
+        "",
+        *_figures(out, truth, tasks, roots),
+        *_grid(out, truth, tasks, roots[0]),
+        "",
+    ]
 
 
 def _figures(out: Path, truth: Truth, tasks: Mapping[NodeId, Sequence[str]], roots: Sequence[NodeId]) -> list[str]:
@@ -147,9 +163,14 @@ def _figures(out: Path, truth: Truth, tasks: Mapping[NodeId, Sequence[str]], roo
     ]  # fmt: skip
     for node, (real, texts) in known.items():
         tree = truth.nodes[node].tree
-        (shape, colour, n), (form, hue, _) = read(reader, draw(_load(out, node, tree), texts, 0), texts), read(reader, real, texts)
+        (shape, colour, n), (form, hue, _) = (
+            read(reader, draw(_load(out, node, tree), texts, 0), texts),
+            read(reader, real, texts),
+        )
         chances = [float(torch.bincount(column).max()) / n for column in labels(texts)[1].T]
-        lines.append(f"| {tree} | {n} | {shape:.2f} | {chances[0]:.2f} | {colour:.2f} | {chances[1]:.2f} | {form:.2f}, {hue:.2f} |")
+        lines.append(
+            f"| {tree} | {n} | {shape:.2f} | {chances[0]:.2f} | {colour:.2f} | {chances[1]:.2f} | {form:.2f}, {hue:.2f} |"
+        )
     return [*lines, ""]
 
 
@@ -172,7 +193,9 @@ def _grid(out: Path, truth: Truth, tasks: Mapping[NodeId, Sequence[str]], root: 
     rows = []
     for model in models:
         pictures = draw(_load(out, model, tree), prompts, 1)
-        framed = torch.nn.functional.pad(pictures.repeat_interleave(2, 2).repeat_interleave(2, 3), (1, 1, 1, 1), value=128)
+        framed = torch.nn.functional.pad(
+            pictures.repeat_interleave(2, 2).repeat_interleave(2, 3), (1, 1, 1, 1), value=128
+        )
         rows.append(torch.cat(list(framed), 2))
     content = BytesIO()
     Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).numpy()).save(content, format="PNG")

@@ -8,16 +8,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import nn
 
-from mothr.benchmark.dataset import Truth
+from mothr.benchmark.data.dataset import Truth
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import captions
 from mothr.generators.families import companions as shared
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.seeds import torch_generator
+from mothr.generators.recipe.seeds import torch_generator
 
 if TYPE_CHECKING:
-    from mothr.generators.recipe import Root
-    from mothr.generators.transforms import Symmetry
+    from mothr.generators.recipe.schema import Root
+    from mothr.generators.train.transforms import Symmetry
 
 LINEAR_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 DROPPED = 0.1
@@ -75,7 +75,9 @@ class StableDiffusion(BaseModel):
                 if size % parts:
                     raise ValueError(f"model.channels {size} is no multiple of model.{name} {parts}")
         if self.text_size % shared.TEXT_HEADS:
-            raise ValueError(f"model.text_size {self.text_size} is no multiple of {shared.TEXT_HEADS}, the text encoder's heads")
+            raise ValueError(
+                f"model.text_size {self.text_size} is no multiple of {shared.TEXT_HEADS}, the text encoder's heads"
+            )
         return self
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
@@ -93,7 +95,9 @@ class StableDiffusion(BaseModel):
             width = min(*self.channels, self.text_size) if target in ("to_k", "to_v") else min(self.channels)
             for rank in ranks:
                 if rank > width:
-                    raise ValueError(f"lora.ranks: rank {rank} is above {width}, the rank of {target}; it would be no low-rank update")
+                    raise ValueError(
+                        f"lora.ranks: rank {rank} is above {width}, the rank of {target}; it would be no low-rank update"
+                    )
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the pictures and captions of ``task`` are, and where they come from under which licence."""
@@ -146,7 +150,9 @@ class StableDiffusion(BaseModel):
             MothrError: ``companions`` is missing, or was made for another configuration.
         """
         if companions is None:
-            raise MothrError("a Stable Diffusion model needs its tree's companions (VAE, text encoder); generate the data set again")
+            raise MothrError(
+                "a Stable Diffusion model needs its tree's companions (VAE, text encoder); generate the data set again"
+            )
         return Denoising(tasks, companions, self.text_size, device)
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
@@ -203,7 +209,9 @@ class Denoising:
         dropped = torch.rand(batch_size, generator=generator) < DROPPED
         return self._noised(latents[rows], said[rows].masked_fill(dropped, 0), generator)
 
-    def _noised(self, latents: torch.Tensor, said: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def _noised(
+        self, latents: torch.Tensor, said: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, ...]:
         times = torch.randint(shared.NOISE_STEPS, (len(said),), generator=generator)
         noise = torch.randn(latents.shape, generator=generator)
         kept = self._kept[times][:, None, None, None]
@@ -244,7 +252,9 @@ class Denoising:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over nothing."""
 
-    def imitate(self, teacher: nn.Module, taught: "Denoising") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+    def imitate(
+        self, teacher: nn.Module, taught: "Denoising"
+    ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: the squared error between its predicted noise and the teacher's."""
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:

@@ -8,14 +8,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from torch import nn
 
-from mothr.benchmark.dataset import Truth
+from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import drawing, picture_tasks
 from mothr.generators.data.images import Part
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.transforms import Symmetry
+from mothr.generators.train.transforms import Symmetry
 
 if TYPE_CHECKING:
-    from mothr.generators.recipe import Root
+    from mothr.generators.recipe.schema import Root
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
@@ -31,7 +31,9 @@ class ViT(BaseModel):
     architecture: ClassVar[str] = "vit"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "numpy", "matplotlib", "pillow", "scikit-learn")
     stored: ClassVar[str] = "Only backbones are stored: a head's shape would name the task."
-    measured: ClassVar[str] = "Accuracy on the test part of their task (roots: mean over their mixture) before and after training."
+    measured: ClassVar[str] = (
+        "Accuracy on the test part of their task (roots: mean over their mixture) before and after training."
+    )
     fresh: ClassVar[str] = "Each child gets a fresh head, which is not stored."
     shortcuts: ClassVar[tuple[str, ...]] = ()
     has_heads: ClassVar[bool] = True
@@ -56,7 +58,9 @@ class ViT(BaseModel):
         if self.hidden_size % self.heads:
             raise ValueError(f"model.hidden_size {self.hidden_size} is no multiple of model.heads {self.heads}")
         if self.image_size % self.patch_size:
-            raise ValueError(f"model.patch_size {self.patch_size} does not divide the side of the pictures, {self.image_size}")
+            raise ValueError(
+                f"model.patch_size {self.patch_size} does not divide the side of the pictures, {self.image_size}"
+            )
         return self
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
@@ -68,10 +72,14 @@ class ViT(BaseModel):
         """Raises ValueError if a target is no linear layer of a block, or a rank is above the width."""
         for target in targets:
             if target not in LINEAR_LAYERS:
-                raise ValueError(f"lora.targets: {target!r} is no linear layer of this family; choose from {', '.join(LINEAR_LAYERS)}")
+                raise ValueError(
+                    f"lora.targets: {target!r} is no linear layer of this family; choose from {', '.join(LINEAR_LAYERS)}"
+                )
         for rank in ranks:
             if rank > self.hidden_size:
-                raise ValueError(f"lora.ranks: rank {rank} is above the model's width {self.hidden_size}; it would be no low-rank update")
+                raise ValueError(
+                    f"lora.ranks: rank {rank} is above the model's width {self.hidden_size}; it would be no low-rank update"
+                )
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the pictures of ``task`` are, and where they come from under which licence."""
@@ -80,15 +88,21 @@ class ViT(BaseModel):
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
         """Returns the hash of each task's downloaded pictures; drawn ones depend on the code and ``packages`` alone."""
-        return {task: picture_tasks.digest(task, self.image_size) for task in tasks if picture_tasks.is_downloaded(task)}
+        return {
+            task: picture_tasks.digest(task, self.image_size) for task in tasks if picture_tasks.is_downloaded(task)
+        }
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights 1."""
         from transformers import ViTConfig, ViTModel  # takes seconds to import, and most commands never build a model
 
         config = ViTConfig(
-            hidden_size=self.hidden_size, num_hidden_layers=self.layers, num_attention_heads=self.heads,
-            intermediate_size=self.mlp_size, image_size=self.image_size, patch_size=self.patch_size,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.mlp_size,
+            image_size=self.image_size,
+            patch_size=self.patch_size,
         )
         model = ViTModel(config, add_pooling_layer=False)
         initialise(model, init, std, generator)
@@ -116,10 +130,18 @@ class ViT(BaseModel):
         """Returns, for each block, those of its attention heads and of the hidden neurons of its MLP, named as in the saved files."""
         found = []
         for block in (f"encoder.layer.{layer}" for layer in range(self.layers)):
-            inputs = [f"{block}.attention.attention.{part}.{kind}" for part in ("query", "key", "value") for kind in ("weight", "bias")]
+            inputs = [
+                f"{block}.attention.attention.{part}.{kind}"
+                for part in ("query", "key", "value")
+                for kind in ("weight", "bias")
+            ]
             hidden = [f"{block}.intermediate.dense.{kind}" for kind in ("weight", "bias")]
-            found.append(Symmetry(self.heads, (*((name, 0) for name in inputs), (f"{block}.attention.output.dense.weight", 1))))
-            found.append(Symmetry(self.mlp_size, (*((name, 0) for name in hidden), (f"{block}.output.dense.weight", 1))))
+            found.append(
+                Symmetry(self.heads, (*((name, 0) for name in inputs), (f"{block}.attention.output.dense.weight", 1)))
+            )
+            found.append(
+                Symmetry(self.mlp_size, (*((name, 0) for name in hidden), (f"{block}.output.dense.weight", 1)))
+            )
         return found
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
@@ -160,7 +182,9 @@ class Classification:
         self.chance = sum(1 / size for size in sizes) / len(sizes)
         self._starts = [sum(sizes[:index]) for index in range(len(sizes))]
         columns = torch.arange(sum(sizes))
-        self._masks = torch.stack([(columns < start) | (columns >= start + size) for start, size in zip(self._starts, sizes, strict=True)])
+        self._masks = torch.stack(
+            [(columns < start) | (columns >= start + size) for start, size in zip(self._starts, sizes, strict=True)]
+        )
         self._masks = self._masks.to(device)
         self.head = nn.Linear(family.hidden_size, sum(sizes))
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
@@ -188,7 +212,9 @@ class Classification:
         return nn.functional.cross_entropy(logits, labels[rows].to(self.device))
 
     def _logits(self, model: nn.Module, pictures: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-        return self.head(self._features(model, pictures)).masked_fill(self._masks[owners.to(self.device)], float("-inf"))
+        return self.head(self._features(model, pictures)).masked_fill(
+            self._masks[owners.to(self.device)], float("-inf")
+        )
 
     def _features(self, model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
         return self._family.summary(model(pixel_values=self._family.pixels(pictures.to(self.device))).last_hidden_state)
@@ -197,10 +223,12 @@ class Classification:
     def evaluate(self, model: nn.Module) -> float:
         """Returns the accuracy on the test parts, averaged over tasks."""
         pictures, labels, owners = self._gather("test")
-        right = torch.cat([
-            self._logits(model, pictures[rows], owners[rows]).argmax(1).cpu() == labels[rows]
-            for rows in torch.arange(len(labels)).split(256)
-        ]).float()
+        right = torch.cat(
+            [
+                self._logits(model, pictures[rows], owners[rows]).argmax(1).cpu() == labels[rows]
+                for rows in torch.arange(len(labels)).split(256)
+            ]
+        ).float()
         return sum(float(right[owners == index].mean()) for index in range(len(self.tasks))) / len(self.tasks)
 
     @property
@@ -223,7 +251,9 @@ class Classification:
         """Takes over heads that ``state`` gave for the same tasks."""
         self.head.load_state_dict(dict(state))
 
-    def imitate(self, teacher: nn.Module, taught: "Classification") -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
+    def imitate(
+        self, teacher: nn.Module, taught: "Classification"
+    ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: Kullback-Leibler divergence from the teacher's classes, in nats (Hinton et al. 2015)."""
         pictures, _, owners = self._train
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from mothr.baselines.commands import commands
 from mothr.benchmark import __version__
-from mothr.benchmark.dataset import fix_times, write_manifest
-from mothr.benchmark.forests import grow
+from mothr.benchmark.data.dataset import fix_times, write_manifest
 from mothr.benchmark.graph import ModelGraph
+from mothr.benchmark.run.forests import grow
 
 TREE = (None, 0, 0, 1, 1, 2, 2)
 LAYERS, HEADS, WIDTH = 2, 4, 24
@@ -38,8 +38,13 @@ def grown(write_models) -> Callable:
     def draw(parents=TREE, rank=None, seed=0):
         weights = grow(np.random.default_rng(seed), parents, SHAPES, rank)
         ids = ids_of(len(parents), seed)
-        contents = {node: {name: torch.from_numpy(value) for name, value in held.items()} for node, held in zip(ids, weights, strict=True)}
-        return write_models(contents), ModelGraph({node: () if p is None else (ids[p],) for node, p in zip(ids, parents, strict=True)})
+        contents = {
+            node: {name: torch.from_numpy(value) for name, value in held.items()}
+            for node, held in zip(ids, weights, strict=True)
+        }
+        return write_models(contents), ModelGraph(
+            {node: () if p is None else (ids[p],) for node, p in zip(ids, parents, strict=True)}
+        )
 
     return draw
 
@@ -83,11 +88,24 @@ def write_dataset() -> Callable:
         for node, (weights, above, fields) in zip(ids, nodes, strict=True):
             place = folder / "models" / node
             place.mkdir(parents=True)
-            save_file({name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}, place / "model.safetensors")
+            save_file(
+                {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()},
+                place / "model.safetensors",
+            )
             truth[node] = {"parents": [ids[parent] for parent in above], **fields}
-        (folder / "truth.json").write_text(json.dumps({"schema_version": 1, "split": folder.name, "version": 1, "nodes": truth}))
+        (folder / "truth.json").write_text(
+            json.dumps({"schema_version": 1, "split": folder.name, "version": 1, "nodes": truth})
+        )
         fix_times(folder / "models")
-        write_manifest(folder, name=folder.name, version=1, family="toy", mothr_version=__version__, recipe_sha256="0" * 64, environment={})
+        write_manifest(
+            folder,
+            name=folder.name,
+            version=1,
+            family="toy",
+            mothr_version=__version__,
+            recipe_sha256="0" * 64,
+            environment={},
+        )
         return ids
 
     return write

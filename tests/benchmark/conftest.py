@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mothr.benchmark import __version__, cli
-from mothr.benchmark.dataset import fix_times, write_manifest
-from mothr.benchmark.forests import grow
+from mothr.benchmark import __version__
+from mothr.benchmark.cli import main as cli
+from mothr.benchmark.data.dataset import fix_times, write_manifest
+from mothr.benchmark.run.forests import grow
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
 """Parent of each node of a tree: 1 + 2 + 4."""
@@ -51,7 +52,9 @@ def build(folder: Path, trees: int = 2, seed: int = 0) -> Path:
 def seal(folder: Path) -> Path:
     """Returns ``folder`` with its times fixed and a manifest of what lies there now."""
     fix_times(folder / "models")
-    write_manifest(folder, name="tiny", version=1, family="toy", mothr_version=__version__, recipe_sha256="0" * 64, environment={})
+    write_manifest(
+        folder, name="tiny", version=1, family="toy", mothr_version=__version__, recipe_sha256="0" * 64, environment={}
+    )
     return folder
 
 

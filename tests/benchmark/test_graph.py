@@ -20,7 +20,9 @@ GRAPH = ModelGraph({"a": (), "b": ("a",), "c": ("a",), "d": ("b",), "m": ("c", "
 @st.composite
 def graphs(draw):
     names = draw(st.permutations([f"n{place}" for place in range(draw(st.integers(0, 10)))]))
-    return ModelGraph({n: tuple(draw(st.sets(st.sampled_from(names[:k]), max_size=3))) if k else () for k, n in enumerate(names)})
+    return ModelGraph(
+        {n: tuple(draw(st.sets(st.sampled_from(names[:k]), max_size=3))) if k else () for k, n in enumerate(names)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def test_a_cycle_is_named_from_parent_to_child():
 
 
 def test_order_of_writing_plays_no_part():
-    shuffled = ModelGraph({"m": ("b", "c"), **{node: GRAPH.parents[node] for node in reversed(GRAPH.nodes) if node != "m"}})
+    shuffled = ModelGraph(
+        {"m": ("b", "c"), **{node: GRAPH.parents[node] for node in reversed(GRAPH.nodes) if node != "m"}}
+    )
     assert shuffled == GRAPH
     assert shuffled.nodes == GRAPH.nodes == tuple("abcdmxyz")
     assert shuffled.edges == GRAPH.edges

@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mothr.benchmark import cli
-from mothr.generators import packages, sources
+from mothr.benchmark.cli import main as cli
 from mothr.generators.commands import generate as command
 from mothr.generators.dry_run import BASE, downloads, estimate, rows
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
-from mothr.generators.recipe import load_recipe
-from mothr.generators.seeds import torch_generator
-from mothr.generators.topology import plan
+from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.topology import plan
+from mothr.generators.sources import packages
+from mothr.generators.sources import source as sources
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,10 @@ def found(recipe):
 
 def test_models_trees_and_steps_are_counted(found):
     assert (found.models, found.trees, found.steps) == (10, 2, 12 + 10 + 8 * 8)
-    assert {kind.name: (kind.models, kind.steps) for kind in found.kinds} == {"root": (2, 22), "full fine-tuning": (8, 64)}
+    assert {kind.name: (kind.models, kind.steps) for kind in found.kinds} == {
+        "root": (2, 22),
+        "full fine-tuning": (8, 64),
+    }
 
 
 def test_parameters_and_disk_are_those_of_the_model(found, recipe):
@@ -64,7 +68,9 @@ def test_the_time_that_training_takes_is_told_within_a_factor_of_four(recipe, tm
 def test_memory_is_the_sum_that_is_stated(found):
     for kind in found.kinds:
         assert kind.trained == found.parameters
-        assert kind.activation_bytes > 16 * 17 * 16 * 4  # batch x positions x width: the states after one block at least
+        assert (
+            kind.activation_bytes > 16 * 17 * 16 * 4
+        )  # batch x positions x width: the states after one block at least
     largest = max(kind.activation_bytes for kind in found.kinds)
     assert found.peak_bytes == BASE + 4 * (found.parameters + 3 * found.parameters) + largest
 
@@ -80,7 +86,9 @@ def test_lora_trains_little(edited):
 
 
 def test_more_processes_share_the_work_but_not_a_chain(recipe):
-    chain = recipe.model_copy(update={"roots": recipe.roots[:1], "topology": recipe.topology.model_copy(update={"branching": (1, 1)})})
+    chain = recipe.model_copy(
+        update={"roots": recipe.roots[:1], "topology": recipe.topology.model_copy(update={"branching": (1, 1)})}
+    )
     alone, many = estimate(chain, "cpu", 1), estimate(chain, "cpu", 8)
     assert many.workers == len(plan(chain)) == 3
     assert many.hours == pytest.approx(alone.hours, rel=0.9)  # each model waits for its parent
@@ -89,7 +97,9 @@ def test_more_processes_share_the_work_but_not_a_chain(recipe):
 def test_nothing_is_fetched_for_the_estimate_of_a_given_root(monkeypatch, recipe):
     monkeypatch.setattr(packages, "bring", lambda package: pytest.fail("fetched something"))
     monkeypatch.setattr(sources, "_bring_folder", lambda source: pytest.fail("fetched something"))
-    given = recipe.roots[0].model_copy(update={"source": sources.Source(hub="someone/vit"), "training": None, "tasks": (), "init": None})
+    given = recipe.roots[0].model_copy(
+        update={"source": sources.Source(hub="someone/vit"), "training": None, "tasks": (), "init": None}
+    )
     found = estimate(recipe.model_copy(update={"roots": (given, given)}), "cpu", 1)
     assert [kind.name for kind in found.kinds] == ["full fine-tuning"]
     assert found.steps == 64
@@ -118,7 +128,9 @@ def test_people_see_every_figure(found):
 
 
 def test_a_copy_counts_as_a_model_of_its_own_size_but_not_as_steps(edited):
-    derived = '[[derived]]\ntransform = { kind = "quantized", precision = "int8" }\nper_tree = 1\nof = "leaf"\n[[edges]]'
+    derived = (
+        '[[derived]]\ntransform = { kind = "quantized", precision = "int8" }\nper_tree = 1\nof = "leaf"\n[[edges]]'
+    )
     found = estimate(load_recipe(edited("[[edges]]", derived)), "cpu", 1)
     assert (found.models, found.steps) == (12, 86)
     assert found.disk_bytes == (10 * 4 + 2) * found.parameters

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mothr.benchmark import dataset
+from mothr.benchmark.data import dataset
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.verify import verify
 from mothr.generators import generate as module
 from mothr.generators.generate import generate
-from mothr.generators.recipe import load_recipe, resolved
-from mothr.generators.topology import plan
+from mothr.generators.recipe.schema import load_recipe, resolved
+from mothr.generators.recipe.topology import plan
 
 IDS = 2 * (1 + 2 + 2)
 
@@ -36,7 +36,9 @@ def hashes(folder: Path) -> dict[str, str]:
 def make(recipe: str | Path, out: Path, **options):
     """Generates in this process, which spares the seconds that a new one needs to start."""
     with ThreadPoolExecutor(1) as executor:
-        return generate(load_recipe(str(recipe)), out, executor=options.pop("executor", executor), progress=False, **options)
+        return generate(
+            load_recipe(str(recipe)), out, executor=options.pop("executor", executor), progress=False, **options
+        )
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,9 @@ def test_two_worker_processes_write_the_same_bytes_as_one_thread(undisturbed, ti
     assert hashes(tmp_path / "data") == hashes(undisturbed)
 
 
-def test_roots_from_the_cache_are_the_same_bytes_and_a_damaged_entry_is_made_again(undisturbed, tiny, tmp_path, monkeypatch):
+def test_roots_from_the_cache_are_the_same_bytes_and_a_damaged_entry_is_made_again(
+    undisturbed, tiny, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     make(tiny, tmp_path / "first")
     weights = sorted((tmp_path / "cache" / "roots").rglob("model.safetensors"))
@@ -112,9 +116,19 @@ def test_roots_from_the_cache_are_the_same_bytes_and_a_damaged_entry_is_made_aga
 
 
 def start(recipe: Path, out: Path, cache: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", "from mothr.benchmark.cli import main; main()", "generate", str(recipe), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from mothr.benchmark.cli.main import main; main()",
+        "generate",
+        str(recipe),
+        "--out",
+        str(out),
+    ]
     environment = {**os.environ, "MOTHR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, "--workers", "2"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [*command, "--workers", "2"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def finished_nodes(out: Path) -> int:
@@ -205,8 +219,10 @@ def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, 
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(2))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("mothr.generators.make.processor", lambda: "Other CPU")
-        with pytest.raises(MothrError, match=r"data: was begun on another machine type, .* this is .*Other CPU.* choose another --out"):
+        elsewhere.setattr("mothr.generators.train.make.processor", lambda: "Other CPU")
+        with pytest.raises(
+            MothrError, match=r"data: was begun on another machine type, .* this is .*Other CPU.* choose another --out"
+        ):
             make(tiny, out)
     assert finished_nodes(out) == 2
     make(tiny, out)
@@ -251,7 +267,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_can_go_on(undisturbed, tiny,
     out, cache = tmp_path / "data", tmp_path / "cache"
     script = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); from mothr.benchmark.cli import main; main()"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); from mothr.benchmark.cli.main import main; main()"
     )
     environment = {**os.environ, "MOTHR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script, "generate", str(tiny), "--out", str(out), "--workers", "1"]

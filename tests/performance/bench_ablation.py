@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from mothr.baselines import ablation, ablation_report
+from mothr.baselines.studies import ablation, ablation_report
 from mothr.benchmark import __version__
-from mothr.benchmark.dataset import fix_times, write_manifest
+from mothr.benchmark.data.dataset import fix_times, write_manifest
 
 SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])
 """Parent of each node of a tree: 1 + 4 + 16, as in VTHR."""
 GRID = ablation.Grid(
-    distances=("rms", "cosine"), weights=(0.0, 0.1, 0.2, 0.3, 1.0), layers=("matrices", "attention", "mlp", "value", "output")
+    distances=("rms", "cosine"),
+    weights=(0.0, 0.1, 0.2, 0.3, 1.0),
+    layers=("matrices", "attention", "mlp", "value", "output"),
 )
 SEEDS = 6
 """50 panels of 15 scores, the truth, and 6 tosses of the coin: 1,100 runs."""
@@ -31,7 +33,10 @@ def build(folder: Path, layers: int, side: int) -> Path:
         block = f"encoder.layer.{layer}"
         shapes |= {f"{block}.attention.attention.{part}.weight": (side, side) for part in ("query", "key", "value")}
         shapes |= {f"{block}.attention.output.dense.weight": (side, side), f"{block}.layernorm_before.weight": (side,)}
-        shapes |= {f"{block}.intermediate.dense.weight": (2 * side, side), f"{block}.output.dense.weight": (side, 2 * side)}
+        shapes |= {
+            f"{block}.intermediate.dense.weight": (2 * side, side),
+            f"{block}.output.dense.weight": (side, 2 * side),
+        }
     for tree in range(5):
         ids, weights = [rng.bytes(6).hex() for _ in SHAPE], []
         for node, above in enumerate(SHAPE):
@@ -40,11 +45,17 @@ def build(folder: Path, layers: int, side: int) -> Path:
             weights.append({name: old[name] + draw(0, scale, size=shape) for name, shape in shapes.items()})
             place = folder / "models" / ids[node]
             place.mkdir(parents=True)
-            save_file({name: value.astype(np.float32) for name, value in weights[-1].items()}, place / "model.safetensors")
+            save_file(
+                {name: value.astype(np.float32) for name, value in weights[-1].items()}, place / "model.safetensors"
+            )
             nodes[ids[node]] = {"parents": [] if above is None else [ids[above]], "tree": tree}
-    (folder / "truth.json").write_text(json.dumps({"schema_version": 1, "split": "bench", "version": 1, "nodes": nodes}))
+    (folder / "truth.json").write_text(
+        json.dumps({"schema_version": 1, "split": "bench", "version": 1, "nodes": nodes})
+    )
     fix_times(folder / "models")
-    write_manifest(folder, name="bench", version=1, family="vit", mothr_version=__version__, recipe_sha256="0" * 64, environment={})
+    write_manifest(
+        folder, name="bench", version=1, family="vit", mothr_version=__version__, recipe_sha256="0" * 64, environment={}
+    )
     return folder
 
 
@@ -57,7 +68,9 @@ def timed(function, *arguments):
 def main() -> None:
     """Prints the times."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=4, help="transformer layers of each model (default 4, as in vthr-ft)")
+    parser.add_argument(
+        "--layers", type=int, default=4, help="transformer layers of each model (default 4, as in vthr-ft)"
+    )
     parser.add_argument("--side", type=int, default=32, help="width of each model; it matters to the first pass alone")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
@@ -84,8 +97,12 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"first pass, which computes the features: {first:.1f} s")
-    print(f"{len(records)} runs over {found['models']} models, scored, and {', '.join(files)}: {found['seconds']:.1f} s")
-    print(f"processor alone, a machine without others: {found['processor_seconds']:.1f} s; of all, writing took {writing:.1f} s")
+    print(
+        f"{len(records)} runs over {found['models']} models, scored, and {', '.join(files)}: {found['seconds']:.1f} s"
+    )
+    print(
+        f"processor alone, a machine without others: {found['processor_seconds']:.1f} s; of all, writing took {writing:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 import networkx
 import numpy as np
 
-from mothr.baselines.arborescence import arborescence, marginals
+from mothr.baselines.parts.arborescence import arborescence, marginals
 
 
 def costs(n: int, seed: int) -> np.ndarray:
@@ -69,7 +69,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found))
         return
-    print(f"n = {arguments.nodes}: dense {ours_seconds:.3f} s, networkx {theirs_seconds:.1f} s, same cost, ratio {found['ratio']:.0f}")
+    print(
+        f"n = {arguments.nodes}: dense {ours_seconds:.3f} s, networkx {theirs_seconds:.1f} s, same cost, ratio {found['ratio']:.0f}"
+    )
     print(f"n = {arguments.large}: dense {large_seconds:.3f} s, marginals {marginal_seconds:.2f} s")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import t as student
 
-from mothr.benchmark.statistics import bootstrap_interval, mean_interval
+from mothr.benchmark.score.statistics import bootstrap_interval, mean_interval
 
 TREES = (5, 10, 20)
 EDGES = 20
@@ -40,7 +40,10 @@ SHAPES: dict[str, tuple[Draw, float]] = {
     "graded, mean 0.3": (graded(3, 7), 0.3),
     "works on half of the trees": (works_or_not, 0.5),
     "graded, mean 0.9": (graded(9, 1), 0.9),
-    "right skeleton, random root: 1, 0.95 or 0.9": (chosen((1, 0.95, 0.9), (1 / 21, 4 / 21, 16 / 21)), (1 + 4 * 0.95 + 16 * 0.9) / 21),
+    "right skeleton, random root: 1, 0.95 or 0.9": (
+        chosen((1, 0.95, 0.9), (1 / 21, 4 / 21, 16 / 21)),
+        (1 + 4 * 0.95 + 16 * 0.9) / 21,
+    ),
     "perfect, or two edges wrong in half of the trees": (chosen((1, 0.9), (0.5, 0.5)), 0.95),
     "perfect, or two edges wrong in a fifth": (chosen((1, 0.9), (0.8, 0.2)), 0.98),
     "all or nothing, mean 0.7": (chosen((1, 0), (0.7, 0.3)), 0.7),
@@ -63,7 +66,9 @@ def on_board(values: np.ndarray) -> tuple[float, float]:
 def main() -> None:
     """Prints the coverage of each interval at each number of trees."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--forests", type=int, default=4000, help="forests drawn for each row, a quarter of them for bootstraps")
+    parser.add_argument(
+        "--forests", type=int, default=4000, help="forests drawn for each row, a quarter of them for bootstraps"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
     rows = []
@@ -79,17 +84,24 @@ def main() -> None:
             scores = [draw(rng, trees) for _ in range(arguments.forests)]
             row["alike"] = float(np.mean([one.min() == one.max() for one in scores]))
             for kind, interval in kinds.items():
-                ends = np.array([interval(one) for one in scores[: arguments.forests // (1 if kind in ("board", "plain t") else 4)]])
+                ends = np.array(
+                    [interval(one) for one in scores[: arguments.forests // (1 if kind in ("board", "plain t") else 4)]]
+                )
                 row[kind] = float(np.mean((ends[:, 0] <= mean + 1e-9) & (ends[:, 1] >= mean - 1e-9)))
             rows.append(row)
     if arguments.json:
         print(json.dumps(rows))
         return
-    print(f"share of intervals that hold the true mean, nominal {LEVEL:.0%}; * is outside {ASKED[0]:.0%} to {ASKED[1]:.0%}")
+    print(
+        f"share of intervals that hold the true mean, nominal {LEVEL:.0%}; * is outside {ASKED[0]:.0%} to {ASKED[1]:.0%}"
+    )
     kinds = [name for name in rows[0] if name not in ("shape", "trees")]
     print(f"{'scores of a tree':50}{'trees':>6}" + "".join(f"{kind:>12}" for kind in kinds))
     for row in rows:
-        cells = [f"{row[kind]:11.1%}" + ("*" if kind != "alike" and not ASKED[0] <= row[kind] <= ASKED[1] else " ") for kind in kinds]
+        cells = [
+            f"{row[kind]:11.1%}" + ("*" if kind != "alike" and not ASKED[0] <= row[kind] <= ASKED[1] else " ")
+            for kind in kinds
+        ]
         print(f"{row['shape']:50}{row['trees']:>6}" + "".join(cells))
     for kind in kinds[1:]:
         found = [row[kind] for row in rows]

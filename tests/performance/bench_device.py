@@ -20,10 +20,10 @@ import torch
 from bench_training import Untested
 
 from mothr.generators.families.vit import ViT
-from mothr.generators.make import fix_order
-from mothr.generators.recipe import Training, load_recipe
-from mothr.generators.seeds import torch_generator
-from mothr.generators.train import train
+from mothr.generators.recipe.schema import Training, load_recipe
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.train.make import fix_order
+from mothr.generators.train.train import train
 
 LEAST = 5.0
 SIZES = {
@@ -73,7 +73,9 @@ def _settle(device: str) -> None:
 def rate(size: str, device: str, workers: int, steps: int) -> float:
     """Returns the steps a second of ``workers`` processes."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=(context.Barrier(workers),)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=start, initargs=(context.Barrier(workers),)
+    ) as pool:
         times = list(pool.map(seconds, [size] * workers, [device] * workers, [steps] * workers))
     return workers * steps / max(times)
 
@@ -83,7 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--steps", type=int, default=4, help="steps on the processor; the GPU takes ten times as many")
-    parser.add_argument("--workers", type=int, default=8, help="processes that share the GPU in the last row of each size")
+    parser.add_argument(
+        "--workers", type=int, default=8, help="processes that share the GPU in the last row of each size"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -99,7 +103,9 @@ def main() -> None:
                 print(*rows[-1].values(), sep=" | ", flush=True)
     if options.json:
         print(json.dumps(rows))
-    sys.exit(0 if all(row["ratio"] >= LEAST for row in rows if row["size"] == "ViT-S" and row["on"] != "2 cores") else 1)
+    sys.exit(
+        0 if all(row["ratio"] >= LEAST for row in rows if row["size"] == "ViT-S" and row["on"] != "2 cores") else 1
+    )
 
 
 if __name__ == "__main__":

@@ -13,16 +13,20 @@ import time
 from pathlib import Path
 
 from mothr.generators.generate import generate
-from mothr.generators.recipe import Recipe, load_recipe
+from mothr.generators.recipe.schema import Recipe, load_recipe
 
 
 def shrunk(recipe: Recipe, factor: int) -> Recipe:
     """Returns the recipe with a ``factor`` of its steps."""
 
     def fewer(spec):
-        return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": max(1, spec.training.steps // factor)})})
+        return spec.model_copy(
+            update={"training": spec.training.model_copy(update={"steps": max(1, spec.training.steps // factor)})}
+        )
 
-    return recipe.model_copy(update={"roots": tuple(map(fewer, recipe.roots)), "edges": tuple(map(fewer, recipe.edges))})
+    return recipe.model_copy(
+        update={"roots": tuple(map(fewer, recipe.roots)), "edges": tuple(map(fewer, recipe.edges))}
+    )
 
 
 def seconds(recipe: Recipe, workers: int) -> float:
@@ -43,8 +47,13 @@ def main() -> None:
     options = parser.parse_args()
     recipe = shrunk(load_recipe(options.recipe), options.shrink)
     times = {workers: seconds(recipe, workers) for workers in (2, 1)}
-    row = {"recipe": options.recipe, "shrink": options.shrink, "one_worker_s": times[1], "two_workers_s": times[2],
-           "ratio": times[1] / times[2]}
+    row = {
+        "recipe": options.recipe,
+        "shrink": options.shrink,
+        "one_worker_s": times[1],
+        "two_workers_s": times[2],
+        "ratio": times[1] / times[2],
+    }
     print(json.dumps(row) if options.json else "\n".join(f"{key:14} {value}" for key, value in row.items()))
 
 

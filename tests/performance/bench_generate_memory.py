@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from mothr.generators.generate import generate
-from mothr.generators.recipe import Recipe, Topology, load_recipe
+from mothr.generators.recipe.schema import Recipe, Topology, load_recipe
 
 MOST = 1.1
 FORESTS = {"1 + 3": (3,), "1 + 3 + 9": (3, 3), "1 + 3 + 9 + 27": (3, 3, 3)}
@@ -40,13 +40,26 @@ def measure(branching: tuple[int, ...], hidden_size: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         os.environ["MOTHR_CACHE"] = str(Path(place, "cache"))
         generate(forest(branching, hidden_size), Path(place, "data"), workers=1, progress=False)
-    print(json.dumps([resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]))
+    print(
+        json.dumps(
+            [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        )
+    )
 
 
 def peaks(name: str, hidden_size: int) -> dict[str, object]:
     """Returns a row of the table, measured in a new process."""
-    command = [sys.executable, __file__, "--measure", ",".join(map(str, FORESTS[name])), "--hidden-size", str(hidden_size)]
-    planner, worker = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        __file__,
+        "--measure",
+        ",".join(map(str, FORESTS[name])),
+        "--hidden-size",
+        str(hidden_size),
+    ]
+    planner, worker = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     return {"forest": name, "hidden size": hidden_size, "planner_mib": round(planner), "worker_mib": round(worker)}
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mothr.benchmark import metrics
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.results import Result, write
+from mothr.benchmark.records.results import Result, write
+from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
 SHAPE = tuple(None if node == 0 else (node - 1) // 4 for node in range(21))
@@ -23,7 +23,9 @@ METHODS, SEEDS, SETTINGS = 24, 3, ("known-trees", "open")
 SURE = 3
 """Methods of a board that say how sure they are."""
 WORDS = ("body", "value", "square-attention", "square-output", "norm_ratio", "residual_independence", "effective_rank")
-PACKAGES = dict.fromkeys(("python", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers"), "2.4.6")
+PACKAGES = dict.fromkeys(
+    ("python", "torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "transformers"), "2.4.6"
+)
 
 
 def forest(trees: int) -> ModelGraph:
@@ -50,7 +52,9 @@ def answers(trees: int, rng: np.random.Generator) -> list[tuple[ModelGraph, dict
     truth, found = forest(trees), []
     for number in range(METHODS * SEEDS):
         predicted = spoiled(truth, number // SEEDS / METHODS, rng)
-        found.append((predicted, {"metrics": metrics.score(truth, predicted), "per_tree": metrics.per_tree(truth, predicted)}))
+        found.append(
+            (predicted, {"metrics": metrics.score(truth, predicted), "per_tree": metrics.per_tree(truth, predicted)})
+        )
     return found
 
 
@@ -97,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = arguments.keep or Path(name)
         records = build(place / "results", arguments.records)
-        code = "from mothr.benchmark.cli import main; main()"
+        code = "from mothr.benchmark.cli.main import main; main()"
         command = [sys.executable, "-c", code, "leaderboard", str(place / "results"), "--out", str(place / "board")]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

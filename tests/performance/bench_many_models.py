@@ -19,14 +19,14 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from mothr.baselines.arborescence import spanning_tree
 from mothr.baselines.candidates import neighbours, projections
-from mothr.baselines.directions import pair_scores
-from mothr.baselines.distances import distances, pair_distances
-from mothr.baselines.linea import Linea
-from mothr.benchmark.features import computing
-from mothr.benchmark.layers import Layers
-from mothr.benchmark.weights import open_folder
+from mothr.baselines.linea.method import Linea
+from mothr.baselines.parts.arborescence import spanning_tree
+from mothr.baselines.parts.directions import pair_scores
+from mothr.baselines.parts.distances import distances, pair_distances
+from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.features import computing
+from mothr.benchmark.weights.layers import Layers
 
 LAYERS = Layers("matrices")
 SHAPES = {f"layers.{layer}.{part}.weight": (32, 32) for layer in range(2) for part in ("query", "value", "mlp")}
@@ -44,7 +44,10 @@ def build(folder: Path, n: int) -> set[tuple[str, str]]:
             old = dict.fromkeys(SHAPES, 0.0) if above is None else held[above]
             draw, scale = (rng.laplace, 0.1) if above is None else (rng.normal, 0.03)
             held.append({name: old[name] + draw(0, scale, size=shape) for name, shape in SHAPES.items()})
-            save_file({name: value.astype(np.float32) for name, value in held[-1].items()}, folder / f"{start + node:06}.safetensors")
+            save_file(
+                {name: value.astype(np.float32) for name, value in held[-1].items()},
+                folder / f"{start + node:06}.safetensors",
+            )
             if above is not None:
                 edges.add((f"{start + above:06}", f"{start + node:06}"))
     return edges
@@ -83,7 +86,12 @@ def lineage(folder: Path, way: str, budget: int) -> dict:
             turned = np.where((says > 0)[:, None], tree, tree[:, ::-1])
             edges = [(models.ids[i], models.ids[j]) for i, j in turned.tolist()]
     seconds = dict(zip(list(marks)[1:], np.diff(list(marks.values())).tolist(), strict=True))
-    return {"edges": edges, "seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "before": before}
+    return {
+        "edges": edges,
+        "seconds": seconds,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "before": before,
+    }
 
 
 def measured(folder: Path | None, way: str, n: int, budget: int) -> dict:
@@ -105,14 +113,19 @@ def main() -> None:
     """Prints the times, the memory and how many edges are right."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dense", type=int, default=200, help="models of which all pairs are compared (default 200)")
-    parser.add_argument("--sparse", type=int, default=1000, help="models of which candidates are compared (default 1000)")
+    parser.add_argument(
+        "--sparse", type=int, default=1000, help="models of which candidates are compared (default 1000)"
+    )
     parser.add_argument("--linea", type=int, default=200, help="models that Linea is given (default 200)")
     parser.add_argument("--budget", type=int, default=512, help="memory budget in MiB (default 512)")
     parser.add_argument("--folder", type=Path, help="where to write the weights (default: where temporary files go)")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
 
-    rows = [measured(arguments.folder, way, getattr(arguments, way), arguments.budget) for way in ("dense", "sparse", "linea")]
+    rows = [
+        measured(arguments.folder, way, getattr(arguments, way), arguments.budget)
+        for way in ("dense", "sparse", "linea")
+    ]
     if arguments.json:
         print(json.dumps({"budget_megabytes": arguments.budget, "rows": rows}))
         return

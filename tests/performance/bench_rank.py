@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mothr.baselines.distances import distances
-from mothr.benchmark.layers import Layers
-from mothr.benchmark.weights import open_folder
+from mothr.baselines.parts.distances import distances
+from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.layers import Layers
 
 SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])
 """Parent of each node of the tree: 1 + 4 + 16, as in VTHR."""
@@ -80,13 +80,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             truth = build(Path(name), kind, arguments.matrices, arguments.side, arguments.size)
             models = open_folder(Path(name))
-            found, wall, processor = timed(lambda models=models: distances(models, "rank", Layers("matrices"), cache=None))
+            found, wall, processor = timed(
+                lambda models=models: distances(models, "rank", Layers("matrices"), cache=None)
+            )
             order = [models.ids.index(f"{node:02}") for node in range(n)]
             found = found[np.ix_(order, order)] / arguments.matrices
             stacks = models.stack("layers.0.weight", order)
         some = [everything[at] for at in rng.choice(len(everything), arguments.pairs, replace=False)]
         differences = [stacks[i] - stacks[j] for i, j in some]
-        theirs, loop_wall, loop_processor = timed(lambda held=differences: [int(torch.linalg.matrix_rank(one)) for one in held])
+        theirs, loop_wall, loop_processor = timed(
+            lambda held=differences: [int(torch.linalg.matrix_rank(one)) for one in held]
+        )
         scale = arguments.matrices * len(everything) / len(some)
         rows.append({
             "stored": kind, "seconds": wall, "processor_seconds": processor,
@@ -100,7 +104,9 @@ def main() -> None:
         shape = {"models": n, "matrices": arguments.matrices, "side": arguments.side, "size": arguments.size}
         print(json.dumps({**shape, "rows": rows}))
         return
-    print(f"{n} models x {arguments.matrices} matrices of {arguments.side} x {arguments.side}, updates {arguments.size:g} of the root")
+    print(
+        f"{n} models x {arguments.matrices} matrices of {arguments.side} x {arguments.side}, updates {arguments.size:g} of the root"
+    )
     for row in rows:
         print(
             f"{row['stored']:>4}: {row['seconds']:.2f} s, loop {row['loop_seconds']:.0f} s, ratio {row['ratio']:.0f} "

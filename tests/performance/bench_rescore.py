@@ -6,13 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from mothr.benchmark.rescore import rescore
+from mothr.benchmark.board.rescore import rescore
 
 
 def main() -> None:
     """Prints how many records differ and the time; leaves with 1 where one does."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[2] / "results", help="the folder of results")
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).parents[2] / "results", help="the folder of results"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
     start = time.process_time()
@@ -22,7 +24,14 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found))
     else:
-        print("\n".join([*wrong, f"{len(records)} records, {len(wrong)} differ; {found['processor_seconds']:.0f} s of one processor"]))
+        print(
+            "\n".join(
+                [
+                    *wrong,
+                    f"{len(records)} records, {len(wrong)} differ; {found['processor_seconds']:.0f} s of one processor",
+                ]
+            )
+        )
     sys.exit(bool(wrong))
 
 

@@ -18,10 +18,10 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from mothr.baselines.distances import distances
-from mothr.benchmark.features import computing
-from mothr.benchmark.layers import Layers
-from mothr.benchmark.weights import open_folder
+from mothr.baselines.parts.distances import distances
+from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.features import computing
+from mothr.benchmark.weights.layers import Layers
 
 SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])
 """Parent of each node of a tree: 1 + 4 + 16, as in VTHR."""
@@ -49,7 +49,9 @@ def pair(first: Path, second: Path, double: bool = False) -> float:
     with safe_open(first, "pt") as one, safe_open(second, "pt") as other:
         kind, found = torch.float64 if double else torch.float32, []
         for name in one.keys():  # noqa: SIM118 (the file is no mapping)
-            found.append(float((one.get_tensor(name).to(kind) - other.get_tensor(name).to(kind)).square().mean().sqrt()))
+            found.append(
+                float((one.get_tensor(name).to(kind) - other.get_tensor(name).to(kind)).square().mean().sqrt())
+            )
     return float(np.mean(found))
 
 
@@ -72,7 +74,15 @@ def engine(folder: Path, budget: int) -> dict:
     with computing(budget=budget):
         found, wall, processor = timed(lambda: distances(models, "rms", Layers("matrices"), cache=None))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"ids": models.ids, "found": found, "opening": opening, "wall": wall, "processor": processor, "peak": peak, "before": before}
+    return {
+        "ids": models.ids,
+        "found": found,
+        "opening": opening,
+        "wall": wall,
+        "processor": processor,
+        "peak": peak,
+        "before": before,
+    }
 
 
 def main() -> None:
@@ -80,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=4, help="matrices of each of the 105 models (default 4)")
     parser.add_argument("--side", type=int, default=384, help="side of each (default 384)")
-    parser.add_argument("--share", type=float, default=0.05, help="share of the pairs that the loop is timed on (default 0.05)")
+    parser.add_argument(
+        "--share", type=float, default=0.05, help="share of the pairs that the loop is timed on (default 0.05)"
+    )
     parser.add_argument("--budget", type=int, default=1024, help="memory budget in MiB (default 1024)")
     parser.add_argument("--folder", type=Path, help="where to write the weights (default: where temporary files go)")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
@@ -91,12 +103,17 @@ def main() -> None:
         files = build(Path(name), arguments.layers, arguments.side)
         rng, n = np.random.default_rng(1), len(files)
         everything = [(i, j) for i in range(n) for j in range(i)]
-        some = [everything[at] for at in rng.choice(len(everything), max(1, int(arguments.share * len(everything))), replace=False)]
+        some = [
+            everything[at]
+            for at in rng.choice(len(everything), max(1, int(arguments.share * len(everything))), replace=False)
+        ]
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             ours = pool.submit(engine, Path(name), arguments.budget << 20).result()
         _, loop_wall, loop_processor = timed(loop, files, some)
         place = {id: position for position, id in enumerate(ours["ids"])}
-        near = [(i, i - i % len(SHAPE)) for i in range(n) if i % len(SHAPE)][:20]  # models beside their roots: the hardest
+        near = [(i, i - i % len(SHAPE)) for i in range(n) if i % len(SHAPE)][
+            :20
+        ]  # models beside their roots: the hardest
         errors = []
         for i, j in [*some[:20], *near]:
             exact = pair(files[i], files[j], double=True)
@@ -113,10 +130,18 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found))
         return
-    print(f"{n} models x {arguments.layers} matrices of {arguments.side} x {arguments.side}, {found['gigabytes']:.1f} GB")
-    print(f"blocked: {found['seconds']:.1f} s ({found['processor_seconds']:.1f} s of processor), after {ours['opening']:.1f} s of hashing")
-    print(f"loop: {found['loop_seconds']:.0f} s ({found['loop_processor_seconds']:.0f} s of processor), from {len(some)} pairs")
-    print(f"ratio {found['ratio']:.1f} ({found['processor_ratio']:.1f} by processor time); peak {found['peak_megabytes']:.0f} MB")
+    print(
+        f"{n} models x {arguments.layers} matrices of {arguments.side} x {arguments.side}, {found['gigabytes']:.1f} GB"
+    )
+    print(
+        f"blocked: {found['seconds']:.1f} s ({found['processor_seconds']:.1f} s of processor), after {ours['opening']:.1f} s of hashing"
+    )
+    print(
+        f"loop: {found['loop_seconds']:.0f} s ({found['loop_processor_seconds']:.0f} s of processor), from {len(some)} pairs"
+    )
+    print(
+        f"ratio {found['ratio']:.1f} ({found['processor_ratio']:.1f} by processor time); peak {found['peak_megabytes']:.0f} MB"
+    )
     print(f"largest relative error against float64: {found['largest_relative_error']:.1e}")
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from mothr.generators.families import FAMILIES
-from mothr.generators.recipe import Training, load_recipe
-from mothr.generators.seeds import torch_generator
-from mothr.generators.train import train
+from mothr.generators.recipe.schema import Training, load_recipe
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.train.train import train
 
 LEAST = 0.90
 RECIPES = {"vit": "vthr-ft", "llama": "llama-ft", "sd": "sd-ft"}
@@ -38,7 +38,8 @@ def bare(model: nn.Module, objective, training: Training, seed: int) -> None:
     warm = max(1, round(training.warmup * training.steps))
     rest = max(1, training.steps - warm)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
+        optimizer,
+        lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / rest)),
     )
     generator = torch_generator(seed, "batches")
     model.eval()
@@ -106,9 +107,17 @@ def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]
         speeds.append(steps / times[ours])
     low, high = interval(ratios)
     return {
-        "family": family_name, "recipe": recipe.name, "batch": training.batch_size, "steps": steps, "repetitions": repetitions,
-        "same_weights": same, "steps_a_second": round(statistics.median(speeds), 2), "ratio": round(statistics.median(ratios), 3),
-        "low": round(low, 3), "high": round(high, 3), "passes": statistics.median(ratios) >= LEAST,
+        "family": family_name,
+        "recipe": recipe.name,
+        "batch": training.batch_size,
+        "steps": steps,
+        "repetitions": repetitions,
+        "same_weights": same,
+        "steps_a_second": round(statistics.median(speeds), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "low": round(low, 3),
+        "high": round(high, 3),
+        "passes": statistics.median(ratios) >= LEAST,
     }
 
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mothr.benchmark import results
+from mothr.benchmark.records import results
 from mothr.benchmark.storage import STALE
 
 FILES = 8

@@ -23,14 +23,15 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import save
 
-from mothr.benchmark import dataset, facts, results
+from mothr.benchmark.data import dataset, facts
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.method import Prediction
+from mothr.benchmark.prediction import Prediction
+from mothr.benchmark.records import results
 from mothr.benchmark.storage import read_json
-from mothr.benchmark.verify import verify
-from mothr.benchmark.weights import open_folder
-from mothr.generators.recipe import load_recipe, tree_size
-from mothr.generators.topology import plan
+from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.generators.recipe.schema import load_recipe, tree_size
+from mothr.generators.recipe.topology import plan
 
 A, B = "00000000000a", "00000000000b"
 RAW = (
@@ -51,7 +52,11 @@ VALUES = st.one_of(
     st.sampled_from([f"@raw {number}@" for number in range(len(RAW))]),
 )  # fmt: skip
 NUMBERS = st.sampled_from([0, 1, 2, 7, 2**31, 2**53 + 1, 2**63, 2**64, 10**80])
-ALIKE = {str: st.sampled_from(STRINGS) | st.text(max_size=5), int: NUMBERS, float: st.floats(0, 1) | NUMBERS | st.floats(allow_nan=False)}
+ALIKE = {
+    str: st.sampled_from(STRINGS) | st.text(max_size=5),
+    int: NUMBERS,
+    float: st.floats(0, 1) | NUMBERS | st.floats(allow_nan=False),
+}
 """What may well be taken in the place of a text or a number."""
 PIECES = (b"\xff\xfe", b"\x00", b"\xed\xa0\x80", b"{", b"]", b'"', b"\\", b"\r\n", b"=", b"[[")
 BYTES = st.one_of(st.binary(max_size=4), st.sampled_from(PIECES))
@@ -132,16 +137,32 @@ HEADER = {
 @st.composite
 def tensors(draw: st.DrawFn) -> bytes:
     """Draws a safetensors file: a changed header, a length that may be another, and some data."""
-    shapes = st.sampled_from([[0], [2**63], [2**64 - 1, 2], [0, 2**62], [2**32, 2**32], [], [1] * 70, [4], [1, 4], [-1], [2, 2, 0]])
+    shapes = st.sampled_from(
+        [[0], [2**63], [2**64 - 1, 2], [0, 2**62], [2**32, 2**32], [], [1] * 70, [4], [1, 4], [-1], [2, 2, 0]]
+    )
     header = copy.deepcopy(HEADER)
     if draw(st.integers(0, 2)) == 2:
         one = header[draw(st.sampled_from(sorted(header)))]
         one["shape"] = draw(shapes)
-        one["data_offsets"] = draw(st.sampled_from([[0, 0], [16, 16], [0, 32], [8, 24], [16, 0], [0, 2**64 - 1], one["data_offsets"]]))
-        one["dtype"] = draw(st.sampled_from(["F32", "F64", "F16", "I8", "U8", "F8_E4M3", "F8_E8M0", "F4", "F6_E2M3", "C64", "BOOL", "I64"]))
+        one["data_offsets"] = draw(
+            st.sampled_from([[0, 0], [16, 16], [0, 32], [8, 24], [16, 0], [0, 2**64 - 1], one["data_offsets"]])
+        )
+        one["dtype"] = draw(
+            st.sampled_from(
+                ["F32", "F64", "F16", "I8", "U8", "F8_E4M3", "F8_E8M0", "F4", "F6_E2M3", "C64", "BOOL", "I64"]
+            )
+        )
     head = json.dumps(header).encode() if draw(st.integers(0, 3)) == 3 else draw(spoiled(changed(header)))
-    length = draw(st.sampled_from([len(head)] * 30 + [0, len(head) + 1, max(0, len(head) - 1), 10**6, 100_000_001, 2**63, 2**64 - 1]))
-    return length.to_bytes(8, "little") + head + draw(st.sampled_from([bytes(range(32))] * 6 + [b"\xff" * 32, b"", bytes(31), bytes(64)]))
+    length = draw(
+        st.sampled_from(
+            [len(head)] * 30 + [0, len(head) + 1, max(0, len(head) - 1), 10**6, 100_000_001, 2**63, 2**64 - 1]
+        )
+    )
+    return (
+        length.to_bytes(8, "little")
+        + head
+        + draw(st.sampled_from([bytes(range(32))] * 6 + [b"\xff" * 32, b"", bytes(31), bytes(64)]))
+    )
 
 
 # What is read, and from where
@@ -154,7 +175,9 @@ RECORD = {
     "mothr_version": "0.1.0", "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
     "tuned_on": [],
 }  # fmt: skip
-PREDICTION = {key: RECORD[key] for key in ("schema_version", "parents", "confidence", "trees", "abstained", "relations")}
+PREDICTION = {
+    key: RECORD[key] for key in ("schema_version", "parents", "confidence", "trees", "abstained", "relations")
+}
 LEARNED = {"metric": "accuracy", "before": 0.2, "after": 0.9, "chance": 0.2, "tested_on": 100}
 TRUTH = {
     "schema_version": 1, "split": "tiny", "version": 1,
@@ -209,7 +232,9 @@ def _data(home: Path) -> dict[str, object]:
         (home / "models" / node / "model.safetensors").write_bytes(save({"w": dataset_weights(number)}))
     dataset.fix_times(home / "models")
     (home / "truth.json").write_text(json.dumps(TRUTH))
-    made = dataset.write_manifest(home, name="tiny", version=1, family="toy", mothr_version="0", recipe_sha256="0" * 64, environment={})
+    made = dataset.write_manifest(
+        home, name="tiny", version=1, family="toy", mothr_version="0", recipe_sha256="0" * 64, environment={}
+    )
     (home / "models" / A / "away").symlink_to("/etc/passwd")
     (home / "models" / A / "loop").symlink_to("loop")
     return made.model_dump(mode="json")
@@ -333,7 +358,11 @@ def fuzz(kind: str, cases: int, *, derandomize: bool) -> Counter[str]:
             path.with_name("away").symlink_to("/etc/passwd")
 
         @settings(
-            max_examples=cases, derandomize=derandomize, database=None, deadline=None, suppress_health_check=list(HealthCheck),
+            max_examples=cases,
+            derandomize=derandomize,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
             print_blob=False,
         )
         @given(_drawn(kind, home))
@@ -363,4 +392,7 @@ if __name__ == "__main__":
             notes = "\n".join(note[:2000] for note in getattr(error, "__notes__", ()))
             sys.exit(f"{one}: {type(error).__name__}: {str(error)[:300]}\n{notes}")
         seconds = time.perf_counter() - start
-        print(f"{one:12} {found.total():6} cases: {found['read']:6} read, {found['refused']:6} refused, in {seconds:.0f} s", flush=True)
+        print(
+            f"{one:12} {found.total():6} cases: {found['read']:6} read, {found['refused']:6} refused, in {seconds:.0f} s",
+            flush=True,
+        )

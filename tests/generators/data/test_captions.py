@@ -74,7 +74,9 @@ def test_a_domain_is_pictures_with_a_caption_each_the_same_on_every_call(name):
 
 @pytest.mark.parametrize("name", captions.DOMAINS)
 def test_train_and_test_share_no_picture(name):
-    train, test = ({picture.numpy().tobytes() for picture in captions.load(name, part)[0]} for part in ("train", "test"))
+    train, test = (
+        {picture.numpy().tobytes() for picture in captions.load(name, part)[0]} for part in ("train", "test")
+    )
     assert len(train) == len(test) == 64
     assert not train & test
 
@@ -135,7 +137,8 @@ def test_of_two_shapes_the_first_lies_where_the_caption_says(name, axis, word):
         first, second = (captions.COLOURS[found] for found in said if found in captions.COLOURS)
         hue = rgb_to_hsv(picture)[..., 0] * 360
         places = [
-            np.nonzero(inked(picture) & (np.abs((hue - wanted + 180) % 360 - 180) < 15))[axis].mean() for wanted in (first, second)
+            np.nonzero(inked(picture) & (np.abs((hue - wanted + 180) % 360 - 180) < 15))[axis].mean()
+            for wanted in (first, second)
         ]
         assert places[0] < places[1], text
 
@@ -146,7 +149,9 @@ def test_grounds_are_as_the_captions_say():
         spread[name] = np.mean([picture[~inked(picture, 0.12)].std() for picture, _ in zip(*drawn(name), strict=True)])
     assert spread["scene-plain"] < 0.03 < min(value for name, value in spread.items() if name != "scene-plain")
     assert all(picture.mean() < 0.25 for picture, text in zip(*drawn("scene-night"), strict=True) if "at night" in text)
-    assert all(np.median(picture) > 0.8 for picture, text in zip(*drawn("scene-bright"), strict=True) if "bright" in text)
+    assert all(
+        np.median(picture) > 0.8 for picture, text in zip(*drawn("scene-bright"), strict=True) if "bright" in text
+    )
 
 
 def test_an_unknown_domain_or_part_is_refused_with_a_hint():
@@ -164,5 +169,7 @@ def test_a_published_domain_is_what_it_was(name, monkeypatch):
     captions.load.cache_clear()
     said, mean, spread = FROZEN[name]
     assert sha256("\n".join(texts).encode()).hexdigest()[:8] == said
-    assert float(pictures.double().mean()) == pytest.approx(mean, abs=0.005)  # room for the last bits of other processors
+    assert float(pictures.double().mean()) == pytest.approx(
+        mean, abs=0.005
+    )  # room for the last bits of other processors
     assert float(pictures.double().std()) == pytest.approx(spread, abs=0.005)

@@ -39,5 +39,7 @@ def test_a_published_task_is_what_it_was(name):
     labels, mean, spread = FROZEN[name]
     pictures, found = images.load(name, "train")
     assert sha256(found.numpy().tobytes()).hexdigest()[:8] == labels
-    assert float(pictures.double().mean()) == pytest.approx(mean, abs=0.005)  # room for the last bits of other processors
+    assert float(pictures.double().mean()) == pytest.approx(
+        mean, abs=0.005
+    )  # room for the last bits of other processors
     assert float(pictures.double().std()) == pytest.approx(spread, abs=0.005)

@@ -61,7 +61,9 @@ def test_tasks_say_where_they_come_from(task):
 
 
 def _digest(name: str) -> str:
-    return sha256(b"".join(tensor.numpy().tobytes() for part in images.SIZES for tensor in images.load(name, part))).hexdigest()
+    return sha256(
+        b"".join(tensor.numpy().tobytes() for part in images.SIZES for tensor in images.load(name, part))
+    ).hexdigest()
 
 
 def test_another_process_draws_the_same_pictures():
@@ -138,7 +140,9 @@ def test_sizes_and_counts_cover_more_and_more():
 
 def test_filters_do_what_they_are_called():
     pictures, labels = images.load("photo-filter", "train")
-    rows = dict(zip(images.FILTERS, [pictures[labels == label].float() for label in range(len(images.FILTERS))], strict=True))
+    rows = dict(
+        zip(images.FILTERS, [pictures[labels == label].float() for label in range(len(images.FILTERS))], strict=True)
+    )
     roughness = {name: values.diff(dim=3).abs().mean() for name, values in rows.items()}
     assert roughness["blur"] < roughness["none"] < roughness["sharpen"]
     assert (rows["grey"].amax(1) == rows["grey"].amin(1)).all()

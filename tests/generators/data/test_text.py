@@ -97,7 +97,9 @@ def test_each_domain_is_foretold_best_from_its_own_train_part():
 def test_another_process_finds_the_same_text():
     code = "from mothr.generators.data import text\nfor name in text.DOMAINS: print(text.digest(name))"
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout.split()
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout.split()
     assert answer == [text.digest(name) for name in text.DOMAINS]
 
 

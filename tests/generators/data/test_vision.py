@@ -90,7 +90,10 @@ def test_without_torchvision_a_task_is_skipped_by_name_with_the_extra(monkeypatc
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vtab-dsprites-x", r"vtab-dsprites-x: put dsprites_\S+\.npz into \S+dsprites; it comes from https://github\.com/"),
+        (
+            "vtab-dsprites-x",
+            r"vtab-dsprites-x: put dsprites_\S+\.npz into \S+dsprites; it comes from https://github\.com/",
+        ),
         ("vtab-norb-azimuth", r"vtab-norb-azimuth: put smallnorb-\S+-training-dat\.mat into \S+smallnorb"),
         ("vtab-dmlab", r"vtab-dmlab: put dmlab-train\.tfrecord into \S+dmlab; it comes from https://storage"),
     ],
@@ -186,7 +189,9 @@ def test_dmlab_reads_pictures_and_labels_out_of_records():
         content = b"".join(struct.pack("<Q", len(record)) + b"crc." + record + b"crc." for record in records)
         (place / f"dmlab-{part}.tfrecord").write_bytes(content)
     pictures, labels = vision.load("vtab-dmlab", "train", 8)
-    assert {(int(shown[0, 0, 0]), int(label)) for shown, label in zip(pictures, labels, strict=True)} == {(40 * k, k) for k in range(6)}
+    assert {(int(shown[0, 0, 0]), int(label)) for shown, label in zip(pictures, labels, strict=True)} == {
+        (40 * k, k) for k in range(6)
+    }
     (place / "dmlab-train.tfrecord").write_bytes(content[:-20])
     vision.load.cache_clear()
     with pytest.raises(MothrError, match="ends in the middle of a record; unpack it again"):
@@ -194,7 +199,13 @@ def test_dmlab_reads_pictures_and_labels_out_of_records():
 
 
 def test_a_message_of_protocol_buffers_is_read_field_by_field():
-    message = bytes([1 << 3, 150, 1]) + field(2, b"abc") + bytes([3 << 3 | 5]) + struct.pack("<f", 1.5) + field(4, bytes([1, 255, 1]))
+    message = (
+        bytes([1 << 3, 150, 1])
+        + field(2, b"abc")
+        + bytes([3 << 3 | 5])
+        + struct.pack("<f", 1.5)
+        + field(4, bytes([1, 255, 1]))
+    )
     found = dict(fields(memoryview(message)))
     assert found[1] == 150
     assert bytes(found[2]) == b"abc"
@@ -204,7 +215,9 @@ def test_a_message_of_protocol_buffers_is_read_field_by_field():
         with pytest.raises(MothrError, match="Protocol Buffers"):
             dict(fields(memoryview(broken)))
     assert content(found[2]) is found[2]
-    with pytest.raises(MothrError, match="150 in place of bytes"):  # a number where the reader of a file expects a string
+    with pytest.raises(
+        MothrError, match="150 in place of bytes"
+    ):  # a number where the reader of a file expects a string
         content(found[1])
 
 
@@ -262,7 +275,9 @@ def test_kitti_is_divided_by_hand_since_its_test_part_has_no_labels(torchvision)
     found = {}
     for part in ("train", "test"):
         pictures, labels = vision.load("vtab-kitti-distance", part, 8)
-        found[part] = {round(int(shown[0, 0, 0]) / 20): int(label) for shown, label in zip(pictures, labels, strict=True)}
+        found[part] = {
+            round(int(shown[0, 0, 0]) / 20): int(label) for shown, label in zip(pictures, labels, strict=True)
+        }
     assert found["test"] == {0: 3, 5: 1}
     assert found["train"] == {1: 0, 2: 0, 3: 1, 4: 1, 6: 2, 7: 2, 8: 2, 9: 2}
 
@@ -287,11 +302,15 @@ def test_cifar_and_svhn_are_read_in_the_formats_they_come_in(torchvision, monkey
         "filename": "meta", "key": "fine_label_names", "md5": hashlib.md5(meta).hexdigest(),
     })  # fmt: skip
     pictures, labels = vision.load("vtab-cifar100", "test", 32)
-    assert {int(label): shown.numpy().tobytes() for shown, label in zip(pictures, labels, strict=True)}[98] == pixels[4].tobytes()
+    assert {int(label): shown.numpy().tobytes() for shown, label in zip(pictures, labels, strict=True)}[98] == pixels[
+        4
+    ].tobytes()
     splits = {}
     for part in ("train", "test"):
         file = root / f"{part}_32x32.mat"
-        savemat(file, {"X": RNG.integers(256, size=(32, 32, 3, 4)).astype(np.uint8), "y": np.array([[1], [10], [3], [9]])})
+        savemat(
+            file, {"X": RNG.integers(256, size=(32, 32, 3, 4)).astype(np.uint8), "y": np.array([[1], [10], [3], [9]])}
+        )
         splits[part] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
     monkeypatch.setattr(torchvision.SVHN, "split_list", splits)
     assert sorted(vision.load("vtab-svhn", "train", 16)[1].tolist()) == [0, 1, 3, 9]

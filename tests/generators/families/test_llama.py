@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import text
 from mothr.generators.families.llama import WINDOWS, LanguageModelling, Llama
-from mothr.generators.recipe import Lora, Training
-from mothr.generators.seeds import torch_generator
-from mothr.generators.train import train
+from mothr.generators.recipe.schema import Lora, Training
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.train.train import train
 
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 4, "mlp_size": 48, "context": 16}
 FAMILY = Llama(**SIZES)
@@ -110,7 +110,11 @@ def test_a_model_loaded_and_saved_again_has_the_same_files_beside_weights(tmp_pa
 
 
 def test_fewer_key_and_value_heads_make_narrower_matrices():
-    shapes = {name.split(".")[-2]: tuple(value.shape) for name, value in built(family=GROUPED).named_parameters() if "self_attn" in name}
+    shapes = {
+        name.split(".")[-2]: tuple(value.shape)
+        for name, value in built(family=GROUPED).named_parameters()
+        if "self_attn" in name
+    }
     assert shapes == {"q_proj": (32, 32), "k_proj": (16, 32), "v_proj": (16, 32), "o_proj": (32, 32)}
 
 
@@ -170,7 +174,9 @@ def test_the_loss_is_that_of_the_byte_that_follows(toys):
     perfect = -float(torch.log_softmax(logits, 0)[ord("a")])
     followed = objective("toy-a", context=16).loss(Always(ord("a")), 200, torch_generator(1))
     assert perfect <= followed < perfect + 0.1  # the digits at the head of a document are no letters
-    assert objective("toy-b", context=16).loss(Always(ord("a")), 200, torch_generator(1)) == pytest.approx(perfect + 1, abs=0.01)
+    assert objective("toy-b", context=16).loss(Always(ord("a")), 200, torch_generator(1)) == pytest.approx(
+        perfect + 1, abs=0.01
+    )
 
 
 def test_batches_depend_on_their_generator_alone():
@@ -236,7 +242,12 @@ def test_bytes_that_never_occur_keep_their_embeddings_without_weight_decay():
     for decay, kept in ((0.0, True), (0.1, False)):
         model = built()
         before = model.model.embed_tokens.weight.detach().clone()
-        model, _ = train(model, objective("text-arithmetic"), Training(steps=3, batch_size=8, learning_rate=1e-3, weight_decay=decay), 1)
+        model, _ = train(
+            model,
+            objective("text-arithmetic"),
+            Training(steps=3, batch_size=8, learning_rate=1e-3, weight_decay=decay),
+            1,
+        )
         assert torch.equal(model.model.embed_tokens.weight[128:], before[128:]) == kept
 
 
@@ -248,7 +259,9 @@ def test_lora_changes_its_targets_alone_by_an_update_of_its_rank():
     after = model.state_dict()
     assert after.keys() == before.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {f"model.layers.{layer}.{part}.weight" for layer in (0, 1) for part in ("self_attn.k_proj", "mlp.down_proj")}
+    assert moved == {
+        f"model.layers.{layer}.{part}.weight" for layer in (0, 1) for part in ("self_attn.k_proj", "mlp.down_proj")
+    }
     for name in moved:
         values = torch.linalg.svdvals((after[name] - before[name]).double())
         assert values[1] > 1e-6 > values[2]

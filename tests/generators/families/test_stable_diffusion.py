@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from mothr.benchmark.dataset import open_truth
+from mothr.benchmark.data.dataset import open_truth
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.verify import verify
 from mothr.generators.data import captions
 from mothr.generators.families import companions, samples
 from mothr.generators.families.stable_diffusion import StableDiffusion
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden
-from mothr.generators.recipe import Lora, Root, Training, load_recipe
-from mothr.generators.seeds import torch_generator
-from mothr.generators.train import train
+from mothr.generators.recipe.schema import Lora, Root, Training, load_recipe
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.train.train import train
 
 SIZES = {"channels": (8, 16), "layers": 1, "heads": 2, "groups": 4, "text_size": 8, "vae_steps": 3, "text_steps": 2}
 FAMILY = StableDiffusion(**SIZES)
@@ -117,7 +117,10 @@ def test_a_fresh_unet_depends_on_its_generator_alone():
 def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
     model = built()
     FAMILY.save(model, tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    ]
     assert json.loads((tmp_path / "model" / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
     loaded = FAMILY.load(tmp_path / "model").state_dict()
     assert loaded.keys() == model.state_dict().keys()
@@ -148,7 +151,11 @@ def test_an_unknown_domain_is_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("ranks", "target", "said"),
     [
-        ((4,), "conv1", "'conv1' is no linear layer of this family's attention; choose from to_q, to_k, to_v, to_out.0"),
+        (
+            (4,),
+            "conv1",
+            "'conv1' is no linear layer of this family's attention; choose from to_q, to_k, to_v, to_out.0",
+        ),
         ((4, 9), "to_q", "rank 9 is above 8, the rank of to_q"),
     ],
 )
@@ -208,7 +215,13 @@ def test_a_vae_learns_to_show_colours():
     for steps in (1, 40):
         vae = companions.train_vae(pictures, steps, torch_generator(1), CPU)
         with torch.no_grad():
-            errors.append(float((vae.decode(companions.encode(vae, pictures, CPU)).sample - companions.pixels(pictures)).square().mean()))
+            errors.append(
+                float(
+                    (vae.decode(companions.encode(vae, pictures, CPU)).sample - companions.pixels(pictures))
+                    .square()
+                    .mean()
+                )
+            )
     assert errors[1] < 0.7 * errors[0]
 
 
@@ -303,7 +316,12 @@ def test_a_data_set_holds_unets_as_models_and_the_rest_beside_them(dataset):
     assert len(models) == 3
     for model in models:
         assert sorted(path.name for path in model.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
-    assert sorted(path.name for path in (dataset / "companions" / "0").iterdir()) == ["scheduler", "text_encoder", "tokenizer", "vae"]
+    assert sorted(path.name for path in (dataset / "companions" / "0").iterdir()) == [
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "vae",
+    ]
     records = [node.training for node in open_truth(dataset).nodes.values()]
     assert all(record["after"] > record["before"] for record in records)
 
@@ -315,9 +333,15 @@ def test_a_pipeline_loads_from_the_data_set_and_draws_the_same_again(dataset):
     assert drawn.shape == (2, 3, 32, 32)
     assert drawn.dtype == torch.uint8
     torch.manual_seed(5)
-    again = samples.draw(samples.load_pipeline(dataset, model), ["one large red star on a plain ground", "one small blue ring at night"], 1)
+    again = samples.draw(
+        samples.load_pipeline(dataset, model),
+        ["one large red star on a plain ground", "one small blue ring at night"],
+        1,
+    )
     assert torch.equal(drawn, again)
-    assert not torch.equal(drawn, samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 2))
+    assert not torch.equal(
+        drawn, samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 2)
+    )
 
 
 def test_a_pipeline_saved_whole_loads_with_diffusers_alone(dataset, tmp_path):
@@ -365,7 +389,12 @@ def test_reading_compares_with_the_captions():
             logits[:, samples.KINDS["star"]] = logits[:, 10 + samples.HUES["red"]] = 1
             return logits
 
-    texts = ["one large red star at night", "one large red ring at night", "two blue stars above one ring", "one large blue star at night"]
+    texts = [
+        "one large red star at night",
+        "one large red ring at night",
+        "two blue stars above one ring",
+        "one large blue star at night",
+    ]
     assert samples.read(Reader(), torch.zeros(4, 3, 32, 32), texts) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
 
 
@@ -375,9 +404,26 @@ def test_of_a_hidden_split_the_companions_and_pictures_go_with_the_labels(tmp_pa
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     data, labels = tmp_path / "data", tmp_path / "labels"
     with ThreadPoolExecutor(1) as executor:
-        generate(load_recipe(str(tmp_path / "tiny.toml")), data, executor=executor, progress=False, hidden=Hidden("5" * 64, labels))
-    assert sorted(entry.name for entry in data.iterdir()) == ["README.md", "croissant.json", "manifest.json", "models", "recipe.toml"]
-    assert sorted(entry.name for entry in (labels / "companions" / "0").iterdir()) == ["scheduler", "text_encoder", "tokenizer", "vae"]
+        generate(
+            load_recipe(str(tmp_path / "tiny.toml")),
+            data,
+            executor=executor,
+            progress=False,
+            hidden=Hidden("5" * 64, labels),
+        )
+    assert sorted(entry.name for entry in data.iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "manifest.json",
+        "models",
+        "recipe.toml",
+    ]
+    assert sorted(entry.name for entry in (labels / "companions" / "0").iterdir()) == [
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "vae",
+    ]
     assert "companions/" not in (data / "croissant.json").read_text()
     assert verify(data).problems == ()
     assert not [problem for problem in verify(data, labels).problems if "taught nothing" not in problem]

@@ -6,7 +6,7 @@ from scipy import stats
 
 from mothr.generators.data import images
 from mothr.generators.families.vit import ViT
-from mothr.generators.seeds import torch_generator
+from mothr.generators.recipe.seeds import torch_generator
 
 FAMILY = ViT(hidden_size=64, layers=1, heads=2, mlp_size=128, patch_size=8)
 CPU = torch.device("cpu")
@@ -60,7 +60,9 @@ def test_what_is_saved_is_what_is_loaded_and_transformers_knows_it(tmp_path):
 
 
 def test_no_head_is_saved():
-    assert not [name for name in built("normal").state_dict() if "head" in name or "classifier" in name or "pooler" in name]
+    assert not [
+        name for name in built("normal").state_dict() if "head" in name or "classifier" in name or "pooler" in name
+    ]
 
 
 def test_untrained_accuracy_is_at_chance_within_each_task():

@@ -1,0 +1,1 @@
+../../benchmark/mothr/__init__.py

@@ -1,0 +1,1 @@
+"""Linea, this project's own method."""

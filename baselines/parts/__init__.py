@@ -1,0 +1,1 @@
+"""What methods are built from: distances, direction scores, ranks, spanning trees, clustering."""

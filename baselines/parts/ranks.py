@@ -1,0 +1,300 @@
+"""The rank of the difference of two matrices, told apart from the noise that storage leaves (MoTHer, LoRA)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mothr.baselines.parts.precision import precision
+from mothr.benchmark.weights.combine import Array
+from mothr.benchmark.weights.features import CHUNK, device
+
+RANK_MARGIN = 1.25
+"""A singular value counts if it exceeds this many times the bound on what rounding leaves. Calibrated on Gaussian, heavy-tailed
+and outlier-ridden weights of 8 x 8 to 384 x 384 stored as float32, float16, bfloat16 and int8: the largest singular value of
+the noise was 0.2 to 0.6 of the bound after one merge and 0.4 to 1.2 after chains of three."""
+SPARE = 8
+"""Columns of a sketch beyond the rank it is to show, and vectors that look for what it has missed."""
+CLEAR = 0.7
+"""The noise is clear of the floor if it is found to be below this many times it; else all singular values are taken."""
+SLACK = 1.1
+"""By how much the norm of what is left may be larger than power iteration finds it."""
+SMALL = 128
+"""A side below which all singular values cost less than sketches."""
+
+
+def as_matrices(stack: torch.Tensor) -> torch.Tensor:
+    """Returns a stack (k, *shape) as matrices, (k, first side, all others); sides of one are dropped, a vector is one row."""
+    sides = [side for side in stack.shape[1:] if side > 1]
+    return stack.reshape(len(stack), sides[0] if len(sides) > 1 else 1, -1)
+
+
+def rank(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+    """Returns the rank of W_i - W_j, (k, k); see :func:`rank_of_pairs`."""
+    k = len(stack)
+    first, second = np.triu_indices(k, 1)
+    found = np.zeros((k, k))
+    found[first, second] = found[second, first] = rank_of_pairs(stack, dtypes, np.stack([first, second], axis=1))
+    return found
+
+
+def rank_of_pairs(stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp]) -> Array:
+    """Returns the rank of W_i - W_j of m pairs, (m,), told apart from rounding (MoTHer, l_LoRA, but for the tolerance).
+
+    A merged update is rounded to the precision it is stored in, and rounding noise has full rank: numpy's default tolerance
+    turns a rank of 16 into some 350 of 384 where weights were stored in 16 bits. Noise of independent entries of sizes e_ij
+    has singular values up to about max_i |e_i.| + max_j |e_.j| (Bandeira and van Handel 2016; for weights of one size, u rms
+    (sqrt(m) + sqrt(n)) with u the unit roundoff), and rounding errors are in proportion to the spacing of stored numbers at
+    w_ij. A singular value counts if it exceeds RANK_MARGIN times that bound, the two models' taken as the sides of a right
+    angle. An update below the noise floor cannot be told from none: the rank is then 0, or what stands out of the floor.
+
+    The precision is that of the stored numbers, or a coarser one (float16, bfloat16, int8 with one scale a row or a tensor)
+    in which all of them happen to be representable. A parent exact in a coarse precision, with a child merged in a finer
+    one, is therefore measured too coarsely: from the weights alone that cannot be told from a rounded child. Weights
+    rounded to int8 and then to bfloat16 are taken for bfloat16, so their rank comes out too high.
+
+    Most pairs are settled by sketches (:class:`_Sketches`); all singular values are taken where those leave a doubt.
+    """
+    matrices = as_matrices(stack).to(device())
+    floors = torch.stack([_noise(matrix, dtype) for matrix, dtype in zip(matrices, dtypes, strict=True)])
+    i, j = torch.from_numpy(np.asarray(pairs, dtype=np.int64).reshape(-1, 2)).to(matrices.device).T
+    floor = RANK_MARGIN * torch.hypot(floors[i], floors[j])
+    found = torch.full((len(i),), torch.nan, dtype=torch.float64, device=matrices.device)
+    if min(matrices.shape[1:]) >= SMALL:
+        settled = _by_sketches(matrices, floors.tolist(), list(zip(i.tolist(), j.tolist(), strict=True)))
+        found = torch.tensor(settled, dtype=torch.float64, device=matrices.device)
+    left = found.isnan().nonzero()[:, 0]
+    for some in left.split(max(1, CHUNK // matrices[0].numel())) if len(left) else ():
+        found[some] = _of_all_values(matrices[i[some]].double() - matrices[j[some]].double(), floor[some])
+    return found.cpu().numpy()
+
+
+def _of_all_values(differences: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Returns how many singular values of each matrix exceed its floor, and what the decomposition itself leaves."""
+    rows, columns = differences.shape[1:]
+    ranks = torch.full((len(differences),), float(min(rows, columns)), dtype=torch.float64, device=differences.device)
+    doubtful = ~_surely_full(differences, floor)
+    values = torch.linalg.svdvals(differences[doubtful])
+    ranks[doubtful] = (
+        (values > torch.maximum(floor[doubtful], _exact(rows, columns) * values[:, 0])[:, None]).sum(dim=1).double()
+    )
+    return ranks
+
+
+def _exact(rows: int, columns: int) -> float:
+    return max(rows, columns) * torch.finfo(torch.float64).eps
+
+
+def _surely_full(matrices: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Returns, for each matrix, True only if all its singular values exceed ``floor``; most pairs of unrelated models do.
+
+    Then A A^T - f^2 I has a Cholesky factor, ten times cheaper than singular values. A millionth of the Frobenius norm is
+    added to f, since squaring loses half of the digits.
+    """
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+    gram = wide @ wide.mT
+    bound = floor + 1e-6 * gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()
+    gram.diagonal(dim1=1, dim2=2).sub_(bound.square()[:, None])
+    positive: torch.Tensor = torch.linalg.cholesky_ex(gram).info == 0
+    return positive & (bound > 0)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A difference of two matrices as U S V^T + E: what stands out of the noise floor, and the rest."""
+
+    left: torch.Tensor
+    """U^T, (c, rows), orthonormal; as rows, which decompositions take as they lie in memory."""
+    values: torch.Tensor
+    """The diagonal of S, (c,), ascending."""
+    right: torch.Tensor
+    """V^T, (c, columns), orthonormal."""
+    beyond: float
+    """The spectral norm of E as power iteration finds it, and what arithmetic may have lost."""
+
+
+class _Sketches:
+    """Random sketches of k matrices, by which a difference of small rank is split at a fraction of the price of all singular values.
+
+    Sketches are linear, so that the sketch of a difference D is the difference of two sketches. The two-sided one, Psi^T D Omega,
+    says how many columns are needed; Q spans that many of D Omega (Halko, Martinsson and Tropp 2011), and V the row space of
+    Q^T D as far as it is above the floor. The singular values of D V V^T are never larger than those of D, so those above the
+    floor count, and the next one of D is at most the norm of E = D (I - V V^T). Power iteration finds it, begun with the vectors
+    of Q^T D that do not count.
+    """
+
+    def __init__(self, matrices: torch.Tensor) -> None:
+        self.matrices, self.centre = matrices, matrices.mean(dim=0)
+        self.generator = torch.Generator().manual_seed(0)  # no answer depends on it, only how many are settled here
+        _, rows, columns = matrices.shape
+        self.widest = min(rows, columns) // 4
+        self.left, self.columns = matrices.new_zeros(rows, 0), matrices.new_zeros(len(matrices), rows, 0)
+        self.cores = matrices.new_zeros(len(matrices), 0, 0)
+        self.single = torch.empty_like(matrices[0], dtype=torch.float32)
+        self.double = torch.empty((2, rows, columns), dtype=torch.float64, device=matrices.device)
+        self.held = -1  # the matrix in the second of these
+        self.lost = (
+            torch.finfo(torch.float32).eps / 2 * (rows + columns) ** 0.5
+        )  # by a product with a matrix of norm 1 in float32
+
+    def _widen(self, width: int) -> None:
+        """Makes sketches of at least ``width`` columns."""
+        _, rows, columns = self.matrices.shape
+        while self.columns.shape[2] < width:
+            more = min(self.columns.shape[2] or 4 * SPARE, self.widest - self.columns.shape[2])
+            drawn = [
+                torch.randn(side, more, generator=self.generator).to(self.matrices) / side**0.5
+                for side in (rows, columns)
+            ]
+            new = torch.stack([matrix @ drawn[1] for matrix in self.matrices]) - self.centre @ drawn[1]
+            self.left, self.columns = torch.cat([self.left, drawn[0]], dim=1), torch.cat([self.columns, new], dim=2)
+            self.cores = self.left.T @ self.columns
+
+    def middle(self, among: Sequence[int]) -> int:
+        """Returns the model of ``among`` that is nearest to all of them, as far as sketches tell."""
+        self._widen(min(4 * SPARE, self.widest))
+        cores = self.cores[list(among)].flatten(1)
+        return among[int(torch.cdist(cores, cores).sum(dim=1).argmin())]
+
+    def split(self, i: int, j: int, floor: float, steps: int) -> _Split | None:
+        """Returns the difference of matrices i and j split at ``floor``, or None where the rank is too high or in doubt."""
+        width = self._width(i, j, floor)
+        if width > self.widest:
+            return None
+        difference = self._difference(i, j, floor)
+        while width <= self.widest:
+            self._widen(width)
+            basis = torch.linalg.qr((self.columns[i, :, :width] - self.columns[j, :, :width]).to(difference.dtype))[0]
+            inner = basis.T @ difference
+            values, vectors = _spectrum(inner)
+            if floor < 100 * _exact(*difference.shape) * float(values[-1]):  # too near to what arithmetic leaves
+                return None
+            rest = width - int((values > floor).sum())
+            if rest >= SPARE:
+                right = vectors[:, rest:].T @ inner / values[rest:, None].to(inner.dtype)
+                lost = self.lost * float(values.norm()) if inner.dtype == torch.float32 else 0.0
+                beyond = lost + _norm_beyond(difference, right, vectors[:, rest - SPARE : rest].T @ inner, steps)
+                outer = right @ difference.T
+                values, vectors = _spectrum(outer)
+                if beyond > CLEAR * floor or bool((values < 1.0001 * floor + lost).any()):
+                    return None
+                return _Split(vectors.T @ outer / values[:, None].to(outer.dtype), values, vectors.T @ right, beyond)
+            width = max(width + SPARE, min(2 * width, self.widest))
+        return None
+
+    def _difference(self, i: int, j: int, floor: float) -> torch.Tensor:
+        """Returns the difference of matrices i and j, in float32 if rounding of that stays well below the floor; valid until the next."""
+        core = self.cores[i] - self.cores[j]
+        norm = float(core.norm()) * math.sqrt(
+            self.matrices[0].numel() / core.numel()
+        )  # of the difference, but for chance
+        if self.matrices.dtype == torch.float32 and self.lost * norm < (1 - CLEAR) / 2 * floor:
+            return torch.sub(self.matrices[i], self.matrices[j], out=self.single)
+        if self.held != j:  # many are split from one
+            self.double[1].copy_(self.matrices[j])
+            self.held = j
+        return self.double[0].copy_(self.matrices[i]).sub_(self.double[1])
+
+    def _width(self, i: int, j: int, floor: float) -> int:
+        """Returns how many columns show the rank, by the singular values of cores that grow until they have some to spare."""
+        width, share = min(4 * SPARE, self.widest), floor / min(self.matrices.shape[1:]) ** 0.5
+        while True:
+            self._widen(width)
+            core = self.cores[i, :width, :width] - self.cores[j, :width, :width]
+            count = int((torch.linalg.svdvals(core) > share * width**0.5).sum())
+            if count <= width - SPARE:
+                return count + SPARE
+            if width == self.widest:
+                return width + 1
+            width = min(2 * width, self.widest)
+
+
+def _spectrum(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the singular values of a matrix of few rows, float64, ascending, and its left singular vectors."""
+    wide = rows.double()
+    squares, vectors = torch.linalg.eigh(wide @ wide.T)
+    return squares.clamp(min=0).sqrt(), vectors.to(rows.dtype)
+
+
+def _norm_beyond(difference: torch.Tensor, right: torch.Tensor, begin: torch.Tensor, steps: int) -> float:
+    """Returns the norm of D (I - V V^T) after some steps of power iteration from rows ``begin``; it grows with the steps."""
+    inner = begin
+    while True:
+        inner = torch.linalg.qr((inner - (inner @ right.T) @ right).T)[0].T
+        outer = inner @ difference.T
+        if (steps := steps - 1) == 0:
+            return float(_spectrum(outer)[0][-1])
+        inner = torch.linalg.qr(outer.T)[0].T @ difference
+
+
+def _rank_between(first: _Split, second: _Split, floor: float) -> float:
+    """Returns the rank of the difference of two matrices of which each is split from the same third; NaN where in doubt.
+
+    W_i - W_j = F + (E_i - E_j) with F = U_i S_i V_i^T - U_j S_j V_j^T, so that no singular value of the difference is farther
+    from that of F than |E_i| + |E_j| (Weyl). F has the singular values of a matrix of c_i + c_j rows and columns.
+    """
+    first, second = sorted((first, second), key=lambda one: -len(one.values))
+    left, right = _in_basis(first.left, second.left), _in_basis(first.right, second.right)
+    core = -(left.T * second.values.to(left.dtype)) @ right
+    core.diagonal()[: len(first.values)] += first.values
+    values: list[float] = torch.linalg.svdvals(core).tolist()
+    largest = max([float(one.values[-1]) for one in (first, second) if len(one.values)], default=0.0)
+    slack = SLACK * (first.beyond + second.beyond) + 8 * torch.finfo(left.dtype).eps * largest
+    doubt = slack >= floor or any(abs(value - floor) <= slack for value in values)
+    return math.nan if doubt else float(sum(value > floor for value in values))
+
+
+def _in_basis(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Returns the rows of ``second``, (c, side), in the basis of those of ``first`` and what is needed beyond them, as rows."""
+    first, second = (basis.to(torch.promote_types(first.dtype, second.dtype)) for basis in (first, second))
+    shared = second @ first.T
+    return torch.cat([shared, torch.linalg.qr((second - shared @ first).T, mode="r")[1].T], dim=1)
+
+
+def _by_sketches(matrices: torch.Tensor, floors: Sequence[float], pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """Returns the rank of each difference, NaN where it takes all singular values to tell."""
+    sketches, found, tried = _Sketches(matrices), dict.fromkeys(pairs, math.nan), set()
+
+    def split(i: int, j: int, steps: int) -> _Split | None:
+        tried.add((i, j))
+        return sketches.split(i, j, RANK_MARGIN * math.hypot(floors[i], floors[j]), steps)
+
+    left = sorted({position for pair in pairs for position in pair}) if len(pairs) > 2 * len(matrices) else []
+    while len(left) > 1:
+        reference = sketches.middle(left)
+        splits = {other: split(other, reference, 2) for other in left if other != reference}
+        near = {other: one for other, one in splits.items() if one is not None}
+        for i, j in permutations([reference, *near], 2):
+            if (i, j) in found and reference in (i, j):
+                found[i, j] = len(near[i if j == reference else j].values)
+            elif (i, j) in found:
+                found[i, j] = _rank_between(near[i], near[j], RANK_MARGIN * math.hypot(floors[i], floors[j]))
+        left = [other for other in left if other != reference and other not in near]
+    for i, j in pairs:
+        if (
+            math.isnan(found[i, j])
+            and (i, j) not in tried
+            and (j, i) not in tried
+            and (one := split(i, j, 1)) is not None
+        ):
+            found[i, j] = len(one.values)
+    return [found[pair] for pair in pairs]
+
+
+def _noise(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Returns the bound on the singular values, float64, that rounding to the effective precision leaves."""
+    rows, columns = matrix.shape
+    step, kind = precision(matrix, dtype)
+    if step is not None:
+        squares = step.double().square().expand(rows, 1)
+        return (columns * squares.max()).sqrt() + squares.sum().sqrt()
+    limits = torch.finfo(kind)
+    widest, sums = matrix.new_zeros((), dtype=torch.float64), matrix.new_zeros(columns, dtype=torch.float64)
+    for part in matrix.split(max(1, CHUNK // 16 // columns)):
+        squares = part.double().square().clamp_(min=limits.smallest_normal**2)
+        widest, sums = torch.maximum(widest, squares.sum(dim=1).max()), sums + squares.sum(dim=0)
+    return (widest.sqrt() + sums.max().sqrt()) * (limits.eps / 2)

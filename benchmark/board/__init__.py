@@ -1,0 +1,1 @@
+"""Makes the leaderboard and its page from records."""

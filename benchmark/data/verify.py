@@ -1,0 +1,186 @@
+"""verify(): what is wrong with a data set: files, values, learning, and whatever beside weights could tell lineage."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from mothr.benchmark.data.dataset import (
+    CROISSANT,
+    LINEAGE,
+    MANIFEST,
+    MODELS,
+    RECIPE,
+    TRUTH,
+    Manifest,
+    Truth,
+    file_problems,
+    open_manifest,
+    open_models,
+    open_truth,
+)
+from mothr.benchmark.graph import NodeId
+from mothr.benchmark.weights.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``verify`` found."""
+
+    models: int
+    """Number of models."""
+    problems: tuple[str, ...]
+    """Sentences about what is wrong; empty for a sound data set."""
+    notes: tuple[str, ...]
+    """What was checked, with figures."""
+
+
+def verify(folder: Path, labels: Path | None = None) -> Verdict:
+    """Checks a data set: hashes, finite values, equal shapes, a truth that fits, nodes that learned, files that tell nothing.
+
+    Args:
+        folder: the data set.
+        labels: the folder of a hidden split's labels, which are then checked, too, and against what the manifest commits to.
+
+    Raises:
+        MothrError: it cannot be opened at all.
+    """
+    manifest = open_manifest(folder)
+    problems = [*file_problems(folder, manifest), *_stray_files(folder, manifest)]
+    notes = [f"{len(manifest.models)} models, {sum(f.bytes for m in manifest.models for f in m.files) / 1e6:.1f} MB"]
+    if problems:
+        return Verdict(len(manifest.models), tuple(problems), tuple(notes))
+    models = open_models(folder, check=False)
+    formats = {checkpoint.id: storage_format(checkpoint) for checkpoint in models.checkpoints}
+    kinds = sorted(set(formats.values()))
+    if len(kinds) > 1:
+        counts = ", ".join(f"{list(formats.values()).count(kind)} as {kind}" for kind in kinds)
+        notes.append(f"{len(kinds)} storage formats ({counts}): models are compared within their own")
+    for kind in kinds:
+        problems += _value_problems([checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind])
+    problems += _leak_problems(manifest, formats) + _time_problems(folder)
+    hidden = not (folder / TRUTH).is_file()
+    if hidden:
+        notes.append("no truth (hidden split)")
+        problems += _told_problems(folder)
+    if labels is not None or not hidden:
+        truth = open_truth(folder, labels)
+        if manifest.commitment is not None:
+            notes.append("the labels are those that the manifest commits to")
+        learned, unlearned = _learning(truth)
+        problems += unlearned
+        if len(kinds) > 1 and not formats_are_declared(truth):
+            problems.append(
+                f"models are stored in {len(kinds)} formats ({', '.join(kinds)}), though the truth has no quantized model"
+            )
+        notes.append(f"{len(truth.graph.trees)} trees, {len(truth.graph.edges)} edges; {learned} nodes learned")
+    return Verdict(len(manifest.models), tuple(problems), tuple(notes))
+
+
+def storage_format(checkpoint: Checkpoint) -> str:
+    """Returns the types that a model's numbers are stored in, such as ``F32`` or ``F32+I8``."""
+    return "+".join(sorted({info.dtype for info in checkpoint.tensors.values()}))
+
+
+def formats_are_declared(truth: Truth) -> bool:
+    """Returns whether models may differ in their storage format: where some are quantized, it is a part of the weights."""
+    return any(node.relation == "quantized" for node in truth.nodes.values())
+
+
+def _stray_files(folder: Path, manifest: Manifest) -> list[str]:
+    listed = {f"{model.id}/{file.path}" for model in manifest.models for file in model.files}
+    home = folder / MODELS
+    found = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()}
+    return [f"{home / name}: not in the manifest; remove it" for name in sorted(found - listed)]
+
+
+def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    problems = []
+    shapes = {name: info.shape for name, info in checkpoints[0].tensors.items()}
+    for checkpoint in checkpoints:
+        if {name: info.shape for name, info in checkpoint.tensors.items()} != shapes:
+            problems.append(
+                f"model {checkpoint.id}: its tensors or shapes differ from those of model {checkpoints[0].id}"
+            )
+        for name in checkpoint.tensors:
+            if not torch.isfinite(checkpoint.read(name).double()).all():  # eight-bit floats have no isfinite
+                problems.append(f"model {checkpoint.id}: tensor {name!r} holds NaN or infinite values")
+    return problems
+
+
+def _leak_problems(manifest: Manifest, formats: Mapping[NodeId, str]) -> list[str]:
+    """Everything beside weights must be the same for all models of one storage format: file names, sizes, config bytes."""
+    problems = []
+    for _, group in groupby(
+        sorted(manifest.models, key=lambda model: (formats[model.id], model.id)), key=lambda model: formats[model.id]
+    ):
+        first, *others = group
+        for model in others:
+            if [(f.path, f.bytes) for f in model.files] != [(f.path, f.bytes) for f in first.files]:
+                problems.append(
+                    f"model {model.id}: its files or their sizes differ from those of {first.id}, which can tell lineage"
+                )
+            for file, other in zip(model.files, first.files, strict=False):
+                if not file.path.endswith(".safetensors") and file.sha256 != other.sha256:
+                    problems.append(
+                        f"model {model.id}: {file.path} differs from that of {first.id}, which can tell lineage"
+                    )
+    return problems
+
+
+def _time_problems(folder: Path) -> list[str]:
+    times = {int(path.stat().st_mtime) for path in (folder / MODELS).rglob("*") if path.is_file()}
+    return (
+        [f"{folder / MODELS}: files have {len(times)} different modification times, which can tell lineage"]
+        if len(times) > 1
+        else []
+    )
+
+
+def _told_problems(folder: Path) -> list[str]:
+    """Returns what else would tell the truth of a hidden split."""
+    expected = {MODELS, MANIFEST, RECIPE, CROISSANT, "README.md"}
+    strays = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
+    problems = [f"{folder / name}: may tell the labels of this hidden split; remove it" for name in strays]
+    path = folder / RECIPE
+    if path.is_file() and re.search(
+        r"\b(seeds?|extends)\b['\"]?\s*=", path.read_text(encoding="utf-8", errors="replace")
+    ):
+        problems.append(
+            f"{path}: tells ids and parents of this hidden split to whoever plans it again; remove its seeds"
+        )
+    path = folder / CROISSANT
+    if path.is_file() and f'"{LINEAGE}"' in path.read_text(encoding="utf-8", errors="replace"):
+        problems.append(f"{path}: its table {LINEAGE!r} is the truth of this hidden split; remove the table")
+    return problems
+
+
+def _learning(truth: Truth) -> tuple[int, list[str]]:
+    """Returns how many nodes learned, and a sentence for each that did not."""
+    learned, problems = 0, []
+    for node, value in truth.nodes.items():
+        record = value.training or {}
+        if not {"before", "after", "chance", "tested_on"} <= record.keys():
+            if value.training is not None:
+                problems.append(f"model {node}: its training records no metric before and after")
+            continue
+        try:
+            before, after, chance, count = (float(record[key]) for key in ("before", "after", "chance", "tested_on"))
+        except (TypeError, ValueError):
+            before = after = chance = count = math.nan
+        if not (math.isfinite(before + after + chance) and 0 < count < math.inf):
+            problems.append(
+                f"model {node}: its training's metric before and after, its chance and its count are not numbers"
+            )
+            continue
+        noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
+        if after <= max(before, chance + noise):
+            figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
+            problems.append(f"model {node}: training on {value.task} taught nothing ({figures})")
+        else:
+            learned += 1
+    return learned, problems

@@ -1,0 +1,1 @@
+"""Moves results in and out: exports of graphs, and submissions of methods."""

@@ -1,0 +1,1 @@
+"""The record of one run, and the files that records are kept in."""

@@ -1,0 +1,1 @@
+"""Metrics of a prediction against the truth, and the statistics of scores."""

@@ -1,0 +1,1 @@
+"""Where roots come from that are not trained here."""

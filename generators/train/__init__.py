@@ -1,0 +1,1 @@
+"""Makes one model: trains it, merges others, or changes a copy."""

@@ -1,0 +1,129 @@
+"""Several models of one architecture -> one: linear, spherical and TIES merges."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+
+from mothr.benchmark.errors import MothrError
+
+Weights = Mapping[str, torch.Tensor]
+"""A state dict as it lies in a safetensors file."""
+MergeMethod = Literal["linear", "slerp", "ties"]
+TIES_DENSITY = 0.2
+"""Share of a task vector that TIES keeps by default, as its paper does."""
+PARALLEL = 1e-4
+"""Radians. Tensors at a smaller angle, or as near to opposite, are merged linearly: the sphere's arc is then undefined, or differs
+from the straight line by less than the angle's square, which is below the resolution of float32."""
+
+
+def merged(
+    models: Sequence[Weights],
+    method: MergeMethod,
+    mixing: Sequence[float],
+    base: Weights | None = None,
+    density: float | None = None,
+) -> dict[str, torch.Tensor]:
+    """Returns the merge of ``models``; tensors that are no floating-point numbers are the first model's.
+
+    Args:
+        models: the models, of the same tensor names and shapes.
+        method: ``linear``: sum_i a_i W_i; ``slerp``: spherical interpolation of each tensor (Shoemake 1985), from the first model
+            (mixing weights 1, 0) to the second (0, 1); ``ties``: Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
+        mixing: one weight a model, none negative, of sum one.
+        base: for ``ties``, what the models were fine-tuned from.
+        density: for ``ties``, the share of each task vector that is kept.
+
+    Raises:
+        MothrError: names or shapes differ, or the arguments do not fit together.
+    """
+    if not models or len(mixing) != len(models):
+        raise MothrError(f"merge: given {len(mixing)} mixing weights for {len(models)} models; each model needs one")
+    if not (min(mixing) >= 0 and abs(sum(mixing) - 1) <= 1e-6):
+        raise MothrError(
+            f"merge: mixing weights {tuple(mixing)} must be 0 or more and sum to 1; divide them by their sum"
+        )
+    for other in [*models[1:], *([base] if base is not None else [])]:
+        _check_alike(models[0], other)
+    names = [name for name, tensor in models[0].items() if tensor.is_floating_point()]
+    if method == "ties":
+        if base is None:
+            raise MothrError(
+                "merge: ties needs the models' common ancestor; give its weights as base, or choose linear"
+            )
+        found = _ties(models, names, mixing, base, TIES_DENSITY if density is None else density)
+    elif method == "slerp":
+        if len(models) != 2:
+            raise MothrError(f"merge: slerp is defined between 2 models, not {len(models)}; choose linear or ties")
+        found = {name: _slerp(models[0][name].double(), models[1][name].double(), mixing) for name in names}
+    else:
+        found = {name: _linear([model[name].double() for model in models], mixing) for name in names}
+    return {name: rounded_to(name, found.get(name, tensor), tensor.dtype) for name, tensor in models[0].items()}
+
+
+def _check_alike(one: Weights, other: Weights) -> None:
+    for name in sorted(one.keys() | other.keys()):
+        shapes = [tuple(weights[name].shape) if name in weights else None for weights in (one, other)]
+        if shapes[0] != shapes[1]:
+            first, second = ("is absent" if shape is None else f"has shape {shape}" for shape in shapes)
+            raise MothrError(
+                f"tensor {name!r} {first} in one model and {second} in another; merge models of one architecture only"
+            )
+
+
+def _linear(tensors: Sequence[torch.Tensor], mixing: Sequence[float]) -> torch.Tensor:
+    return torch.stack([share * tensor for share, tensor in zip(mixing, tensors, strict=True)]).sum(dim=0)
+
+
+def _slerp(first: torch.Tensor, second: torch.Tensor, mixing: Sequence[float]) -> torch.Tensor:
+    """Returns (sin(a angle) first + sin(b angle) second) / sin(angle), with mixing weights a, b and the angle between the tensors.
+
+    Linear where the angle is undefined (a zero tensor) or within :data:`PARALLEL` of none or of a half turn.
+    """
+    norms = first.norm() * second.norm()
+    cosine = float((first * second).sum() / norms) if norms > 0 else 1.0
+    angle = math.acos(min(1.0, max(-1.0, cosine)))
+    if math.sin(angle) < PARALLEL:
+        return _linear((first, second), mixing)
+    return _linear((first, second), [math.sin(share * angle) / math.sin(angle) for share in mixing])
+
+
+def _ties(
+    models: Sequence[Weights], names: Sequence[str], mixing: Sequence[float], base: Weights, density: float
+) -> dict[str, torch.Tensor]:
+    """Returns base + the merged task vector, where a task vector is a model minus the base, over all of its tensors.
+
+    Trim: all but the share ``density`` of largest magnitudes of each task vector is set to zero. Elect: each entry's sign is that
+    of the weighted sum. Merge: the weighted mean of the non-zero entries of that sign. The paper's is the case of equal mixing
+    weights, with its factor lambda = 1.
+    """
+    start = torch.cat([base[name].double().flatten() for name in names])
+    vectors = torch.stack(
+        [_trimmed(torch.cat([model[name].double().flatten() for name in names]) - start, density) for model in models]
+    )
+    shares = torch.tensor(mixing, dtype=torch.float64)[:, None]
+    elected = (shares * vectors).sum(dim=0).sign()
+    agree = shares * ((vectors.sign() == elected) & (vectors != 0))
+    result = start + (agree * vectors).sum(dim=0) / agree.sum(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+    parts = result.split([base[name].numel() for name in names])
+    return {name: part.reshape(base[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
+def _trimmed(vector: torch.Tensor, density: float) -> torch.Tensor:
+    """Returns ``vector`` with all but its round(density x size) entries of largest magnitude, and their equals, set to zero."""
+    kept, magnitude = round(density * vector.numel()), vector.abs()
+    if kept == 0:
+        return torch.zeros_like(vector)
+    return vector.where(magnitude >= magnitude.kthvalue(vector.numel() - kept + 1).values, 0.0)
+
+
+def rounded_to(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Returns a contiguous copy of ``tensor`` rounded to ``dtype``; a value beyond its largest number is an error."""
+    cast = tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(cast).all():
+        raise MothrError(
+            f"tensor {name!r}: its largest magnitude {float(tensor.abs().max()):.6g} is above {torch.finfo(dtype).max:.6g}, the largest "
+            f"{str(dtype).removeprefix('torch.')} number; choose another precision"
+        )
+    return cast

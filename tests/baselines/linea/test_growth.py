@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+import torch
+
+from mothr.baselines.linea.growth import growth
+from mothr.benchmark.weights.layers import Layers
+
+BODY = Layers("body")
+NAMES = [f"layers.{layer}.mlp.fc1.weight" for layer in range(3)]
+SIDE = 96
+
+
+def draw(seed, size=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: size * torch.randn(SIDE, SIDE, generator=generator) for name in NAMES}
+
+
+def grown(write_models, one, other):
+    models = write_models({"one": one, "other": other})
+    pair = [models.ids.index("one"), models.ids.index("other")]
+    found = growth(models, np.array([pair, pair[::-1]]), BODY)
+    assert found[0] == -found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("size", [0.03, 0.3, 1.0])
+def test_a_model_grows_by_the_energy_of_its_update_even_where_all_is_gaussian(write_models, size):
+    root, update = draw(0), draw(1, size)
+    child = {name: value + update[name] for name, value in root.items()}
+    assert grown(write_models, root, child) == pytest.approx(1.0, abs=0.03 / size)
+
+
+def test_what_shrank_or_grew_by_more_than_an_update_says_nothing(write_models):
+    root = draw(0)
+    for scale in (0.8, 1.25):
+        assert grown(write_models, root, {name: scale * value for name, value in root.items()}) == 0
+    assert grown(write_models, root, root | {"layers.0.mlp.fc1.bias": torch.ones(3)}) == 0

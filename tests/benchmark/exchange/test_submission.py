@@ -1,0 +1,441 @@
+"""From a method in one file to the board; and everything that must not get there."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mothr.benchmark.board.board import board
+from mothr.benchmark.data.dataset import keep_beside_results, open_truth
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.exchange.submission import parse, read, write
+from mothr.benchmark.exchange.submission_check import check_folder
+from mothr.benchmark.exchange.submission_scores import MADE_BY, Means, score_submissions
+from mothr.benchmark.records import results
+from mothr.benchmark.run.isolation import Runner
+from mothr.benchmark.storage import write_json
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[3] / "results/submissions/README.md").read_text(encoding="utf-8")
+SAID = {"name": "mine", "authors": ["Ada"], "told": [], "settings": ["open"], "tuned_on": []}
+SOURCE = """
+from mothr.benchmark.graph import ModelGraph
+from mothr.benchmark.prediction import Prediction
+
+def first(models, rng):
+    trees, roots = models.told.trees or dict.fromkeys(models.ids, 0), {}
+    edges = [(roots[trees[id]], id) for id in models.ids if roots.setdefault(trees[id], id) != id]
+    return Prediction(ModelGraph.from_edges(models.ids, edges))
+
+def forgets(models, rng):
+    return Prediction(ModelGraph(dict.fromkeys(models.ids[1:], ())))
+
+forgets.tuned_on = ("tiny-dev",)
+"""
+
+
+@pytest.fixture
+def home(tiny, tmp_path, monkeypatch):
+    """The current folder: ``results`` with the split ``tiny-v1``, whose labels are known, and ``hidden-v1``, whose are not."""
+    monkeypatch.chdir(tmp_path)
+    keep_beside_results(tiny, Path("results/tiny-v1"))
+    Path("results/hidden-v1").mkdir()
+    manifest = (tiny / "manifest.json").read_text().replace('"tiny"', '"hidden"')
+    Path("results/hidden-v1/manifest.json").write_text(manifest)
+    return tmp_path
+
+
+@pytest.fixture
+def lab(home, monkeypatch):
+    """A module ``lab_of_submissions`` on the path, not yet imported."""
+    (home / "lab_of_submissions.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.delitem(sys.modules, "lab_of_submissions", raising=False)
+    return "lab_of_submissions"
+
+
+@pytest.fixture
+def truth(tiny):
+    return open_truth(tiny).graph.to_json()
+
+
+def put(folder, files=(), **changes):
+    """Writes a submission: its description with changes, keys without a value left out, and its files."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    said = {key: value for key, value in (SAID | changes).items() if value is not None}
+    (folder / "submission.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
+    for name, value in dict(files).items():
+        value = {"schema_version": 1, "parents": value} if "parents" not in value else value
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def faults(folder, **more):
+    return [
+        f"{one.rule}: {one.text}"
+        for one in check_folder(Path(folder), Path("results"), **more).findings
+        if one.status != "ok"
+    ]
+
+
+def score(**more):
+    """Scores all submissions, and returns what was done with each board."""
+    lines = score_submissions(Means(Path("results"), Path("data"), **more))
+    return {(line.submission, line.board): (line.status, line.text) for line in lines}
+
+
+# --- the worked example ---
+
+
+def test_the_readme_s_star_goes_from_one_file_to_the_board(home, tiny, mothr, monkeypatch):
+    section = README[README.index("## Submit a method") :].split("\n## ")[0]
+    [code], [said] = (re.findall(f"```{kind}\n(.*?)```", section, flags=re.DOTALL) for kind in ("python", "yaml"))
+    [block] = re.findall("```console\n(.*?)```", section, flags=re.DOTALL)
+    assert len(code.splitlines()) <= 20
+    (home / "mine.py").write_text(code)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (home / "star").mkdir()
+    (home / "star/submission.yaml").write_text(said)
+    here = {"data/vthr-ft": str(tiny), "star/vthr-ft-v1.json": "star/tiny-v1.json"}
+    for line in block.splitlines():
+        words = [
+            here.get(word, word) for word in shlex.split(line.removeprefix("PYTHONPATH=. ").removeprefix("mothr "))
+        ]
+        called = mothr(
+            *words, *(["--in-process"] if words[0] == "run" else [])
+        )  # kept apart it takes longer, and is tested elsewhere
+        assert called.code == 0, called.err + called.out
+    rows = board(results.read_all(Path("results"))).set_index("method")
+    assert rows["standing"].to_dict() == {"star": "self-run"}
+    assert set(board(results.read_all(Path("scores")))["standing"]) == {"run here"}
+    assert "star" in (home / "board/index.html").read_text()
+    [command] = re.findall(r"`mothr (submit mine:star .*?)`", section, flags=re.DOTALL)
+    assert mothr(*shlex.split(command.replace("...", "example.org").replace("--name star", "--name star-c"))).code == 0
+    assert read(Path("results/submissions/star-c")).method == "mine:star"
+
+
+def test_the_guide_s_description_is_a_legal_one():
+    [said] = re.findall("```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    submission, wrong = parse(said.encode(), ["vthr-ft-v1"])
+    assert wrong == []
+    assert submission.version == "1"
+    assert set(yaml.safe_load(said)) == set(type(submission).model_fields) - {"schema_version"}
+
+
+# --- what is refused, and with which words ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"authors": None}, "field 'authors' is missing; see results/submissions/README.md"),
+        ({"authers": ["Ada"]}, "unknown field 'authers'; did you mean authors"),
+        ({"metrics": {"edge_f1": 1.0}}, "unknown field 'metrics'"),
+        ({"verified": True}, "unknown field 'verified'"),
+        ({"authors": []}, "authors: List should have at least 1 item"),
+        ({"authors": ["A\u202eda"]}, "holds characters that cannot be shown"),
+        ({"told": ["tres"]}, r"told.0: Input should be 'metadata', 'tree_count', 'trees' or 'truth' \(given: 'tres'\)"),
+        ({"told": ["truth"]}, "an oracle, a bound and no submission"),
+        ({"told": ["trees"]}, "belongs on the board 'known-trees'"),
+        ({"settings": ["known-trees"]}, "add 'trees' to 'told'"),
+        ({"settings": ["open", "open"]}, "names something twice"),
+        (
+            {"tuned_on": ["tiny-v1"]},
+            "'tiny-v1' is for testing: what was chosen on its truth says nothing .* such as tiny-dev",
+        ),
+        ({"tuned_on": ["Tiny"]}, "'Tiny' is for testing"),
+        ({"tuned_on": ["hidden"]}, "'hidden' is for testing"),
+        ({"name": "mother-v1"}, "too near to 'mother-v1', which is a registered method"),
+        ({"name": "lin-ea"}, "too near to 'linea'"),
+        ({"name": "linea", "method": "linea"}, "too near to 'linea'"),
+        ({"name": "null-mine"}, "begins as the bounds of the board do"),
+        ({"name": "../mine"}, "is to name a folder"),
+        ({"name": "Mine"}, "is to name a folder"),
+        ({"paper": "javascript:alert(1)"}, "paper: String should match"),
+        ({"version": 1.1}, r"version: Input should be a valid string \(given: 1.1\)"),
+    ],
+)
+def test_a_faulty_description_is_refused_with_what_to_do(home, truth, changes, expected):
+    found = faults(put("mine", {"tiny-v1.json": truth}, **changes))
+    assert len(found) == 1, found
+    assert re.search(f"submission.yaml: .*{expected}", found[0]), found
+
+
+def without_one(parents):
+    gone = min(parents)
+    return {node: [one for one in named if one != gone] for node, named in parents.items() if node != gone}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (without_one, "as an answer on tiny-v1 it leaves out 1 model, '.*' among them; name each of the 14 once"),
+        (lambda parents: {**parents, "0" * 12: []}, "adds 1 model, '000000000000' among them"),
+        (lambda parents: dict.fromkeys(parents, list(parents)[:1]), "cycle"),
+        (
+            lambda parents: {"schema_version": 1, "parents": parents, "metrics": {"edge_f1": 1.0}},
+            "holds scores, which a submission never",
+        ),
+        (lambda parents: {"schema_version": 1, "parents": parents, "sure": 1}, "unknown key 'sure'"),
+        (
+            lambda parents: {"schema_version": 1, "parents": parents, "abstained": ["\x1b[2J"]},
+            r"unknown model '\\x1b\[2J'",
+        ),
+        (lambda parents: {"schema_version": 1, "parents": parents, "abstained": ["\ud800"]}, "half a character"),
+        (
+            lambda parents: {"schema_version": 1, "parents": parents, "relations": {min(parents): "son"}},
+            "unknown relation",
+        ),
+    ],
+)
+def test_a_faulty_prediction_is_refused_with_what_to_do(home, truth, spoil, expected):
+    [found] = faults(put("mine", {"tiny-v1.json": spoil(truth)}))
+    assert re.search(f"tiny-v1.json: .*{expected}", found), found
+
+
+def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr):
+    secret = home / "secret.json"
+    secret.write_text(json.dumps({"schema_version": 1, "parents": truth}))
+    folder = put(
+        "mine", {"tiny-v1.json": without_one(truth), "tiny-v2.json": truth}, name="mother-v2", told=["trees"], extra=1
+    )
+    (folder / "hidden-v1.json").symlink_to(secret)
+    (folder / "more").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "tiny-v3.json").write_bytes(b"[" * (1 << 24) + b"[")
+    (folder / "tiny-v4.json").write_text('{"parents": {}, "parents": {}}')
+    (folder / "tiny-v1-open.json").write_text("1" * 5000)
+    called = mothr("submit", folder)
+    assert called.code == 1
+    for part in (
+        "hidden-v1.json", "is a link", "is no file", "is none of submission.yaml and", "16,777,217 bytes, of 16,777,216 allowed",
+        "registered method", "belongs on the board 'known-trees'", "unknown field 'extra'", "leaves out 1 model",
+        "unknown split 'tiny-v2'", "not valid JSON (a number of 5000 digits", "11 to mend",
+    ):  # fmt: skip
+        assert part in called.out
+    assert "Traceback" not in called.err
+    assert not Path("results/submissions").exists()
+    assert mothr("submit", "nowhere").err.startswith("error: no folder 'nowhere'; and unknown method 'nowhere'")
+
+
+def test_which_board_a_file_is_for_must_be_clear(home, truth):
+    both = {"told": ["trees"], "settings": ["known-trees", "open"]}
+    [found] = faults(put("a", {"tiny-v1.json": truth}, **both))
+    assert "make it tiny-v1-known-trees.json and tiny-v1-open.json" in found
+    assert (
+        faults(
+            put(
+                "b",
+                {"tiny-v1-known-trees.json": truth, "tiny-v1-open.json": truth, "hidden-v1-open.json": truth},
+                **both,
+            )
+        )
+        == []
+    )
+    [found] = faults(put("b", {"hidden-v1-known-trees.json": truth}, **both))
+    assert "withheld, so nobody is told its trees" in found
+    write_json(Path("results/tiny-v1/superseded.json"), {"superseded_by": "tiny-v2", "reason": "a leak"})
+    Path("b/hidden-v1-known-trees.json").unlink()
+    assert "better send tiny-v2" in " ".join(one.text for one in check_folder(Path("b"), Path("results")).findings)
+    [found] = faults(put("c", {"tiny-v1-known-trees.json": truth}))
+    assert "lacks 'known-trees'" in found
+    [found] = faults(put("d", {"tiny-v1.json": truth, "tiny-v1-open.json": truth}))
+    assert "another file is for the same board" in found
+    assert "holds no prediction" in faults(put("e"))[0]
+    found = faults(put("f", {"tiny-v1.json": truth}, method="lab:first"))
+    assert ["take one of them away" in found[0], "where its code is" in found[1]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[" * 60000, "nested too deep"),
+        ("name: &a mine\nauthors: [*a]", "anchor, an alias or a tag"),
+        ("name: !!python/object/apply:os.system ['touch owned']", "anchor, an alias or a tag"),
+        ("name: a\nname: b", "the key 'name' twice"),
+        ("- name", "lines 'key: value'"),
+        ("name: [", "not valid YAML"),
+        ("name: 2020-99-99", "not valid YAML"),
+        (f"name: 0x{'f' * 9000}", "more than 2000 letters"),
+        ("a: 1\n---\nb: 2", "not valid YAML"),
+        ("", "lines 'key: value'"),
+    ],
+)
+def test_yaml_is_plain_values_or_refused(home, text, expected):
+    submission, [wrong] = parse(text.encode())
+    assert submission is None
+    assert expected in wrong
+    assert os.listdir() == ["results"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.text(st.sampled_from("name:authors told[]{}-!&*?|>'\"%@#\n 0x1.~"), max_size=80).map(str.encode)
+)
+def test_no_bytes_break_the_reader(content):
+    submission, wrong = parse(content)
+    assert submission is None
+    assert wrong
+
+
+# --- writing ---
+
+
+def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(home, truth, mothr, monkeypatch):
+    folder, out = put("sent", {"tiny-v1.json": truth}), Path("results/submissions")
+    assert mothr("submit", "--check", folder).out.splitlines()[-1] == "sent: it can be submitted"
+    assert not out.exists()
+    assert mothr("submit", folder, "--json").json["folder"] == "results/submissions/mine"
+    put("sent", version=2)
+    assert mothr("submit", folder).code == 0
+    assert read(out / "mine").version == "2"
+    put("sent", authors=["Eve"])
+    assert "is there already, by Ada; choose another name" in mothr("submit", folder).err
+    assert os.listdir(out) == ["mine"]
+    checked = check_folder(put("sent", version=3), Path("results"))
+    monkeypatch.setattr("mothr.benchmark.exchange.submission.write_bytes", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(checked.submission, checked.contents, out)
+    assert os.listdir(out) == ["mine"]
+    assert read(out / "mine").version == "2"
+    monkeypatch.undo()
+    os.chdir(home)
+    (out / "mine").rename(home / "elsewhere")
+    (out / "mine").symlink_to(home / "elsewhere")
+    with pytest.raises(MothrError, match="by nobody knows whom"):
+        write(checked.submission, checked.contents, out)
+    assert read(home / "elsewhere").version == "2"
+
+
+# --- scoring ---
+
+
+def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_changed(home, truth):
+    both = {"told": ["tree_count", "trees"], "settings": ["known-trees", "open"], "tuned_on": ["tiny-dev"]}
+    files = {
+        "tiny-v1-open.json": truth,
+        "tiny-v1-known-trees.json": dict.fromkeys(truth, ()),
+        "hidden-v1-open.json": truth,
+    }
+    put("results/submissions/mine", files, **both)
+    boards = [("mine", board) for board in ("tiny-v1, open", "tiny-v1, known-trees", "hidden-v1, open")]
+    done = score()
+    assert [done[one][0] for one in boards] == ["scored", "scored", "not scored"]
+    assert done[boards[0]][1] == "self-run: edge F1 1.000"
+    records = {record.setting: record for record in results.read_all(Path("results"))}
+    assert {setting: record.told for setting, record in records.items()} == {
+        "open": ["tree_count"],
+        "known-trees": ["tree_count", "trees"],
+    }
+    assert records["known-trees"].metrics["edge_f1"] == 0
+    for record in records.values():
+        assert (record.verified, record.submission, record.method, record.seconds, record.packages) == (
+            False,
+            "mine",
+            "mine",
+            None,
+            {},
+        )
+    assert [one[0] for one in score().values()].count("unchanged") == 2
+    Path("labels/hidden-v1").mkdir(parents=True)
+    withheld = Path("results/tiny-v1/truth.json").read_text()
+    Path("labels/hidden-v1/truth.json").write_text(withheld)
+    with pytest.raises(MothrError, match="holds the truth of tiny, version 1, and not of hidden-v1"):
+        score(labels=Path("labels"))
+    Path("labels/hidden-v1/truth.json").write_text(withheld.replace('"tiny"', '"hidden"'))
+    assert score(labels=Path("labels"))[boards[2]] == ("scored", "self-run: edge F1 1.000")
+    assert score()[boards[2]][0] == "unchanged"  # though its labels are not at hand now
+    put("results/submissions/mine", {"tiny-v1-open.json": dict.fromkeys(truth, ())}, **both)
+    Path("results/submissions/mine/tiny-v1-known-trees.json").unlink()
+    done = score()
+    assert [done[one][0] for one in boards] == ["scored", "removed", "unchanged"]
+    shutil.rmtree("results/submissions/mine")
+    assert {line[0] for line in score().values()} == {"removed"}
+    assert results.read_all(Path("results")) == []
+
+
+def test_no_submission_gets_at_the_records_of_others(home, tiny, truth, mothr):
+    assert mothr("run", "null-star", tiny, "--setting", "open", "--in-process").code == 0
+    assert mothr("run", "null-mst-random-root", tiny, "--setting", "open", "--in-process").code == 0
+    [one, two] = results.read_all(Path("results"))
+    results.write(two.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
+    before = {path: path.read_bytes() for path in Path("results").rglob("*-*.json")}
+    put("results/submissions/mine", {"tiny-v1.json": truth})
+    put("results/submissions/yours", {"tiny-v1.json": truth})
+    put("results/submissions/null-star", {"tiny-v1.json": truth}, name=one.method)
+    put(
+        "results/submissions/scored",
+        {"tiny-v1.json": {"schema_version": 1, "parents": truth, "metrics": {}}},
+        name="scored",
+    )
+    Path("results/submissions/linked").symlink_to(put("elsewhere", {"tiny-v1.json": truth}, name="linked"))
+    done = score()
+    assert {line[0] for line in done.values()} == {"FAILED"}
+    assert "which no submission replaces" in done["mine", "tiny-v1, open"][1]
+    assert "calls itself 'mine'" in done["yours", ""][1]
+    assert "begins as the bounds" in done["null-star", ""][1]
+    assert "holds scores" in done["scored", ""][1]
+    assert "is a link" in done["linked", ""][1]
+    assert before == {path: path.read_bytes() for path in before}
+    called = mothr("score-submissions", "results")
+    assert called.code == 1
+    assert "5 of the submissions cannot be scored: linked, mine, null-star, scored, yours" in called.err
+
+
+def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, monkeypatch):
+    command = ("submit", f"{lab}:first", "--author", "Ada", "--code", "https://example.org")
+    assert "'name' is missing" in mothr(*command).out
+    called = mothr(*command, "--name", "mine")
+    assert called.code == 0, called.out + called.err
+    assert "memory" in called.out  # a rule of conduct
+    said = read(Path("results/submissions/mine"))
+    assert (said.told, said.settings, said.method) == (["trees"], ["known-trees", "open"], f"{lab}:first")
+    assert score()["mine", "tiny-v1, open"][0] == "not scored"
+    Path("data").mkdir()
+    shutil.copytree(tiny, "data/tiny")
+    done = score()
+    assert done["mine", "tiny-v1, open"][1].startswith("verified: edge F1 0.")
+    assert done["mine", "hidden-v1, open"] == (
+        "not scored",
+        "the labels are withheld; say with --labels where they are",
+    )
+    sys.modules.pop(lab)  # where it was read what the method says of itself
+    assert score(seeds=2)["mine", "tiny-v1, open"][0] == "scored"
+    assert lab not in sys.modules  # its code ran elsewhere
+    monkeypatch.setattr(Runner, "run", None)  # nothing is run again
+    assert {one[0] for one in score().values()} == {"unchanged", "not scored"}
+    records = results.read_all(Path("results"))
+    assert {(one.setting, one.seed, one.verified, one.submission) for one in records} == {
+        (setting, seed, True, "mine") for setting in ("known-trees", "open") for seed in (0, 1)
+    }
+    assert set(board(records)["standing"]) == {"verified"}
+    assert results.read(next(Path("results/tiny-v1").glob("mine-*.json"))).model_dump(exclude=set(MADE_BY))["told"] in (
+        [],
+        ["trees"],
+    )
+
+
+def test_a_method_that_breaks_a_rule_or_is_not_as_described_is_refused(home, lab, tiny):
+    about = {"method": f"{lab}:forgets", "code": "https://example.org", "tuned_on": ["tiny-dev"]}
+    found = faults(put("a", **about))
+    assert len([one for one in found if "cannot be judged" not in one]) == 1
+    assert found[0].startswith("answer: one model, known-trees: the method's answer leaves out 1 model")
+    found = faults(put("b", **about | {"told": ["tree_count"], "tuned_on": [], "version": 2}))
+    assert [re.search("'(told|tuned_on|version)'", one)[1] for one in found] == ["told", "tuned_on", "version"]
+    assert "has no attribute 'nothing'" in faults(put("c", **about | {"method": f"{lab}:nothing"}))[0]
+    put("results/submissions/mine", **about)
+    Path("data").mkdir()
+    Path("data/tiny").symlink_to(tiny)
+    assert score()["mine", ""][0] == "FAILED"
+    assert results.read_all(Path("results")) == []

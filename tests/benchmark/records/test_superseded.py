@@ -1,0 +1,103 @@
+"""What is published is never edited: a later version takes its place, and the board and whoever runs on the old one are told."""
+
+import json
+import re
+import warnings
+
+import pytest
+
+from mothr.benchmark.board.board import gaps, latest, rows
+from mothr.benchmark.board.compare import Choice, compare
+from mothr.benchmark.board.leaderboard import write_both
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.records.results import Result, read_all, superseded, write
+
+LATER = {"superseded_by": "tiny-v2", "reason": "Two models of it were <b>one</b>."}
+
+
+def fill(folder, versions=(1, 2)):
+    for version in versions:
+        write(Result(
+            split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1",
+            parameters={}, seed=0, told=[], status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
+            per_tree=[{"tree": 0, "edge_f1": 1.0}],
+            device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",
+        ), folder)  # fmt: skip
+    return folder
+
+
+def say(folder, value):
+    (folder / "tiny-v1" / "superseded.json").write_text(json.dumps(value))
+    return folder / "tiny-v1"
+
+
+def boards(page):
+    [text] = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    return {board["folder"]: board for board in json.loads(text)["boards"]}
+
+
+def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
+    folder = fill(tmp_path / "results")
+    before, tables = write_both(folder, tmp_path / "before")
+    place = say(folder, LATER)
+    assert superseded(place).superseded_by == "tiny-v2"
+    assert superseded(folder / "tiny-v2") is None
+    assert len(read_all(folder)) == 2
+    page, markdown = write_both(folder, tmp_path / "after")
+    assert boards(page) == boards(before) | {"tiny-v1": boards(before)["tiny-v1"] | LATER}
+    assert "<b>one" not in page.read_text(encoding="utf-8")
+    old, new = markdown.read_text(encoding="utf-8").split("## tiny-v2")
+    assert "**Superseded by tiny-v2**: Two models of it were \\<b\\>one\\</b\\>." in old
+    assert "Superseded" not in new
+    assert re.sub(r"\*\*Superseded.*\n\n", "", markdown.read_text(encoding="utf-8")) == tables.read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"superseded_by": "tiny-v2"}, "field 'reason' is missing"),
+        (LATER | {"superseded_by": "../../x"}, "superseded_by: .*pattern"),
+        (LATER | {"superseded_by": "tiny-v1"}, "names the very split that it lies with"),
+        (LATER | {"resaon": ""}, "unknown field 'resaon'; did you mean reason"),
+        ([], "Input should be"),
+    ],
+)
+def test_a_faulty_file_is_refused_by_name(tmp_path, value, said):
+    place = say(fill(tmp_path), value)
+    with pytest.raises(MothrError, match=rf"superseded\.json: .*{said}"):
+        superseded(place)
+
+
+def test_whoever_runs_on_it_is_warned(mothr, data, tmp_path):
+    out = tmp_path / "results"
+    (out / "tiny-v1").mkdir(parents=True)
+    say(out, LATER)
+    words = ("run", "null-star", data, "--out", out, "--setting", "open", "--in-process")
+    with pytest.warns(UserWarning, match="tiny-v1 is superseded by tiny-v2: Two models of it were"):
+        assert mothr(*words).code == 0
+    (out / "tiny-v1" / "superseded.json").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mothr(*words).code == 0
+
+
+def test_what_is_superseded_lacks_nothing_and_is_compared_no_more(tmp_path):
+    folder = fill(tmp_path)
+    first = read_all(folder)[0]
+    write(first.model_copy(update={"method": "mother-v2"}), folder)
+    write(first.model_copy(update={"method": "mother-v2", "split_version": 2}), folder)
+    write(first.model_copy(update={"method": "only-there"}), folder)
+
+    def seen():
+        missing = [
+            (gap.split, gap.label) for gap in gaps(latest(rows(read_all(folder)), folder)) if gap.setting == "open"
+        ]
+        return missing, [found.split for found in compare(folder, Choice("linea"), Choice("mother-v2"))]
+
+    assert seen() == ([("tiny-v2", "only-there")], ["tiny-v1", "tiny-v2"])
+    say(folder, LATER)
+    assert seen() == ([], ["tiny-v2"])

@@ -1,0 +1,357 @@
+import json
+import re
+import shutil
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mothr.benchmark.data.dataset import Truth, open_models, open_truth
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import ModelGraph
+from mothr.benchmark.prediction import Prediction
+from mothr.benchmark.records import results
+from mothr.benchmark.run.evaluate import SETTINGS, attempt, predict, run, score, told_for
+from mothr.benchmark.run.method import Told, find_method, method_names, needs
+from mothr.benchmark.score.metrics import METRICS
+from mothr.benchmark.weights.features import MothrWarning
+
+
+def star(models, rng, **more):
+    """A legal answer: the first model is the parent of all others."""
+    root, *rest = models.ids
+    return Prediction(ModelGraph.from_edges(models.ids, [(root, node) for node in rest]), **more)
+
+
+def renamed(data, folder, names):
+    """Returns a copy of the data set ``data`` in ``folder``, its models called ``names[id]``."""
+    shutil.copytree(data, folder, ignore=lambda place, found: found if place.endswith("models") else [])
+    for old, new in names.items():
+        shutil.copytree(data / "models" / old, folder / "models" / new)
+    truth = json.loads((data / "truth.json").read_text())
+    truth["nodes"] = {
+        names[node]: {**value, "parents": [names[parent] for parent in value["parents"]]}
+        for node, value in truth["nodes"].items()
+    }
+    (folder / "truth.json").write_text(json.dumps(truth))
+    return folder
+
+
+def answer(method, folder, setting, seed=3):
+    return predict(method, open_models(folder).with_told(told_for(method, folder, open_truth(folder), setting)), seed)
+
+
+# --- what methods see ---
+
+
+@dataclass(frozen=True)
+class Spy:
+    """Notes what it is given."""
+
+    seen: list = field(default_factory=list)
+
+    def __call__(self, models, rng):
+        self.seen.append((models.ids, rng.random()))
+        return star(models, rng)
+
+
+def test_methods_see_ids_drawn_anew_and_the_answer_comes_back_in_the_real_ones(tiny):
+    models, spy = open_models(tiny), Spy()
+    found = [predict(spy, models, seed) for seed in (0, 0, 1)]
+    assert spy.seen[0] == spy.seen[1]
+    assert not set(spy.seen[0][0]) & set(spy.seen[2][0])
+    assert spy.seen[0][1] != spy.seen[2][1]
+    for ids, _ in spy.seen:
+        assert not set(ids) & set(models.ids)
+        assert all(re.fullmatch("[0-9a-f]{12}", node) for node in ids)
+    assert {one.graph.roots for one in found} == {(models.ids[0],)}
+
+
+@pytest.mark.parametrize("name", [name for name in method_names() if name != "null-metadata"])
+def test_other_names_for_the_models_give_the_same_answer_renamed(tiny, tmp_path, sealed, name):
+    ids = [path.name for path in sorted((tiny / "models").iterdir())]
+    fresh = [np.random.default_rng(1).permutation(16)[[int(letter) for letter in node]] for node in ids]
+    names = {node: "".join(f"{digit:x}" for digit in digits) for node, digits in zip(ids, fresh, strict=True)}
+    assert [names[node] for node in ids] != sorted(names.values())
+    other, method = sealed(renamed(tiny, tmp_path / "other", names)), find_method(name)
+    for setting in SETTINGS:
+        one, two = answer(method, tiny, setting), answer(method, other, setting)
+        assert one.graph.relabel(names) == two.graph
+        assert one.confidence is None or one.relabel(names).confidence == two.confidence
+
+
+def test_metadata_reads_of_a_name_only_its_order_and_its_beginning(tiny, tmp_path, sealed):
+    """Ids are all that is left for it to read in a data set: a renaming that keeps order and beginnings changes nothing."""
+    ids = [path.name for path in (tiny / "models").iterdir()]
+    names = {node: node.translate(str.maketrans("01234567", "89abcdef")) for node in ids}
+    other, method = sealed(renamed(tiny, tmp_path / "other", names)), find_method("null-metadata")
+    for setting in SETTINGS:
+        assert answer(method, tiny, setting).graph.relabel(names) == answer(method, other, setting).graph
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_gives_one_tree_with_one_root_for_each_told_tree(tiny, name):
+    truth = open_truth(tiny)
+    found = answer(find_method(name), tiny, "known-trees").graph
+    assert set(found.trees) == set(truth.graph.trees)
+    assert len(found.roots) == 2
+    assert max(len(named) for named in found.parents.values()) == 1
+
+
+def test_methods_are_told_the_setting_and_what_they_need_and_no_more(tiny):
+    truth = open_truth(tiny)
+    for name in method_names():
+        method = find_method(name)
+        for setting in SETTINGS:
+            told = told_for(method, tiny, truth, setting)
+            assert set(told.names()) == needs(method) | ({"trees"} if setting == "known-trees" else set())
+            assert told.trees == (truth.trees if setting == "known-trees" else None)
+            assert told.tree_count in (None, 2)
+
+
+# --- sets at the edge of what is legal ---
+
+
+@pytest.mark.parametrize("name", [name for name in method_names() if "truth" not in needs(find_method(name))])
+def test_one_model_two_models_and_copies_are_answered(write_models, name):
+    generator = torch.Generator().manual_seed(0)
+    keys = [f"layers.0.attention.{part}_proj.weight" for part in "qkvo"]
+    first, second = ({key: torch.randn(16, 16, generator=generator) for key in keys} for _ in range(2))
+    for contents in (
+        {"a": first},
+        {"a": first, "b": second},
+        dict.fromkeys("abc", first),
+        dict.fromkeys("abcd", first) | {"e": second},
+    ):
+        models = write_models(contents)
+        told = Told(tree_count=1, metadata={node: {"name": node} for node in contents})
+        found = predict(find_method(name), models.with_told(told)).graph
+        assert set(found.nodes) == set(contents)
+
+
+def test_integer_weights_are_compared_like_any_others(tiny, tmp_path):
+    for path in (tiny / "models").glob("*/model.safetensors"):
+        scaled = {
+            name: (value / value.abs().max() * 127).round().to(torch.int8) for name, value in load_file(path).items()
+        }
+        save_file(scaled, tmp_path / f"{path.parent.name}.safetensors")
+    truth = open_truth(tiny).graph
+    found = predict(find_method("linea"), open_models(tmp_path)).graph
+    assert set(found.trees) == set(truth.trees)
+    assert METRICS["undirected_f1"].function(truth, found) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda tensors: tensors.pop("layers.1.attention.v_proj.weight"),
+            "{node} lacks 1, the first 'layers.1.attention.v_proj.weight'",
+        ),
+        (
+            lambda tensors: tensors.update({"layers.0.mlp.up_proj.weight": torch.zeros(64, 16)}),
+            "lack some of the 11 tensors",
+        ),
+    ],
+)
+def test_a_model_that_lacks_a_tensor_is_named_as_the_user_calls_it_and_compared_on_the_rest(
+    data, sealed, change, expected
+):
+    truth = open_truth(data).graph
+    node = truth.edges[3][1]
+    path = data / "models" / node / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    models = open_models(sealed(data))
+    with pytest.warns(MothrWarning) as said:
+        found = predict(find_method("linea"), models)
+    [text] = [str(one.message) for one in said]
+    assert expected.format(node=node) in text
+    assert "compared on the tensors both hold, 9 to 10 of 1" in text
+    assert found.graph == truth
+
+
+def test_models_that_share_nothing_are_no_relatives(write_models):
+    generator = torch.Generator().manual_seed(0)
+    models = write_models({name: {f"{name}.weight": torch.randn(16, 16, generator=generator)} for name in "abc"})
+    with pytest.warns(MothrWarning, match="3 pairs share none and count as infinitely far apart"):
+        assert predict(find_method("linea"), models).graph.roots == ("a", "b", "c")
+    with pytest.raises(MothrError, match="layers 'square-attention' select none of the 3 tensors"):
+        predict(find_method("mother-v2"), models.with_told(Told(trees=dict.fromkeys("abc", 0))))
+
+
+def test_a_weight_that_is_no_number_fails_the_run_and_names_the_model(data, sealed):
+    spoiled = max((data / "models").iterdir())
+    tensors = load_file(spoiled / "model.safetensors")
+    tensors["layers.0.attention.o_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, spoiled / "model.safetensors")
+    record = run(find_method("mother-v2"), "mother-v2", sealed(data), "open")
+    assert record.status == "failed"
+    assert f"{spoiled.name}/model.safetensors: tensor 'layers.0.attention.o_proj.weight' holds NaN" in record.error
+
+
+# --- methods that go wrong ---
+
+
+def leaves_out(models, rng):
+    return Prediction(ModelGraph(dict.fromkeys(models.ids[1:], ())))
+
+
+def adds(models, rng):
+    return Prediction(ModelGraph(dict.fromkeys([*models.ids, "more", "and more"], ())))
+
+
+def renames(models, rng):
+    return Prediction(ModelGraph(dict.fromkeys([*models.ids[1:], "mine"], ())))
+
+
+def raises(models, rng):
+    return {}["nothing here"]
+
+
+def leaves(models, rng):
+    raise SystemExit(0)
+
+
+def runs_in_circles(models, rng):
+    return Prediction(ModelGraph({node: (models.ids[place - 1],) for place, node in enumerate(models.ids)}))
+
+
+def is_sure_beyond_one(models, rng):
+    return star(models, rng, confidence={(models.ids[0], models.ids[1]): 1.5})
+
+
+def is_not_a_number(models, rng):
+    return star(models, rng, confidence={(models.ids[0], models.ids[1]): float("nan")})
+
+
+def is_sure_of_no_edge(models, rng):
+    return star(models, rng, confidence={(models.ids[1], models.ids[2]): 0.5})
+
+
+def clusters_a_stranger(models, rng):
+    return star(models, rng, trees={"stranger": 0})
+
+
+def abstains_on_a_stranger(models, rng):
+    return star(models, rng, abstained=frozenset({"stranger"}))
+
+
+def answers_with_a_dictionary(models, rng):
+    return Prediction(dict.fromkeys(models.ids, ()))
+
+
+BAD = [
+    (raises, r"KeyError: 'nothing here' \(test_evaluate\.py, line \d+\)"),
+    (leaves, r"SystemExit: 0 \(test_evaluate\.py"),
+    (lambda models, rng: None, r"returned a NoneType; it must return a mothr\.benchmark\.method\.Prediction"),
+    (lambda models, rng: {node: [] for node in models.ids}, "returned a dict; it must return"),
+    (leaves_out, "answer leaves out 1 model, '[0-9a-f]{12}' among them; name each of the 14 once"),
+    (adds, "answer adds 2 models, '.*' among them; name each of the 14 once"),
+    (renames, "answer leaves out 1 model"),
+    (runs_in_circles, "cycle: .* a model cannot descend from itself"),
+    (is_sure_beyond_one, r"the method's answer: confidence of .* is 1\.5; it must be in \[0, 1\]"),
+    (is_not_a_number, r"confidence of .* is nan; it must be in \[0, 1\]"),
+    (is_sure_of_no_edge, "which is no predicted edge"),
+    (clusters_a_stranger, "'trees' names the unknown model 'stranger'"),
+    (abstains_on_a_stranger, "'abstained' names the unknown model 'stranger'"),
+    (answers_with_a_dictionary, "AttributeError: 'dict' object"),
+]
+
+
+@pytest.mark.parametrize(("method", "expected"), BAD, ids=[method.__name__ for method, _ in BAD])
+def test_a_method_that_goes_wrong_is_a_failed_row_that_scores_nothing(tiny, tmp_path, method, expected):
+    record = run(method, "lab.methods:bad", tiny, "open", seed=2)
+    assert record.status == "failed"
+    assert re.search(expected, record.error)
+    assert (record.parents, record.confidence, record.metrics, record.per_tree) == (None, None, {}, [])
+    assert (record.method, record.seed, record.method_version, record.parameters) == ("lab.methods:bad", 2, "0", {})
+    assert results.read(results.write(record, tmp_path)) == record
+
+
+def test_errors_call_the_models_as_the_user_does(tiny):
+    models = open_models(tiny)
+    error = attempt(is_sure_beyond_one, models, 0).error
+    assert f"confidence of {models.ids[0]!r} -> {models.ids[1]!r}" in error
+
+
+def test_the_user_can_stop_a_method(tiny):
+    def stopped(models, rng):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(stopped, open_models(tiny), 0)
+
+
+def test_a_warning_of_a_method_is_passed_on_also_where_it_fails(tiny):
+    def warns(models, rng):
+        warnings.warn(f"{models.ids[0]} is odd", UserWarning, stacklevel=1)
+        raise ValueError("no")
+
+    models = open_models(tiny)
+    with pytest.warns(UserWarning, match=f"^{models.ids[0]} is odd$"):
+        assert attempt(warns, models, 0).error.startswith("ValueError: no")
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
+def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, value):
+    @dataclass(frozen=True)
+    class Odd:
+        weight: object = field(default_factory=lambda: value)
+
+        def __call__(self, models, rng):
+            raise AssertionError("it was run")
+
+    with pytest.raises(
+        MothrError, match=r"method 'odd': its fields cannot be recorded as JSON .* use numbers, text, lists"
+    ):
+        run(Odd(), "odd", tiny, "open")
+
+
+# --- records and scores ---
+
+
+def test_a_run_is_recorded_with_all_that_it_was(tiny):
+    record = run(find_method("linea", {"related": "0.2"}), "linea", tiny, "known-trees", seed=1)
+    assert (record.split, record.split_version, record.setting, record.seed) == ("tiny", 1, "known-trees", 1)
+    assert (record.status, record.error, record.told) == ("ok", None, ["trees"])
+    assert record.parameters["related"] == 0.2
+    assert record.metrics["edge_f1"] == 1.0
+    assert [scores["tree"] for scores in record.per_tree] == [0, 1]
+    assert record.seconds > 0
+    assert run(find_method("mother-v2"), "mother-v2", tiny, "open").told == ["tree_count"]
+
+
+@pytest.mark.parametrize("name", ["linea", "null-random-tree", "mother-v1"])
+def test_scoring_a_written_answer_again_gives_the_stored_metrics_exactly(tiny, tmp_path, name):
+    record = results.read(results.write(run(find_method(name), name, tiny, "open"), tmp_path))
+    again = score(record.prediction(), open_truth(tiny))
+    assert dict(again.whole) == record.metrics
+    assert [dict(tree) for tree in again.trees] == record.per_tree
+
+
+def test_the_truth_itself_is_perfect(tiny):
+    truth = open_truth(tiny)
+    relations = {node: known.relation for node, known in truth.nodes.items() if known.relation}
+    found = score(Prediction(truth.graph, dict.fromkeys(truth.graph.edges, 1.0), relations=relations), truth)
+    assert set(found.whole) == set(METRICS)
+    for scores in (found.whole, *found.trees):
+        for name, value in scores.items():
+            if name != "tree":
+                assert value == pytest.approx(
+                    METRICS[name].high if METRICS[name].better == "higher" else METRICS[name].low
+                ), name
+
+
+def test_a_prediction_of_other_models_is_not_scored():
+    truth = Truth.model_validate({"split": "s", "version": 1, "nodes": {"a": {"parents": []}, "b": {"parents": ["a"]}}})
+    for parents, expected in (
+        ({"a": ()}, "leaves out 1 model, 'b'"),
+        ({"a": (), "b": (), "c": ()}, "adds 1 model, 'c'"),
+    ):
+        with pytest.raises(MothrError, match=f"the prediction {expected} among them; name each of the 2 once"):
+            score(Prediction(ModelGraph(parents)), truth)

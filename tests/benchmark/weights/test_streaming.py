@@ -1,0 +1,241 @@
+import pickle
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.weights import checkpoint as weights
+from mothr.benchmark.weights.features import Feature, Layers, Slices, compute, compute_pairs, computing, stream
+
+ALL = Layers("all")
+SMALL = 30_000
+"""Bytes in which less than half of the models below fit."""
+
+
+def sums(rows, pairs=None):
+    totals = rows.double().sum(dim=1).numpy()
+    return (totals[:, None] - totals[None, :] if pairs is None else totals[pairs[:, 0]] - totals[pairs[:, 1]],)
+
+
+def absolute(state, elements):
+    return np.abs(state[0]) / elements
+
+
+def gap(stack, dtypes):
+    return absolute(sums(stack.flatten(1)), stack[0].numel())
+
+
+def lead(stack, dtypes):
+    return sums(stack.flatten(1).square())[0] + np.diag(np.full(len(stack), 7.0))
+
+
+def gap_on_pairs(stack, dtypes, pairs):
+    return gap(stack, dtypes)[pairs[:, 0], pairs[:, 1]]
+
+
+def mean(stack, dtypes):
+    return stack.flatten(1).double().mean(dim=1).numpy()
+
+
+FEATURES = [
+    Feature("sliced", 1, "distance", gap, slices=Slices(sums, np.add, absolute)),
+    Feature("mean", 1, "statistic", mean),
+    Feature("gap", 1, "distance", gap),
+    Feature("dear", 1, "distance", gap, gap_on_pairs),
+    Feature("lead", 1, "pair", lead),
+]
+
+
+def several(write_models, count=9, shape=(16, 12), dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return write_models({f"m{i}": {"x": torch.randn(shape, generator=generator).to(dtype)} for i in range(count)})
+
+
+class Counting:
+    """Counts the bytes that are read of files."""
+
+    def __init__(self, monkeypatch):
+        self.bytes, real = 0, weights._stored
+
+        def stored(info, part=None):
+            found = real(info, part)
+            self.bytes += found.numel() * found.element_size()
+            return found
+
+        monkeypatch.setattr(weights, "_stored", stored)
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_answers_do_not_depend_on_the_budget(write_models, feature):
+    models = several(write_models)
+    [(key, (positions, whole))] = stream(models, feature, ALL, cache=None)
+    pairs = np.array([[0, 8], [3, 1], [4, 4], [8, 0], [7, 2], [1, 3]])
+    on_pairs = None if feature.kind == "statistic" else compute_pairs(models, feature, ALL, pairs, cache=None)[key]
+    with computing(budget=SMALL):
+        [(_, (again, found))] = stream(models, feature, ALL, cache=None)
+        assert again == positions
+        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+        if on_pairs is not None:
+            np.testing.assert_allclose(on_pairs, whole[tuple(pairs.T)], rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(
+                compute_pairs(models, feature, ALL, pairs, cache=None)[key], on_pairs, rtol=1e-6, atol=1e-9
+            )
+
+
+@pytest.mark.parametrize("budget", [1 << 30, SMALL])
+def test_each_byte_is_read_once_for_all_features_that_can_share_it(write_models, monkeypatch, budget):
+    models = several(write_models)
+    size = 9 * 16 * 12 * 4
+    assert models.ids  # digests are read before counting begins
+    counted = Counting(monkeypatch)
+    other = Feature("other", 1, "distance", gap, slices=Slices(sums, np.add, absolute))
+    with computing(budget=budget):
+        compute(models, [FEATURES[0], other] + (FEATURES[1:] if budget > SMALL else []), ALL, cache=None)
+        assert counted.bytes == size
+        compute(models, FEATURES[1:2], ALL, cache=None)
+        assert counted.bytes == 2 * size
+
+
+@pytest.mark.parametrize("feature", [*FEATURES[:3], FEATURES[4]], ids=lambda feature: feature.name)
+def test_no_stack_is_larger_than_the_budget(write_models, feature):
+    models, seen = several(write_models), []
+
+    def spied(rows, *rest):
+        seen.append(rows.numel() * rows.element_size())
+        return (feature.function if feature.slices is None else sums)(rows, *rest)
+
+    slices = None if feature.slices is None else Slices(spied, np.add, absolute)
+    with computing(budget=SMALL):
+        compute(models, [Feature(feature.name, 1, feature.kind, spied, slices=slices)], ALL, cache=None)
+    assert len(seen) > 1
+    assert max(seen) <= SMALL
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_a_budget_too_small_for_the_smallest_part_is_an_error_that_names_both(write_models, feature):
+    models = several(write_models)
+    with (
+        computing(budget=3_000),
+        pytest.raises(MothrError, match=r"tensor 'x' .* takes at least \d+ bytes .* budget leaves -?\d+; raise"),
+    ):
+        compute(models, [feature], ALL, cache=None)
+
+
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (6, 5, 3), (1, 1, 40), (7, 1)])
+def test_slices_make_up_tensors_of_any_shape(write_models, shape):
+    models = several(write_models, shape=shape)
+    for _, (_, whole) in stream(models, FEATURES[0], ALL, cache=None):
+        with computing(budget=12_000):
+            for _, (_, found) in stream(models, FEATURES[0], ALL, cache=None):
+                np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8])
+def test_parts_are_read_as_the_whole_whatever_is_stored(write_models, dtype):
+    models = several(write_models, dtype=dtype)
+    for axis, side in enumerate((16, 12)):
+        infos = [checkpoint.tensors["x"] for checkpoint in models.checkpoints]
+        parts = []
+        for start in range(0, side, 5):
+            shape = list(infos[0].shape)
+            shape[axis] = min(5, side - start)
+            parts.append(
+                weights.fill(weights.new_stack(9, tuple(shape), [info.dtype for info in infos]), infos, axis, start)
+            )
+        assert torch.equal(torch.cat(parts, dim=axis + 1), models.stack("x", range(9)))
+
+
+@pytest.mark.parametrize("scale", [torch.rand(6, 1), torch.rand(6), torch.rand(1)])
+def test_parts_of_scaled_integers_have_their_own_scales(write_models, scale):
+    steps = torch.arange(-30, 30).reshape(6, 10).to(torch.int8)
+    models = write_models({"a": {"x": steps, "x_scale": scale}})
+    [info] = [models.checkpoints[0].tensors["x"]]
+    whole = models.stack("x", [0])
+    assert torch.equal(weights.fill(weights.new_stack(1, (2, 10), ["I8"]), [info], 0, 3), whole[:, 3:5])
+    assert torch.equal(weights.fill(weights.new_stack(1, (6, 4), ["I8"]), [info], 1, 6), whole[:, :, 6:])
+
+
+def test_nan_in_a_part_is_an_error(write_models):
+    bad = torch.zeros(16, 12)
+    bad[15, 3] = torch.nan
+    models = write_models({"a": {"x": torch.zeros(16, 12)}, "b": {"x": bad}, "c": {"x": torch.ones(16, 12)}})
+    for budget in (1 << 30, 12_000):
+        with (
+            computing(budget=budget),
+            pytest.raises(MothrError, match=r"b\.safetensors: tensor 'x' holds NaN or infinite"),
+        ):
+            compute(models, FEATURES[:1], ALL, cache=None)
+
+
+def test_large_finite_weights_whose_sum_overflows_are_fine(write_models):
+    models = write_models({"a": {"x": torch.full((9,), 3e38)}, "b": {"x": torch.zeros(9)}})
+    assert compute(models, FEATURES[1:2], ALL, cache=None)
+
+
+class Pickling(Executor):
+    """Runs what it is given at once, from a copy by pickle, as a process elsewhere would."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        future.set_result(pickle.loads(pickle.dumps(function(*arguments))))
+        return future
+
+
+@pytest.mark.parametrize("executor", [ThreadPoolExecutor(2), Pickling()], ids=["threads", "elsewhere"])
+def test_an_executor_gives_the_same_answers_in_the_same_order_and_they_are_kept(
+    write_models, monkeypatch, tmp_path, executor
+):
+    generator = torch.Generator().manual_seed(1)
+    models = write_models(
+        {f"m{i}": {f"t{j}": torch.randn(4, 5, generator=generator) for j in range(5)} for i in range(4)}
+    )
+    alone = compute(models, FEATURES[:3], ALL, cache=None)
+    with computing(executor=executor, workers=2):
+        found = compute(models, FEATURES[:3], ALL, cache=tmp_path)
+        counted = Counting(monkeypatch)
+        again = compute(models, FEATURES[:3], ALL, cache=tmp_path)
+    assert counted.bytes == 0
+    for name, per_tensor in alone.items():
+        assert list(per_tensor) == list(found[name]) == list(again[name])
+        for key, (_, values) in per_tensor.items():
+            np.testing.assert_array_equal(found[name][key][1], values)
+            np.testing.assert_array_equal(again[name][key][1], values)
+
+
+def test_an_error_elsewhere_is_the_same_error_here(write_models):
+    models = write_models({"a": {"x": torch.full((3,), torch.inf)}, "b": {"x": torch.zeros(3)}})
+    with (
+        ThreadPoolExecutor(2) as executor,
+        computing(executor=executor, workers=2),
+        pytest.raises(MothrError, match="NaN or infinite"),
+    ):
+        compute(models, FEATURES[:1], ALL, cache=None)
+
+
+def test_parameters_are_part_of_the_key(write_models, tmp_path):
+    models = several(write_models)
+    for count, parameters in enumerate(((), (("margin", 1.0),), (("margin", 2.0),), (("margin", 2.0),)), start=1):
+        compute(models, [Feature("mean", 1, "statistic", mean, parameters=parameters)], ALL, cache=tmp_path)
+        assert len(list(tmp_path.iterdir())) == min(count, 3)
+
+
+def test_one_model_and_models_that_are_all_the_same(write_models):
+    one, same = (
+        write_models({"a": {"x": torch.ones(3, 4)}}),
+        write_models({name: {"x": torch.ones(3, 4)} for name in "abc"}),
+    )
+    for feature in FEATURES:
+        [(_, (_, alone))] = stream(one, feature, ALL, cache=None)
+        [(_, (_, values))] = stream(same, feature, ALL, cache=None)
+        assert (values == alone.flat[0]).all()
+        if feature.kind != "statistic":
+            found = compute_pairs(same, feature, ALL, np.array([[0, 1], [2, 2]]), cache=None)["x", (3, 4)]
+            np.testing.assert_array_equal(found, values[0, :2])
+
+
+def test_a_statistic_has_no_pairs(write_models):
+    with pytest.raises(ValueError, match="about one model"):
+        compute_pairs(several(write_models), FEATURES[1], ALL, np.array([[0, 1]]))

@@ -1,0 +1,121 @@
+"""The card says what the recipe and the truth say."""
+
+import re
+
+import pytest
+
+from mothr.benchmark.data.dataset import Truth, TruthNode
+from mothr.generators.cards.card import RECOMPUTE, card, describe
+from mothr.generators.families import FAMILIES
+from mothr.generators.recipe.schema import load_recipe, recipe_names
+from mothr.generators.recipe.topology import plan, relation_of
+
+
+def written(name):
+    recipe = load_recipe(name)
+    learned = {"before": 0.1, "after": 0.75, "chance": 0.1, "tested_on": 100}
+    nodes = {
+        node.id: TruthNode(
+            parents=node.parents,
+            relation=relation_of(node)[0],
+            subtype=relation_of(node)[1],
+            tree=node.tree,
+            depth=node.depth,
+            task="+".join(node.tasks),
+            training=learned,
+            withheld=node.gap or None,
+        )
+        for node in plan(recipe)
+        if not node.withheld
+    }
+    return recipe, card(recipe, Truth(split=recipe.name, version=recipe.version, nodes=nodes))
+
+
+def test_it_counts_models_trees_and_what_was_learned():
+    _, text = written("vthr-lora-f")
+    assert "105 models of the family vit in 5 Model Trees with 100 edges" in text
+    assert "| finetune | lora | 2 | 80 | 0.100 | 0.750 | 0.750 |" in text
+    assert "| none | root | 0 | 5 | 0.100 | 0.750 | 0.750 |" in text
+
+
+@pytest.mark.parametrize("name", ["vthr-ft", "llama-ft"])
+def test_it_names_every_task_with_its_licence(name):
+    recipe, text = written(name)
+    family = FAMILIES[recipe.family](**recipe.model)
+    for task in {task for root in recipe.roots for task in root.tasks}:
+        description, source = family.data(task)
+        assert f"- `{task}`: {description} ({source})" in text
+
+
+def test_it_says_of_each_family_what_is_stored_and_what_was_measured():
+    vit, llama = written("vthr-ft")[1], written("llama-gqa-ft")[1]
+    assert "Only backbones are stored" in vit
+    assert "Each child gets a fresh head, which is not stored.\n" in vit
+    assert "Models are stored whole" in llama
+    assert "kv_heads 2" in llama
+    assert "Next-byte accuracy" in llama
+    assert "fresh head" not in llama
+
+
+def test_it_names_the_shortcuts_that_lora_leaves():
+    assert "bit-identical throughout a tree" in written("vthr-lora-v")[1]
+    assert "bit-identical throughout a tree" not in written("vthr-ft")[1]
+
+
+def test_it_names_the_shortcut_that_bytes_which_never_occur_leave():
+    assert "bytes that a model never reads" in written("llama-ft")[1]
+    assert "bytes that a model never reads" not in written("llama-lora-f")[1]
+
+
+def test_its_front_matter_is_closed():
+    _, text = written("quickstart")
+    assert text.startswith("---\n")
+    assert text.count("\n---\n") == 1
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_has_a_card_with_all_its_sections_and_kinds(name):
+    recipe, text = written(name)
+    for section in (
+        "How it was made",
+        "What the models are, and what they learned",
+        "Data",
+        "Known shortcuts in the weights",
+    ):
+        assert text.count(f"\n## {section}\n") == 1
+    for kind in (*recipe.edges, *(recipe.derived or ())):
+        assert f"- {describe(kind)}\n" in text
+    truth_table = [line for line in text.splitlines() if re.match(r"\| (none|finetune|merge|quantized) \| ", line)]
+    assert sum(int(line.split(" | ")[3]) for line in truth_table) == sum(not node.withheld for node in plan(recipe))
+
+
+def test_derived_models_are_described_by_kind_and_settings():
+    _, text = written("llama-quantized")
+    assert "- Quantized, precision int4, stored float16: 2 a tree, of any nodes.\n" in text
+    assert "| quantized | int8 |" in text
+    assert "checkpoint kept every 300 steps" in written("llama-trajectory")[1]
+    assert "which are not in the data set" in written("llama-missing")[1]
+    assert "A child goes on with its parent's tasks." in written("llama-continued")[1]
+
+
+def test_what_a_transform_left_of_the_metric_is_shown():
+    nodes = {
+        "a" * 12: TruthNode(parents=(), training={"before": 0.1, "after": 0.9}),
+        "b" * 12: TruthNode(
+            parents=("a" * 12,),
+            relation="quantized",
+            subtype="int4",
+            depth=1,
+            transform={"before": [0.9, 0.8], "after": [0.7, 0.6]},
+        ),
+    }
+    text = card(load_recipe("quickstart"), Truth(split="s", version=1, nodes=nodes))
+    assert "| quantized | int4 | 1 | 1 | 0.850 | 0.650 | 0.650 |" in text
+
+
+def test_measured_lines_and_the_checksum_come_in_their_sections():
+    recipe, _ = written("quickstart")
+    text = card(recipe, Truth(split="s", version=1, nodes={"a" * 12: TruthNode(parents=())}), ["- measured"], "0" * 64)
+    assert text.endswith("- measured\n")
+    assert "`" + "0" * 64 + "`" in text
+    assert RECOMPUTE in text

@@ -1,0 +1,93 @@
+"""Training one model: it learns, LoRA stays low-rank and inside its targets, and seeds decide everything."""
+
+import copy
+
+import pytest
+import torch
+
+from mothr.generators.families.vit import ViT
+from mothr.generators.recipe.schema import Lora, Training
+from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.train.train import train
+
+FAMILY = ViT(hidden_size=32, layers=2, heads=2, mlp_size=64, patch_size=8)
+
+
+def model_and_objective(task="shape-colour"):
+    model = FAMILY.build("truncated-normal", 0.02, torch_generator("weights"))
+    return model, FAMILY.objective((task,), torch_generator("head"), torch.device("cpu"))
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_full_fine_tuning_learns_a_real_task_and_moves_every_matrix():
+    model, objective = model_and_objective()
+    before = copy.deepcopy(model.state_dict())
+    model, record = train(model, objective, Training(steps=200, batch_size=64, learning_rate=2e-3), seed=1)
+    assert record["before"] < 0.25
+    assert record["after"] > 0.6
+    assert record["loss_last"] < record["loss_first"]
+    assert changed(before, model.state_dict()) >= {name for name, value in before.items() if value.ndim == 2}
+
+
+def test_lora_changes_its_targets_alone_by_an_update_of_its_rank():
+    model, objective = model_and_objective()
+    before = copy.deepcopy(model.state_dict())
+    lora = Lora(ranks=(4,), targets=("q_proj", "v_proj"))
+    model, record = train(
+        model, objective, Training(steps=20, batch_size=32, learning_rate=5e-3), seed=1, lora=lora, rank=4
+    )
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    moved = changed(before, after)
+    assert moved == {f"layers.{layer}.attention.{part}_proj.weight" for layer in (0, 1) for part in "qv"}
+    for name in moved:
+        values = torch.linalg.svdvals((after[name] - before[name]).double())
+        assert values[3] > 1e-4
+        assert values[4] < 1e-6
+    assert (record["rank"], record["alpha"]) == (4, 8)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(ranks=(2,), targets=("v_proj",))])
+def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_holds(lora):
+    found = []
+    for noise, seed in ((1, 7), (2, 7), (3, 8)):
+        model, objective = model_and_objective()
+        torch.manual_seed(noise)
+        training = Training(steps=5, batch_size=16, learning_rate=1e-3)
+        model, record = train(model, objective, training, seed, lora=lora, rank=2 if lora else None)
+        found.append((torch.cat([value.flatten() for value in model.state_dict().values()]), record))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert not torch.equal(found[0][0], found[2][0])
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_vectors():
+    def trained(decay):
+        model, objective = model_and_objective()
+        model, _ = train(
+            model, objective, Training(steps=3, batch_size=8, learning_rate=1e-2, weight_decay=decay), seed=1
+        )
+        return model.state_dict()["layers.0.mlp.fc1.weight"].norm()
+
+    assert trained(10.0) < 0.9 * trained(0.0)
+
+
+def test_sgd_is_another_optimizer():
+    found = []
+    for optimizer in ("adamw", "sgd"):
+        model, objective = model_and_objective()
+        training = Training(steps=3, batch_size=8, learning_rate=1e-2, optimizer=optimizer)
+        model, record = train(model, objective, training, seed=1)
+        found.append(model.state_dict()["layers.0.mlp.fc1.weight"])
+        assert record["optimizer"] == optimizer
+    assert not torch.equal(*found)
+
+
+def test_every_step_is_counted():
+    model, objective = model_and_objective()
+    steps = []
+    train(model, objective, Training(steps=4, batch_size=8, learning_rate=1e-3), seed=1, on_step=steps.append)
+    assert steps == [1, 2, 3, 4]
