@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mothr.benchmark.cli.main import Json, SetOption, say, table
-from mothr.benchmark.cli.main import pairs as set_values
+from mothr.benchmark.cli.main import field_values as set_values
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.results import Setting
 from mothr.benchmark.weights.engine import one_thread

@@ -140,7 +140,7 @@ def quickstart(
     typer.echo("3/4 scoring", err=True)
     rows.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
     shown = [
-        {"method": r.method, "told": ", ".join(r.told) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
+        {"method": r.method, "told": ", ".join(r.given) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
         for r in rows
     ]
     typer.echo("4/4 writing the page", err=True)

@@ -42,7 +42,7 @@ from mothr.baselines.parts.trees import Pair, check_related, parts, related_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction, Relation
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.features import MothrWarning
@@ -121,12 +121,12 @@ class Linea:
         labels = related_trees(models, layers, self.related)
         found = _Found()
         with warnings.catch_warnings():
-            if models.told.trees is None:  # what models lack was said of all of them at once
+            if models.given.trees is None:  # what models lack was said of all of them at once
                 warnings.simplefilter("ignore", MothrWarning)
             orders = reordered(models, layers) if self.made else []
             if self.made:
                 warnings.simplefilter("ignore", MothrWarning)
-            if models.told.trees is None:
+            if models.given.trees is None:
                 labels = _joined(labels, orders)
             for part in parts(labels):
                 inside = [tuple(models.ids[at] for at in group) for group in orders if set(group) <= set(part.tolist())]
@@ -401,7 +401,7 @@ def _joined(labels: NDArray[np.int64], groups: Iterable[tuple[int, ...]]) -> NDA
 
 
 def _among(models: ModelSet, positions: Iterable[int]) -> ModelSet:
-    return ModelSet(tuple(models.checkpoints[at] for at in positions), models.told)
+    return ModelSet(tuple(models.checkpoints[at] for at in positions), models.given)
 
 
 def _without(models: ModelSet, nodes: Iterable[NodeId]) -> ModelSet:

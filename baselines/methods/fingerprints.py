@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import spanning_tree
-from mothr.baselines.parts.clustering import largest_gap, told_trees
+from mothr.baselines.parts.clustering import given_trees, largest_gap
 from mothr.baselines.parts.directions import find_direction
 from mothr.baselines.parts.distances import cosine, relative, replace_infinite
 from mothr.baselines.parts.invariant import singular_values
@@ -37,7 +37,7 @@ from mothr.baselines.parts.learned import tuned_on
 from mothr.baselines.parts.trees import Pair, forest
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Key, Layers
@@ -191,7 +191,7 @@ class Fingerprint:
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest; where the trees are not told they are cut at the largest gap. ``rng`` is for the direction ``random``."""
         found = fingerprint_distances(models, self.kind)
-        told = told_trees(models)
+        told = given_trees(models)
         far = replace_infinite(found)
 
         def span(part: NDArray[np.intp]) -> list[Pair]:

@@ -27,7 +27,7 @@ from mothr.baselines.methods.nulls import check_undirected, lengths
 from mothr.baselines.parts.trees import check_related, nearest_before, parts, prediction, related_trees
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
 from mothr.benchmark.weights.layers import Layers
 
@@ -70,7 +70,7 @@ class ModelAtlas:
         Raises:
             MothrError: no metadata was told.
         """
-        told = models.told.metadata
+        told = models.given.metadata
         if told is None:
             raise MothrError("model-atlas orders models by the times of their files and was told none; use 'mothr run'")
         labels = related_trees(models, Layers.parse(self.layers), self.related)

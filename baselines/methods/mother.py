@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import arborescence
-from mothr.baselines.parts.clustering import largest_gap, told_trees, ward
+from mothr.baselines.parts.clustering import given_trees, largest_gap, ward
 from mothr.baselines.parts.directions import Stage, evidence, find_direction
 from mothr.baselines.parts.distances import distances, find_distance, replace_infinite
 from mothr.baselines.parts.learned import tuned_on
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.features import EVIDENCE_RULES
 from mothr.benchmark.weights.layers import Layers
@@ -41,7 +41,8 @@ from mothr.benchmark.weights.layers import Layers
 class MoTHer:
     """Clusters of models, each spanned by the directed tree of least distance, with a charge on edges against the direction score.
 
-    The defaults are those of v2 for fully fine-tuned ViTs. Told the trees (setting ``known-trees``), it finds one tree with one root
+    The defaults are those of v2 for fully fine-tuned ViTs. SideInformation the trees (setting ``known-trees``), it
+    finds one tree with one root
     in each; else it clusters first.
     """
 
@@ -108,18 +109,18 @@ class MoTHer:
         parents: dict[NodeId, tuple[NodeId, ...]] = {}
         for label in range(int(labels.max()) + 1):
             part = tuple(models.checkpoints[position] for position in np.flatnonzero(labels == label))
-            parents |= self._tree(ModelSet(part, models.told), rng)
+            parents |= self._tree(ModelSet(part, models.given), rng)
         return Prediction(
             ModelGraph(parents), trees={node: int(label) for node, label in zip(models.ids, labels, strict=True)}
         )
 
     def _partition(self, models: ModelSet) -> NDArray[np.int64]:
         """Returns the tree of each model, (n,), numbered in the order in which trees first appear."""
-        told = told_trees(models)
+        told = given_trees(models)
         if told is not None:
             return told
         found = distances(models, self.clustering, Layers.parse(self.clustering_layers))
-        n_trees = models.told.tree_count if self.n_trees is None else self.n_trees
+        n_trees = models.given.tree_count if self.n_trees is None else self.n_trees
         return ward(found, n_trees) if n_trees else largest_gap(found)
 
     def _tree(self, models: ModelSet, rng: np.random.Generator) -> dict[NodeId, tuple[NodeId, ...]]:

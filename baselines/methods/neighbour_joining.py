@@ -31,7 +31,7 @@ from mothr.baselines.parts.learned import tuned_on
 from mothr.baselines.parts.trees import Pair, check_related, forest, parts, related_trees
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers

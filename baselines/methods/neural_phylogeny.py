@@ -19,12 +19,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from mothr.baselines.methods.nulls import check_undirected, lengths
-from mothr.baselines.parts.clustering import largest_gap, told_trees
+from mothr.baselines.parts.clustering import given_trees, largest_gap
 from mothr.baselines.parts.directions import statistic
 from mothr.baselines.parts.trees import nearest_before, parts, prediction
 from mothr.benchmark.errors import unknown_name
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
 
@@ -51,7 +51,7 @@ class NeuralPhylogeny:
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest of one tree for each cluster; ``rng`` is not used."""
         far = lengths(models, self.distance, self.layers)
-        told = told_trees(models)
+        told = given_trees(models)
         labels = largest_gap(far) if told is None else told
         away = statistic(models, "distance_to_init", Layers.parse(self.layers))
         orders = [part[away[part].argsort(kind="stable")].tolist() for part in parts(labels)]

@@ -17,7 +17,7 @@ from mothr.baselines.parts.distances import distances, find_distance, replace_in
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
 
@@ -26,7 +26,7 @@ MENTION = 4  # a name shorter than this may stand in a configuration by accident
 
 def parts(models: ModelSet) -> list[list[NodeId]]:
     """Returns the told Model Trees, or all models as one, each in digest order and the parts by their first model."""
-    told = models.told.trees
+    told = models.given.trees
     if told is None:
         return [list(models.ids)]
     found: dict[int, list[NodeId]] = {}
@@ -57,7 +57,7 @@ class RandomTree:
 
 
 @dataclass(frozen=True)
-class Star:
+class NullStar:
     """A star: all models are children of one, drawn at random."""
 
     version: ClassVar[str] = "1"
@@ -73,7 +73,7 @@ class Star:
 
 
 @dataclass(frozen=True)
-class SpanningTree:
+class NullSpanningTree:
     """The undirected minimum spanning tree, directed away from a model drawn at random."""
 
     distance: str = "rms"
@@ -130,7 +130,7 @@ class Metadata:
         Raises:
             MothrError: no metadata was told.
         """
-        told = models.told.metadata
+        told = models.given.metadata
         if told is None:
             raise MothrError("null-metadata reads what files say beside weights and was told nothing; use 'mothr run'")
         edges: list[Edge] = []

@@ -16,7 +16,7 @@ from mothr.baselines.parts.arborescence import orient, spanning_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Need
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 
 
@@ -26,10 +26,10 @@ def rooted_parts(models: ModelSet) -> list[tuple[list[NodeId], list[NodeId]]]:
     Raises:
         MothrError: the truth was not told.
     """
-    truth = models.told.truth
+    truth = models.given.truth
     if truth is None:
         raise MothrError("an oracle needs the truth; it can only be run on a data set whose truth is open")
-    if models.told.trees is None:
+    if models.given.trees is None:
         return [(list(models.ids), [node for node in models.ids if not truth.parents[node]])]
     descendants = dict.fromkeys(models.ids, 0)
     for node in models.ids:
@@ -39,7 +39,7 @@ def rooted_parts(models: ModelSet) -> list[tuple[list[NodeId], list[NodeId]]]:
 
 
 @dataclass(frozen=True)
-class Star:
+class OracleStar:
     """A star at each true root: every other model is a child of the nearest one."""
 
     distance: str = "rms"
@@ -67,7 +67,7 @@ class Star:
 
 
 @dataclass(frozen=True)
-class SpanningTree:
+class OracleSpanningTree:
     """The undirected minimum spanning forest in which each tree holds one true root, directed away from it."""
 
     distance: str = "rms"

@@ -12,9 +12,9 @@ from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 
 
-def told_trees(models: ModelSet) -> NDArray[np.int64] | None:
+def given_trees(models: ModelSet) -> NDArray[np.int64] | None:
     """Returns the told tree of each model, (n,), labels as :func:`ward` gives them; None where the partition is not told."""
-    told = models.told.trees
+    told = models.given.trees
     return None if told is None else _in_order(np.array([told[node] for node in models.ids]))
 
 

@@ -391,7 +391,7 @@ def _coin(n: int, rng: np.random.Generator | None) -> Array:
 
 
 def _truth(models: ModelSet) -> Array:
-    truth = models.told.truth
+    truth = models.given.truth
     if truth is None:
         raise MothrError("direction 'oracle' needs the truth; it can only be run on a data set whose truth is open")
     ids = models.ids

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from mothr.baselines.parts.arborescence import orient
-from mothr.baselines.parts.clustering import told_trees
+from mothr.baselines.parts.clustering import given_trees
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.parts.distances import distances
 from mothr.benchmark.errors import MothrError
@@ -34,7 +34,7 @@ def related_trees(models: ModelSet, layers: Layers, related: float) -> NDArray[n
 
     The told partition; where none is told, chains of models whose weights have a cosine above ``related``, mean over tensors.
     """
-    told = told_trees(models)
+    told = given_trees(models)
     if told is not None:
         return told
     _, labels = connected_components(distances(models, "cosine", layers) < 1 - related, directed=False)

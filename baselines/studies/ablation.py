@@ -89,7 +89,7 @@ class Grid:
         ]
 
 
-def run(grid: Grid, folder: Path, setting: results.Setting, seeds: int = 5) -> list[results.Result]:
+def run(grid: Grid, folder: Path, setting: results.Setting, seeds: int = 5) -> list[results.RunRecord]:
     """Returns the record of each run of ``grid`` on the data set in ``folder``, in the grid's order; progress is on stderr.
 
     Args:
@@ -123,7 +123,7 @@ def each_warning_once() -> Iterator[None]:
             warnings.warn_explicit(text, category, one.filename, one.lineno)
 
 
-def rows(records: Sequence[results.Result], trees: int) -> pd.DataFrame:
+def rows(records: Sequence[results.RunRecord], trees: int) -> pd.DataFrame:
     """Returns the tidy table: one row a run and true Model Tree, with the method's parameters as columns and every metric.
 
     ``trees`` is how many there are: a run that failed has a row for each of them as well, without metrics.
@@ -132,7 +132,7 @@ def rows(records: Sequence[results.Result], trees: int) -> pd.DataFrame:
     found = []
     for record in records:
         shared = {
-            "split": record.split, "split_version": record.split_version, "setting": record.setting, "told": " ".join(record.told),
+            "split": record.split, "split_version": record.split_version, "setting": record.setting, "told": " ".join(record.given),
             "method": record.method, "method_version": record.method_version, **record.parameters, "seed": record.seed,
             "status": record.status, "error": record.error, "seconds": record.seconds,
         }  # fmt: skip
@@ -142,7 +142,7 @@ def rows(records: Sequence[results.Result], trees: int) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Line:
+class AblationRow:
     """One method of the grid, judged."""
 
     varied: Mapping[str, Any]
@@ -179,10 +179,10 @@ def _text(interval: Interval | None) -> str:
     return f"{interval.mean:.3f}{ends}"
 
 
-def summary(records: Sequence[results.Result]) -> list[Line]:
+def summary(records: Sequence[results.RunRecord]) -> list[AblationRow]:
     """Returns one line a method in the order of ``records``, by the leaderboard's rules."""
 
-    def varied(record: results.Result) -> dict[str, Any]:
+    def varied(record: results.RunRecord) -> dict[str, Any]:
         return {field: record.parameters[field] for field in VARIED}
 
     places: dict[tuple[Any, ...], int] = {}
@@ -194,10 +194,12 @@ def summary(records: Sequence[results.Result]) -> list[Line]:
         for name in SHOWN:
             values, metric = row.scores[name].dropna().to_numpy(), METRICS[name]
             intervals[name] = mean_interval(values, board.LEVEL, (metric.low, metric.high)) if len(values) else None
-        found.append(Line(varied(row.runs[0]), intervals, len(row.runs), sum(run.status != "ok" for run in row.runs)))
+        found.append(
+            AblationRow(varied(row.runs[0]), intervals, len(row.runs), sum(run.status != "ok" for run in row.runs))
+        )
     return found
 
 
-def differing(lines: Sequence[Line]) -> list[str]:
+def differing(lines: Sequence[AblationRow]) -> list[str]:
     """Returns the fields, the direction aside, in which ``lines`` differ."""
     return [field for field in VARIED if field != "direction" and len({line.varied[field] for line in lines}) > 1]

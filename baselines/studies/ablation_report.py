@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mothr.baselines.studies.ablation import BOUNDS, Line, differing, rows
+from mothr.baselines.studies.ablation import BOUNDS, AblationRow, differing, rows
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import results
@@ -81,7 +81,7 @@ def parquet_engine() -> str | None:
 
 
 def write(
-    place: Path, records: Sequence[results.Result], lines: Sequence[Line], folder: Path, *, each: bool = False
+    place: Path, records: Sequence[results.RunRecord], lines: Sequence[AblationRow], folder: Path, *, each: bool = False
 ) -> list[str]:
     """Returns the names of what it wrote into the folder ``place``: ``ablation`` as .csv, .parquet if possible, .svg and .png.
 
@@ -111,7 +111,7 @@ def write(
     return sorted(entry.name for entry in place.iterdir())
 
 
-def draw(lines: Sequence[Line], title: str, path: Path) -> None:
+def draw(lines: Sequence[AblationRow], title: str, path: Path) -> None:
     """Writes the :func:`figure` of ``lines`` to ``path`` with the endings .svg and .png."""
     with matplotlib.rc_context(STYLE):
         save(figure(lines, title), path)
@@ -124,13 +124,13 @@ def save(drawn: Figure, path: Path) -> None:
     drawn.savefig(path.with_suffix(".png"))
 
 
-def figure(lines: Sequence[Line], title: str) -> Figure:
+def figure(lines: Sequence[AblationRow], title: str) -> Figure:
     """Returns the figure of ``lines``: a panel for each choice of distance, weight, layers and combination.
 
     In a panel is a mark a direction score, with its t-interval over trees, and a line a bound. Scores stand in the order of
     their mean edge accuracy over all panels.
     """
-    panels: dict[tuple[Any, ...], dict[str, Line]] = {}
+    panels: dict[tuple[Any, ...], dict[str, AblationRow]] = {}
     for line in lines:
         panels.setdefault(tuple(line.varied[field] for field in WORDS), {})[line.varied["direction"]] = line
     names = [name for name in next(iter(panels.values())) if name not in BOUNDS]
@@ -161,7 +161,7 @@ def figure(lines: Sequence[Line], title: str) -> Figure:
     return drawn
 
 
-def _panel(axes: Axes, panel: Mapping[str, Line], names: Sequence[str], metric: str) -> None:
+def _panel(axes: Axes, panel: Mapping[str, AblationRow], names: Sequence[str], metric: str) -> None:
     colour, marker = DRAWN[metric]
     for bound, style in STYLES.items():
         axes.axvline(_ends(panel[bound], metric)[0], color=INK, linestyle=style, linewidth=1)
@@ -191,7 +191,7 @@ def _panel(axes: Axes, panel: Mapping[str, Line], names: Sequence[str], metric: 
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _ends(line: Line, metric: str) -> tuple[float, float, float]:
+def _ends(line: AblationRow, metric: str) -> tuple[float, float, float]:
     """Returns the mean and the ends of its interval; NaN where there is none, and no bar is drawn."""
     found = line.intervals[metric]
     if found is None:
@@ -213,7 +213,7 @@ def _legend() -> list[Line2D]:
     ]
 
 
-def _words(line: Line, fields: Sequence[str]) -> list[str]:
+def _words(line: AblationRow, fields: Sequence[str]) -> list[str]:
     return [WORDS[field].format(line.cells([field])[field]) for field in fields]
 
 

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import shortest_path
 from scipy.stats import spearmanr
 
 from mothr.baselines.methods.nulls import check_undirected
-from mothr.baselines.methods.oracles import SpanningTree
+from mothr.baselines.methods.oracles import OracleSpanningTree
 from mothr.baselines.parts.directions import find_direction, statistic
 from mothr.baselines.parts.distances import distances
 from mothr.baselines.studies import robustness
@@ -252,7 +252,7 @@ def rank_against_rms(known: Known, plan: Plan) -> list[Value]:
     found = []
     for name in ("rank", "rms") if lora else ():
         far = distances(known.models, name, Layers(LORA_LAYERS))
-        method = SpanningTree(name, LORA_LAYERS)
+        method = OracleSpanningTree(name, LORA_LAYERS)
         record = evaluate.run(
             method, "oracle-mst-root", known.folder, "known-trees", models=known.models, truth=known.truth
         )

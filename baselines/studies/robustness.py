@@ -28,9 +28,10 @@ from mothr.baselines.studies.regimes import SETTINGS, Known, Value
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, NodeId
-from mothr.benchmark.records.results import Result
+from mothr.benchmark.records.results import RunRecord
 from mothr.benchmark.run import evaluate
-from mothr.benchmark.run.method import Method, Told, find_method
+from mothr.benchmark.run.method import Method, find_method
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.features import MothrWarning
@@ -63,7 +64,7 @@ def _grid(plan: "Plan", **values: object) -> ablation.Grid:
 
 
 @cache
-def records(known: Known, plan: "Plan") -> tuple[Result, ...]:
+def records(known: Known, plan: "Plan") -> tuple[RunRecord, ...]:
     """Returns the runs of MoTHer with every direction score and with every weight, the bounds', and those of Linea."""
     others = tuple(weight for weight in LAMBDAS if weight != LAMBDA)
     found = ablation.run(_grid(plan, weights=(LAMBDA,)), known.folder, plan.setting, plan.seeds)
@@ -78,24 +79,24 @@ def records(known: Known, plan: "Plan") -> tuple[Result, ...]:
     return tuple(found)
 
 
-def _say_failed(record: Result) -> None:
+def _say_failed(record: RunRecord) -> None:
     if record.status != "ok":
         warnings.warn(
             f"{record.split}: {name_of(record)} failed and counts as zero: {record.error}", MothrWarning, stacklevel=3
         )
 
 
-def name_of(record: Result) -> str:
+def name_of(record: RunRecord) -> str:
     """Returns the direction score that MoTHer was run with, or the method's own name."""
     return str(record.parameters["direction"]) if record.method == ablation.METHOD else record.method
 
 
-def _published(known: Known, plan: "Plan") -> list[Result]:
+def _published(known: Known, plan: "Plan") -> list[RunRecord]:
     """Returns the records but for those with another weight than the published one."""
     return [record for record in records(known, plan) if record.parameters.get("lambda_", LAMBDA) == LAMBDA]
 
 
-def _right(record: Result, edges: Sequence[Edge]) -> float:
+def _right(record: RunRecord, edges: Sequence[Edge]) -> float:
     """Returns the share of ``edges`` that were answered; 0 for a failed run."""
     answered = record.parents or {}
     return float(np.mean([parent in answered.get(child, ()) for parent, child in edges]))
@@ -133,7 +134,7 @@ def motifs(known: Known, plan: "Plan") -> list[Value]:
     if not drawn:
         return []
     layers, found = Layers.parse(plan.layers), []
-    models = known.models.with_told(Told(truth=known.graph))
+    models = known.models.with_given(SideInformation(truth=known.graph))
     far = replace_infinite(distances(models, plan.distance, layers))
     pairs = np.array(
         sorted({pair for *_, triples in drawn for triple, _ in triples for pair in combinations(triple, 2)})

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mothr.benchmark.records.results import Configuration, Result, folder_name, superseded
+from mothr.benchmark.records.results import Configuration, RunRecord, folder_name, superseded
 from mothr.benchmark.run.plan import Plan
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import mean_interval, shared_ranks
@@ -36,7 +36,7 @@ BoardKey = tuple[str, int, str]
 class Row:
     """All runs of one method with one set of parameters on one board."""
 
-    runs: tuple[Result, ...]
+    runs: tuple[RunRecord, ...]
     """Its records, by seed."""
     kind: RowKind
     """Nulls and oracles are bounds, and metadata methods look at more than weights: none of them is ranked."""
@@ -66,9 +66,9 @@ class Row:
         )[:8]
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def given(self) -> tuple[str, ...]:
         """What the method was told, sorted."""
-        return tuple(sorted({name for run in self.runs for name in run.told}))
+        return tuple(sorted({name for run in self.runs for name in run.given}))
 
     @property
     def standing(self) -> Standing:
@@ -77,7 +77,7 @@ class Row:
             return "verified"
         return "self-run" if any(run.submission for run in self.runs) else "run here"
 
-    def drawn(self) -> Result | None:
+    def drawn(self) -> RunRecord | None:
         """Returns the run whose forest is shown: the first with an answer."""
         return next((run for run in self.runs if run.status == "ok"), None)
 
@@ -159,7 +159,7 @@ def _counted(version: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in version.split(".")]
 
 
-def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[Row]:
+def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> list[Row]:
     """Returns the rows of every board, grouped by split, version and setting.
 
     Args:
@@ -167,7 +167,7 @@ def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[
         manifests: (split, version) -> SHA-256 of its manifest; without it, the one most records name is taken for right.
     """
 
-    def key(record: Result) -> tuple[Any, ...]:
+    def key(record: RunRecord) -> tuple[Any, ...]:
         board = (record.split, record.split_version, record.setting)
         return *board, *record.configuration, record.manifest_sha256
 
@@ -182,9 +182,9 @@ def rows(records: Iterable[Result], manifests: Manifests | None = None) -> list[
     return found
 
 
-def _row(runs: tuple[Result, ...], trees: list[int], manifest: str) -> Row:
+def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
     first = runs[0]
-    told = {name for run in runs for name in run.told}
+    told = {name for run in runs for name in run.given}
     kind: RowKind = "method"
     if first.method.startswith("null-"):
         kind = "null"
@@ -208,7 +208,7 @@ def _row(runs: tuple[Result, ...], trees: list[int], manifest: str) -> Row:
     return Row(runs, kind, tuple(reasons), _scores(runs, trees), first.manifest_sha256 != manifest)
 
 
-def _scores(runs: Sequence[Result], trees: list[int]) -> pd.DataFrame:
+def _scores(runs: Sequence[RunRecord], trees: list[int]) -> pd.DataFrame:
     """Returns the mean over seeds of each tree's scores; an undefined one (NaN) is left out, a failed run is all zeros."""
     counted = [run for run in runs if run.status != "skipped"]
     values = np.zeros((len(counted), len(trees), len(TREE_METRICS)))
@@ -224,7 +224,7 @@ def _scores(runs: Sequence[Result], trees: list[int]) -> pd.DataFrame:
     return pd.DataFrame(mean, index=trees, columns=list(TREE_METRICS))
 
 
-def board(records: Iterable[Result], manifests: Manifests | None = None) -> pd.DataFrame:
+def board(records: Iterable[RunRecord], manifests: Manifests | None = None) -> pd.DataFrame:
     """Returns the board as a tidy table: one row per split, version, setting, and method with its parameters.
 
     ``<metric>`` is the mean over true Model Trees (each the mean over seeds first), ``<metric>_low`` and ``<metric>_high``
@@ -261,7 +261,7 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
         "parameters": first.configuration[2],
         "label": label,
         "kind": row.kind,
-        "told": ", ".join(row.told),
+        "told": ", ".join(row.given),
         "standing": row.standing,
         "unranked": "; ".join(row.unranked),
         "trees": len(row.scores),

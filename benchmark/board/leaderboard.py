@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mothr.benchmark.board.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, gaps, latest, rows, table
-from mothr.benchmark.board.page import ABOUT, REGIMES, page_data, told_of
+from mothr.benchmark.board.page import ABOUT, REGIMES, given_of, page_data
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.results import folder_name, read_all, superseded
 from mothr.benchmark.run import plan
@@ -161,7 +161,7 @@ def _boards(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -> 
         if len(gap.seeds) == gap.of:
             absent.setdefault((gap.split, gap.setting), []).append(gap.label)
     for (split, version, setting), positions in places.items():
-        told = [told_of(every[position]) for position in positions]
+        told = [given_of(every[position]) for position in positions]
         own = found.iloc[positions].assign(position=positions, told=told)
         own = own.sort_values(RANKED_BY, ascending=False, kind="stable", na_position="last")
         nulls = own.loc[own["kind"] == "null", RANKED_BY]

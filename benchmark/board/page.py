@@ -19,7 +19,7 @@ from mothr.benchmark.board.pairs import read as read_pairs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Relation
-from mothr.benchmark.records.results import Result, folder_name
+from mothr.benchmark.records.results import RunRecord, folder_name
 from mothr.benchmark.storage import read_json
 
 REGIMES = Path("regimes", "map.csv")
@@ -30,7 +30,7 @@ CELLS = ("grouping", "regime", "direction", "accuracy", "low", "high", "trees", 
 """Columns of a regime map that are shown."""
 LETTERS: Mapping[Relation, str] = {"finetune": "f", "adapter": "a", "merge": "m", "quantized": "q"}
 """How the page writes what a method said of a model's origin."""
-TOLD = {"metadata": "metadata", "tree_count": "number of trees", "trees": "trees", "truth": "truth"}
+GIVEN = {"metadata": "metadata", "tree_count": "number of trees", "trees": "trees", "truth": "truth"}
 Parents = Mapping[NodeId, tuple[NodeId, ...]]
 Truth = tuple[ModelGraph, dict[str, Any]]
 """The true graph, and the entries of its nodes."""
@@ -74,9 +74,9 @@ def page_data(every: Sequence[Row], found: pd.DataFrame, results_folder: Path) -
     }
 
 
-def told_of(row: Row) -> str:
+def given_of(row: Row) -> str:
     """Returns in words what the method of ``row`` was told."""
-    return ", ".join(TOLD[name] for name in row.told) or "nothing"
+    return ", ".join(GIVEN[name] for name in row.given) or "nothing"
 
 
 def _packed(column: "pd.Series[Any]") -> Any:
@@ -109,7 +109,7 @@ def _mean(values: Sequence[float | None]) -> int | None:
     return _thousandths(sum(known) / len(known)) if known else None
 
 
-def _run(run: Result) -> list[Any]:
+def _run(run: RunRecord) -> list[Any]:
     seconds = _short(run.seconds, 2)
     return [run.seed, seconds] if run.status == "ok" else [run.seed, seconds, run.status, run.error]
 
@@ -119,7 +119,7 @@ def _facts(row: Row) -> dict[str, str]:
     shown = row.drawn() or row.runs[0]
     kept = {run.isolation for run in row.runs}
     return {
-        "Told": told_of(row),
+        "SideInformation": given_of(row),
         "Method version": shown.method_version,
         "Tuned on": ", ".join(sorted({split for run in row.runs for split in run.tuned_on})) or "nothing",
         "Kept apart": ", ".join(sorted(str(name) for name in kept if name)) if kept - {None} else "",

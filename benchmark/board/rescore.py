@@ -74,7 +74,7 @@ def rescore(folder: Path, *, write: bool, only: str = "") -> Iterator[Rescored]:
         yield Rescored(place / name, differs)
 
 
-def _scored(record: results.Result, truth: dataset.Truth) -> Scored:
+def _scored(record: results.RunRecord, truth: dataset.Truth) -> Scored:
     if record.status != "ok":
         return {"metrics": {}, "per_tree": []}
     scores = evaluate.score(record.prediction(), truth)

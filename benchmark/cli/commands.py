@@ -175,10 +175,10 @@ def score_submissions(
     """
     from dataclasses import asdict
 
-    from mothr.benchmark.exchange.submission_scores import Means, score_submissions
+    from mothr.benchmark.exchange.submission_scores import ScoringInputs, score_submissions
 
     one_thread()
-    lines = [asdict(line) for line in score_submissions(Means(results, data, labels, seeds))]
+    lines = [asdict(line) for line in score_submissions(ScoringInputs(results, data, labels, seeds))]
     say(lines, as_json, lambda: table(lines))
     if failed := [line["submission"] for line in lines if line["status"] == "FAILED"]:
         raise MothrError(f"{len(failed)} of the submissions cannot be scored: {', '.join(failed)}")

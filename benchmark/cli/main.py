@@ -218,7 +218,7 @@ def run(
     from mothr.benchmark.run.isolation import Limits
 
     asked, told = (
-        plan.asked(methods, pairs(settings or []), seeds),
+        plan.asked(methods, field_values(settings or []), seeds),
         runs.settings_for(setting, hidden=labels is not None),
     )
     truth = datasets.open_truth(dataset, labels)
@@ -281,16 +281,21 @@ def predict(
     """
     from mothr.benchmark.data import dataset as datasets
     from mothr.benchmark.run import evaluate
-    from mothr.benchmark.run.method import Told, find_method, needs
+    from mothr.benchmark.run.method import find_method, needs
+    from mothr.benchmark.side_information import SideInformation
     from mothr.benchmark.storage import write_json
 
-    found = find_method(method, pairs(settings or []))
+    found = find_method(method, field_values(settings or []))
     if "truth" in needs(found):
         raise MothrError(f"method {method!r} is an oracle: it needs the truth, and predict has none; use 'mothr run'")
     models = datasets.open_models(folder)
-    told = Told(metadata=datasets.metadata(folder, models.ids)) if "metadata" in needs(found) else Told()
+    told = (
+        SideInformation(metadata=datasets.metadata(folder, models.ids))
+        if "metadata" in needs(found)
+        else SideInformation()
+    )
     with engine(workers, memory):
-        value = evaluate.predict(found, models.with_told(told), seed).to_json()
+        value = evaluate.predict(found, models.with_given(told), seed).to_json()
     if out is not None:
         write_json(out, value)
         say(value, as_json, f"{out}: parents of {len(models)} models")
@@ -312,7 +317,7 @@ def check(
     from mothr.benchmark.run.method import find_method
 
     one_thread()
-    findings = check_method(find_method(method, pairs(settings or [])))
+    findings = check_method(find_method(method, field_values(settings or [])))
     rows = [{"rule": finding.rule, "status": finding.status, "finding": finding.text} for finding in findings]
     failed = sum(finding.status == "FAILED" for finding in findings)
     verdict = f"{failed} of {len(findings)} rules failed" if failed else "it keeps the rules"
@@ -321,7 +326,7 @@ def check(
         raise typer.Exit(1)
 
 
-def pairs(settings: list[str]) -> dict[str, str]:
+def field_values(settings: list[str]) -> dict[str, str]:
     """Returns ``["field=value", ...]`` as a dictionary."""
     found = {}
     for text in settings:

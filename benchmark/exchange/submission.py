@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.records.results import Setting
-from mothr.benchmark.run.method import Fact, method_names, own_method_names
+from mothr.benchmark.run.method import method_names, own_method_names
+from mothr.benchmark.side_information import GivenName
 from mothr.benchmark.storage import cannot_write, write_bytes
 
 DESCRIPTION = "submission.yaml"
@@ -42,7 +52,7 @@ Address = Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_len
 class Submission(BaseModel):
     """What a submission says of itself: the content of its ``submission.yaml``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_name=True, validate_by_alias=True)
 
     schema_version: Literal[1] = 1
     """The version of this format."""
@@ -52,7 +62,7 @@ class Submission(BaseModel):
     """What the board calls it, and its folder."""
     authors: Annotated[list[Line], Field(min_length=1, max_length=200)]
     """Who made it."""
-    told: list[Fact]
+    given: list[GivenName] = Field(validation_alias=AliasChoices("given", "told"), serialization_alias="told")
     """What it was told beside the weights, in any of its settings."""
     settings: Annotated[list[Setting], Field(min_length=1)]
     """The boards it is for."""
@@ -96,16 +106,16 @@ class Submission(BaseModel):
             raise ValueError(f"{value!r} is too near to {taken!r}, which is a registered method; choose another")
         return value
 
-    @field_validator("told", "settings", "tuned_on")
+    @field_validator("given", "settings", "tuned_on")
     @classmethod
     def _once(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
             raise ValueError("names something twice; name it once")
         return value
 
-    @field_validator("told")
+    @field_validator("given")
     @classmethod
-    def _not_the_truth(cls, value: list[Fact]) -> list[Fact]:
+    def _not_the_truth(cls, value: list[GivenName]) -> list[GivenName]:
         if "truth" in value:
             raise ValueError(
                 "what is told the truth is an oracle, a bound and no submission; say what else it was told"
@@ -115,7 +125,7 @@ class Submission(BaseModel):
     @field_validator("settings")
     @classmethod
     def _fits_what_was_told(cls, value: list[Setting], info: ValidationInfo) -> list[Setting]:
-        told = info.data.get("told")
+        told = info.data.get("given")
         if told is not None and "trees" in told and "known-trees" not in value:
             raise ValueError(
                 "'told' has the trees, so it belongs on the board 'known-trees'; add that, or take 'trees' out of 'told'"
@@ -139,9 +149,9 @@ class Submission(BaseModel):
                 )
         return value
 
-    def told_in(self, setting: Setting) -> list[Fact]:
+    def given_in(self, setting: Setting) -> list[GivenName]:
         """Returns what it was told in one setting, sorted."""
-        return sorted(fact for fact in self.told if fact != "trees" or setting == "known-trees")
+        return sorted(fact for fact in self.given if fact != "trees" or setting == "known-trees")
 
 
 def _letters(name: str) -> str:

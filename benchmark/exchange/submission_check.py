@@ -222,9 +222,9 @@ def conduct_of(submission: Submission, runner: Runner) -> Iterator[Finding]:
         return
     told = sorted({*itself.needs, *(["trees"] if "known-trees" in submission.settings else [])})
     problems = []
-    if told != sorted(submission.told):
+    if told != sorted(submission.given):
         problems.append(
-            f"'told' is [{', '.join(submission.told)}], and the method asks for [{', '.join(told)}]; write the latter"
+            f"'told' is [{', '.join(submission.given)}], and the method asks for [{', '.join(told)}]; write the latter"
         )
     if unsaid := sorted(set(itself.tuned_on) - set(submission.tuned_on)):
         problems.append(f"'tuned_on' lacks {', '.join(unsaid)}, which the method names; add it")

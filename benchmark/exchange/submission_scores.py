@@ -20,7 +20,8 @@ from mothr.benchmark.records import results
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.run.check import Finding
 from mothr.benchmark.run.isolation import Runner, offered
-from mothr.benchmark.run.method import About, Told
+from mothr.benchmark.run.method import About
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.storage import sha256_of
 
 FOLDER = "submissions"
@@ -30,7 +31,7 @@ MADE_BY = ("device", "mothr_version", "commit", "dirty", "packages", "date")
 
 
 @dataclass(frozen=True)
-class Line:
+class SubmissionRow:
     """What was done with one submission on one board, or with all of it."""
 
     submission: str
@@ -44,7 +45,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Means:
+class ScoringInputs:
     """What the scorer has at hand."""
 
     results: Path
@@ -79,7 +80,7 @@ class Means:
         return truth
 
 
-def score_submissions(means: Means) -> list[Line]:
+def score_submissions(means: ScoringInputs) -> list[SubmissionRow]:
     """Returns what was done with each submission; writes their records, and removes those of which there is no submission any more.
 
     Raises:
@@ -88,7 +89,7 @@ def score_submissions(means: Means) -> list[Line]:
     home = means.results / FOLDER
     if not home.is_dir():
         raise MothrError(f"{home}: no such folder, so nothing has been submitted; 'mothr submit' makes it")
-    before: dict[str, dict[str, results.Result]] = {}
+    before: dict[str, dict[str, results.RunRecord]] = {}
     for record in results.read_all(means.results):
         if record.submission is not None:
             before.setdefault(record.submission, {})[results.file_name(record)] = record
@@ -97,11 +98,11 @@ def score_submissions(means: Means) -> list[Line]:
     return [line for name in names for line in _scored(home / name, before.get(name, {}), means)]
 
 
-def _scored(place: Path, own: Mapping[str, results.Result], means: Means) -> Iterator[Line]:
+def _scored(place: Path, own: Mapping[str, results.RunRecord], means: ScoringInputs) -> Iterator[SubmissionRow]:
     """Yields what is done with the submission at ``place``, whose records were ``own``. A faulty one keeps those it had."""
     kept: set[str] = set()
     for one in _records(place, own, means) if place.is_symlink() or place.exists() else ():
-        if isinstance(one, Line):
+        if isinstance(one, SubmissionRow):
             yield one
             if one.status == "FAILED":
                 return
@@ -110,20 +111,22 @@ def _scored(place: Path, own: Mapping[str, results.Result], means: Means) -> Ite
             yield _put(one, own, means.results)
     for file in sorted(own.keys() - kept):
         (means.results / results.folder_name(own[file].split, own[file].split_version) / file).unlink(missing_ok=True)
-        yield Line(place.name, _board(own[file]), "removed", "nothing that was submitted gives it any more")
+        yield SubmissionRow(place.name, _board(own[file]), "removed", "nothing that was submitted gives it any more")
 
 
-def _records(place: Path, own: Mapping[str, results.Result], means: Means) -> Iterator[results.Result | Line]:
+def _records(
+    place: Path, own: Mapping[str, results.RunRecord], means: ScoringInputs
+) -> Iterator[results.RunRecord | SubmissionRow]:
     """Yields each record that the submission at ``place`` has or gets, or why it gets none."""
     if place.is_symlink():
-        yield Line(place.name, "", "FAILED", "is a link; put the folder itself there")
+        yield SubmissionRow(place.name, "", "FAILED", "is a link; put the folder itself there")
         return
     checked = check_folder(place, means.results, conduct=False)
     wrong = _wrong(checked.findings)
     if checked.submission and checked.submission.name != place.name:
         wrong.append(f"calls itself {checked.submission.name!r}; give the folder the name of the submission")
     if wrong or checked.submission is None:
-        yield Line(place.name, "", "FAILED", "; ".join(wrong))
+        yield SubmissionRow(place.name, "", "FAILED", "; ".join(wrong))
     elif checked.submission.method is None:
         yield from _of_predictions(checked.submission, checked.answers, own, means)
     else:
@@ -136,8 +139,8 @@ def _wrong(findings: Iterable[Finding]) -> list[str]:
 
 
 def _of_predictions(
-    submission: Submission, answers: Iterable[Answer], own: Mapping[str, results.Result], means: Means
-) -> Iterator[results.Result | Line]:
+    submission: Submission, answers: Iterable[Answer], own: Mapping[str, results.RunRecord], means: ScoringInputs
+) -> Iterator[results.RunRecord | SubmissionRow]:
     """Yields a self-run record for each prediction that can be scored here."""
     said = About(submission.version, tuple(submission.tuned_on), {}, frozenset())
     for answer in answers:
@@ -149,15 +152,15 @@ def _of_predictions(
                 for record in own.values()
                 if _board(record) == board and record.prediction() == answer.prediction
             ]
-            yield old[0] if old else Line(submission.name, board, "not scored", WITHHELD)
+            yield old[0] if old else SubmissionRow(submission.name, board, "not scored", WITHHELD)
             continue
-        outcome = evaluate.Run(answer.prediction, None, 0.0, "ok")
+        outcome = evaluate.RunOutcome(answer.prediction, None, 0.0, "ok")
         record = evaluate.record(
-            submission.name, said, Told(), outcome, means.splits[answer.split], truth, answer.setting, 0
+            submission.name, said, SideInformation(), outcome, means.splits[answer.split], truth, answer.setting, 0
         )
         # in what time, on what and by which packages it was made is not known here
         unknown: dict[str, Any] = {
-            "told": submission.told_in(answer.setting),
+            "told": submission.given_in(answer.setting),
             "seconds": None,
             "device": "not said",
             "packages": {},
@@ -166,8 +169,8 @@ def _of_predictions(
 
 
 def _of_method(
-    submission: Submission, own: Mapping[str, results.Result], means: Means, runner: Runner
-) -> Iterator[results.Result | Line]:
+    submission: Submission, own: Mapping[str, results.RunRecord], means: ScoringInputs, runner: Runner
+) -> Iterator[results.RunRecord | SubmissionRow]:
     """Yields a verified record for each run of a method; a run of this version on these weights is not repeated."""
     old = {}
     for record in own.values():
@@ -185,39 +188,39 @@ def _of_method(
             continue
         place, truth = means.data / manifest.name, means.truth(split)
         if truth is None:
-            yield Line(submission.name, f"{split}, {setting}", "not scored", WITHHELD)
+            yield SubmissionRow(submission.name, f"{split}, {setting}", "not scored", WITHHELD)
         elif not (place / dataset.MANIFEST).is_file():
-            yield Line(
+            yield SubmissionRow(
                 submission.name,
                 f"{split}, {setting}",
                 "not scored",
                 f"no weights at {place}; make them with 'mothr generate'",
             )
         elif sha256_of(place / dataset.MANIFEST) != sha256:
-            yield Line(
+            yield SubmissionRow(
                 submission.name, f"{split}, {setting}", "not scored", f"{place} holds other weights than {split}"
             )
         else:
             wrong = [] if checked else _wrong(conduct_of(submission, runner))
             checked = True
             if wrong:
-                yield Line(submission.name, "", "FAILED", "; ".join(wrong))
+                yield SubmissionRow(submission.name, "", "FAILED", "; ".join(wrong))
                 return
             yield from (
                 _run(submission, place, truth, setting, seed, runner) for seed, record in runs.items() if record is None
             )
 
 
-def _still_so(record: results.Result, submission: Submission) -> bool:
+def _still_so(record: results.RunRecord, submission: Submission) -> bool:
     """Returns whether a record is one of what ``submission`` names now."""
-    described = (record.method_version, record.told, record.tuned_on)
-    now = (submission.version, submission.told_in(record.setting), submission.tuned_on)
+    described = (record.method_version, record.given, record.tuned_on)
+    now = (submission.version, submission.given_in(record.setting), submission.tuned_on)
     return record.verified and record.setting in submission.settings and described == now
 
 
 def _run(
     submission: Submission, place: Path, truth: dataset.Truth, setting: results.Setting, seed: int, runner: Runner
-) -> results.Result:
+) -> results.RunRecord:
     """Returns the verified record of one run of a submitted method, in a process of its own."""
     assert submission.method
     with offered(place, dataset.open_models(place), seed) as given:
@@ -231,25 +234,25 @@ def _run(
     return record.model_copy(update=named)
 
 
-def _put(record: results.Result, own: Mapping[str, results.Result], results_folder: Path) -> Line:
+def _put(record: results.RunRecord, own: Mapping[str, results.RunRecord], results_folder: Path) -> SubmissionRow:
     """Writes a record unless it is there already; never over one that is not the submission's own."""
     name, board, f1 = record.submission or "", _board(record), record.metrics.get("edge_f1")
     scored = record.error or ("edge F1 is undefined" if f1 is None else f"edge F1 {f1:.3f}")
     text = f"{'verified' if record.verified else 'self-run'}: {scored}"
     old = own.get(results.file_name(record))
     if old is not None and old.model_dump(exclude=set(MADE_BY)) == record.model_dump(exclude=set(MADE_BY)):
-        return Line(name, board, "unchanged", text)
+        return SubmissionRow(name, board, "unchanged", text)
     path = results_folder / results.folder_name(record.split, record.split_version) / results.file_name(record)
     if old is None and path.exists():
-        return Line(
+        return SubmissionRow(
             name,
             board,
             "FAILED",
             f"{path.name} is a record of 'mothr run', which no submission replaces; choose another name",
         )
     results.write(record, results_folder)
-    return Line(name, board, "scored", text)
+    return SubmissionRow(name, board, "scored", text)
 
 
-def _board(record: results.Result) -> str:
+def _board(record: results.RunRecord) -> str:
     return f"{results.folder_name(record.split, record.split_version)}, {record.setting}"

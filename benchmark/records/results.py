@@ -14,14 +14,23 @@ from pathlib import Path
 from platform import python_version
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mothr.benchmark import __version__
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction, Relation
-from mothr.benchmark.run.method import Fact
+from mothr.benchmark.side_information import GivenName
 from mothr.benchmark.storage import canonical_sha256, read_json, write_json
 
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
@@ -46,10 +55,12 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
 
-class Result(BaseModel):
+class RunRecord(BaseModel):
     """One run of a method, with its answer and its scores."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
 
     schema_version: Literal[1] = 1
     """The version of this format."""
@@ -69,7 +80,7 @@ class Result(BaseModel):
     """The method's hyper-parameters; any JSON values."""
     seed: Annotated[int, Field(ge=0)]
     """The number of the run, from 0, from which its random generator is derived."""
-    told: list[Fact]
+    given: list[GivenName] = Field(validation_alias=AliasChoices("given", "told"), serialization_alias="told")
     """What this method was told beside the weights, sorted."""
     status: Status
     """How the run ended. A run that failed or ran out of time scores zero; a skipped one is a gap."""
@@ -175,12 +186,12 @@ class Result(BaseModel):
         }
 
 
-def identity(record: Result) -> dict[str, Any]:
+def identity(record: RunRecord) -> dict[str, Any]:
     """Returns the fields that tell this run from any other."""
     return {name: getattr(record, name) for name in IDENTITY}
 
 
-def file_name(record: Result) -> str:
+def file_name(record: RunRecord) -> str:
     """Returns the name of the record's file: its method, made safe, and 8 hex digits of the SHA-256 of its identity."""
     safe = re.sub(r"[^A-Za-z0-9_]+", "-", record.method).strip("-")[:100]
     return f"{safe}-{canonical_sha256(identity(record))[:8]}.json"
@@ -191,14 +202,14 @@ def folder_name(split: str, split_version: int) -> str:
     return f"{split}-v{split_version}"
 
 
-def write(record: Result, folder: Path) -> Path:
+def write(record: RunRecord, folder: Path) -> Path:
     """Returns the path of the record's file, written atomically below the results folder ``folder``.
 
     Raises:
         MothrError: the file cannot be written.
     """
     path = folder / folder_name(record.split, record.split_version) / file_name(record)
-    value = record.model_dump()
+    value = record.model_dump(by_alias=True)
     for name in (*OPTIONAL, "isolation", "submission"):
         if value[name] is None:
             del value[name]
@@ -206,7 +217,7 @@ def write(record: Result, folder: Path) -> Path:
     return path
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> RunRecord:
     """Returns the record in ``path``.
 
     Raises:
@@ -219,9 +230,9 @@ def read(path: Path) -> Result:
     if type(schema) is not int or schema != 1:  # True equals 1
         raise MothrError(f"{path}: schema_version is {schema!r}; this version of mothr reads 1")
     try:
-        return Result.model_validate(value)
+        return RunRecord.model_validate(value)
     except ValidationError as error:
-        raise MothrError(f"{path}: {'; '.join(faults(error, Result))}") from None
+        raise MothrError(f"{path}: {'; '.join(faults(error, RunRecord))}") from None
 
 
 def read_answer(path: Path) -> Prediction:
@@ -236,7 +247,7 @@ def read_answer(path: Path) -> Prediction:
     return Prediction.from_json(value, str(path))
 
 
-def read_all(folder: Path) -> list[Result]:
+def read_all(folder: Path) -> list[RunRecord]:
     """Returns every record below the results folder ``folder``, sorted by file.
 
     Manifests, truths, pairs and everything in a folder ``submissions`` are passed over.

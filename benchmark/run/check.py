@@ -23,7 +23,7 @@ from mothr.benchmark.errors import in_words
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.results import Setting
-from mothr.benchmark.run.evaluate import SETTINGS, Run, attempt, told_for
+from mothr.benchmark.run.evaluate import SETTINGS, RunOutcome, attempt, given_for
 from mothr.benchmark.run.forests import Written, forests, opposite
 from mothr.benchmark.run.method import Method, needs, parameters
 from mothr.benchmark.storage import canonical_sha256, sha256_of
@@ -42,7 +42,7 @@ RULES = {
     "confidence": ("confidence within [0, 1], on predicted edges alone", "give a probability, or leave the edge out"),
     "known-trees": (
         "at most one root in each told tree, no edge between trees",
-        "span each part of models.told.trees by itself",
+        "span each part of models.given.trees by itself",
     ),
     "seed": (
         "the same seed gives the same answer",
@@ -154,8 +154,8 @@ class _Report:
 def _judge(method: Method, written: Written, setting: Setting, report: _Report) -> float:
     """Runs ``method`` on one forest under each condition, notes what is seen, and returns the seconds of the first run."""
     report.where = f"{written.forest.name}, {setting}: "
-    told = told_for(method, written.folder, written.truth, setting)
-    models, tables = written.models.with_told(told), written.tables()
+    told = given_for(method, written.folder, written.truth, setting)
+    models, tables = written.models.with_given(told), written.tables()
     first = run = _run(method, models)
     if run.prediction is None:  # is it the confidence alone?
         method = _unsure(method)
@@ -169,14 +169,14 @@ def _judge(method: Method, written: Written, setting: Setting, report: _Report) 
         report.note("known-trees", _crossing(answer, told.trees))
     digests = {checkpoint.id: checkpoint.digest for checkpoint in (*models.checkpoints, *written.others.checkpoints)}
 
-    def same(rule: str, run: Run) -> bool:
+    def same(rule: str, run: RunOutcome) -> bool:
         problem = f"failed now: {run.error}" if run.prediction is None else _difference(answer, run.prediction, digests)
         return report.note(rule, problem)
 
     if same("seed", _run(method, models)):
         same("global-state", _run(method, models, state=2))
         same("ids", _run(_renamed(method), models))
-        same("listing", _run(method, written.others.with_told(told.relabel(written.names))))
+        same("listing", _run(method, written.others.with_given(told.relabel(written.names))))
     report.note("weights", None if written.tables() == tables else "the models' tables of tensors have changed")
     return first.seconds
 
@@ -196,7 +196,7 @@ def _renamed(method: Method) -> Method:
     return answer
 
 
-def _run(method: Method, models: ModelSet, state: int = 1) -> Run:
+def _run(method: Method, models: ModelSet, state: int = 1) -> RunOutcome:
     """Returns what the method answers, the seed always the same and the global random generators in a given state."""
     random.seed(state)
     np.random.seed(state)

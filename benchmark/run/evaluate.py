@@ -17,8 +17,9 @@ from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records import results
 from mothr.benchmark.records.results import Setting
-from mothr.benchmark.run.method import About, Method, Need, Told, about, needs
+from mothr.benchmark.run.method import About, Method, about, needs
 from mothr.benchmark.score import metrics
+from mothr.benchmark.side_information import Need, SideInformation
 from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.features import MothrWarning
@@ -29,7 +30,7 @@ SETTINGS: tuple[Setting, ...] = ("known-trees", "open")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunOutcome:
     """What a method answered, and at what cost."""
 
     prediction: Prediction | None
@@ -43,7 +44,7 @@ class Run:
     peak_bytes: int | None = None
     """Largest resident memory of its process, where it had one of its own."""
     isolation: Literal["sandbox", "process"] | None = None
-    """How it was kept apart, see :class:`mothr.benchmark.records.results.Result`."""
+    """How it was kept apart, see :class:`mothr.benchmark.records.results.RunRecord`."""
 
 
 def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
@@ -110,14 +111,14 @@ def _draw_ids(count: int, rng: np.random.Generator) -> list[NodeId]:
     return list(found)
 
 
-def told_for(method: Method, folder: Path, truth: dataset.Truth, setting: Setting) -> Told:
+def given_for(method: Method, folder: Path, truth: dataset.Truth, setting: Setting) -> SideInformation:
     """Returns what the harness tells ``method`` in ``setting``: the partition if known, and what it declares it needs."""
-    return told_what(needs(method), folder, truth, setting)
+    return given_in(needs(method), folder, truth, setting)
 
 
-def told_what(needed: Container[Need], folder: Path, truth: dataset.Truth, setting: Setting) -> Told:
+def given_in(needed: Container[Need], folder: Path, truth: dataset.Truth, setting: Setting) -> SideInformation:
     """Returns what the harness tells a method that declares these needs."""
-    return Told(
+    return SideInformation(
         trees=truth.trees if setting == "known-trees" else None,
         tree_count=len(truth.graph.trees) if "tree_count" in needed else None,
         metadata=dataset.metadata(folder, truth.nodes) if "metadata" in needed else None,
@@ -125,14 +126,14 @@ def told_what(needed: Container[Need], folder: Path, truth: dataset.Truth, setti
     )
 
 
-def attempt(method: Method, models: ModelSet, seed: int) -> Run:
+def attempt(method: Method, models: ModelSet, seed: int) -> RunOutcome:
     """Runs :func:`predict` and returns what came of it; a method's failure is a result, not an error."""
     start = time.perf_counter()
     try:
         prediction, error = predict(method, models, seed), None
     except (Exception, SystemExit) as problem:  # a method is foreign code: whatever it raises is recorded in its row
         prediction, error = None, in_words(problem)
-    return Run(prediction, error, time.perf_counter() - start, "ok" if prediction else "failed")
+    return RunOutcome(prediction, error, time.perf_counter() - start, "ok" if prediction else "failed")
 
 
 def run(
@@ -144,7 +145,7 @@ def run(
     *,
     models: ModelSet | None = None,
     truth: dataset.Truth | None = None,
-) -> results.Result:
+) -> results.RunRecord:
     """Returns the result record of one method on one data set with known truth.
 
     Args:
@@ -162,17 +163,24 @@ def run(
     said = about(method, name)
     truth = dataset.open_truth(folder) if truth is None else truth
     models = dataset.open_models(folder) if models is None else models
-    told = told_for(method, folder, truth, setting)
-    return record(name, said, told, attempt(method, models.with_told(told), seed), folder, truth, setting, seed)
+    told = given_for(method, folder, truth, setting)
+    return record(name, said, told, attempt(method, models.with_given(told), seed), folder, truth, setting, seed)
 
 
 def record(
-    name: str, said: About, told: Told, outcome: Run, folder: Path, truth: dataset.Truth, setting: Setting, seed: int
-) -> results.Result:
+    name: str,
+    said: About,
+    told: SideInformation,
+    outcome: RunOutcome,
+    folder: Path,
+    truth: dataset.Truth,
+    setting: Setting,
+    seed: int,
+) -> results.RunRecord:
     """Returns the result record of a run that has ended, scored against ``truth``."""
     scored = score(outcome.prediction, truth) if outcome.prediction else Scores({}, ())
     answer = outcome.prediction.to_json() if outcome.prediction else {}
-    return results.Result(
+    return results.RunRecord(
         split=truth.split,
         split_version=truth.version,
         manifest_sha256=sha256_of(folder / dataset.MANIFEST),
@@ -182,7 +190,7 @@ def record(
         tuned_on=list(said.tuned_on),
         parameters=dict(said.parameters),
         seed=seed,
-        told=told.names(),
+        given=told.names(),
         status=outcome.status,
         error=outcome.error,
         parents=answer.get("parents"),

@@ -17,7 +17,7 @@ from mothr.benchmark.weights.engine import engine
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRequest:
     """One run that is to be made."""
 
     planned: Planned
@@ -28,13 +28,15 @@ class Run:
     """The number of the run, from 0."""
 
 
-def listed(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> list[Run]:
+def listed(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> list[RunRequest]:
     """Returns the runs that are planned, seed by seed, each method in each setting."""
     seeds = range(max((one.seeds for one in planned), default=0))
-    return [Run(one, setting, seed) for seed in seeds for one in planned if seed < one.seeds for setting in settings]
+    return [
+        RunRequest(one, setting, seed) for seed in seeds for one in planned if seed < one.seeds for setting in settings
+    ]
 
 
-def lacking(runs: Iterable[Run], records: Iterable[results.Result]) -> list[Run]:
+def lacking(runs: Iterable[RunRequest], records: Iterable[results.RunRecord]) -> list[RunRequest]:
     """Returns the ``runs`` of which there is no record with the method's present version.
 
     Of foreign methods all: their code, which knows their version, is not run here.
@@ -67,14 +69,14 @@ def settings_for(setting: results.Setting | None, *, hidden: bool) -> tuple[resu
 
 
 def run(
-    runs: Sequence[Run],
+    runs: Sequence[RunRequest],
     folder: Path,
     truth: dataset.Truth,
     limits: isolation.Limits,
     *,
     hidden: bool = False,
     in_process: bool = False,
-) -> Iterator[tuple[Run, results.Result]]:
+) -> Iterator[tuple[RunRequest, results.RunRecord]]:
     """Returns each run with its record, made as they are asked for.
 
     Args:
@@ -100,14 +102,14 @@ def run(
 
 
 def _each(
-    runs: Sequence[Run],
+    runs: Sequence[RunRequest],
     folder: Path,
     truth: dataset.Truth,
     models: ModelSet,
     limits: isolation.Limits,
     hidden: bool,
     in_process: bool,
-) -> Iterator[tuple[Run, results.Result]]:
+) -> Iterator[tuple[RunRequest, results.RunRecord]]:
     with isolation.Runner(limits) as runner, engine(limits.workers, limits.budget) if in_process else nullcontext():
         for seed, group in groupby(runs, key=lambda one: one.seed):
             with nullcontext() if in_process else isolation.offered(folder, models, seed) as given:
@@ -119,7 +121,7 @@ def _each(
                         )
                     else:
                         record = runner.run(name, fields, given, one.setting, truth)
-                    if hidden and "truth" in record.told:
+                    if hidden and "truth" in record.given:
                         raise _gives_away(one.planned)
                     yield one, record
 

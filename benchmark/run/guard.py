@@ -154,7 +154,8 @@ def _answer(channel: io.BufferedRWPair) -> None:
     from mothr.benchmark.errors import MothrError, in_words
     from mothr.benchmark.run import evaluate
     from mothr.benchmark.run.check import check_method
-    from mothr.benchmark.run.method import Told, about, find_method
+    from mothr.benchmark.run.method import about, find_method
+    from mothr.benchmark.side_information import SideInformation
     from mothr.benchmark.weights.checkpoint import open_folder
     from mothr.benchmark.weights.engine import engine
     from mothr.benchmark.weights.features import MothrWarning
@@ -185,13 +186,13 @@ def _answer(channel: io.BufferedRWPair) -> None:
     )
     if models is None:
         return say({"findings": [asdict(finding) for finding in check_method(method)]})
-    told = Told.from_json(json.loads(channel.readline()))
+    told = SideInformation.from_json(json.loads(channel.readline()))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MothrWarning)
         try:
             with engine(job["workers"], job["budget"]):
                 given: dict[str, Any] = {
-                    "prediction": evaluate.answer(method, models.with_told(told), job["seed"]).to_json()
+                    "prediction": evaluate.answer(method, models.with_given(told), job["seed"]).to_json()
                 }
                 json.dumps(given)  # may fail, too
         except (

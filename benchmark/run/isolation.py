@@ -113,7 +113,7 @@ class Runner:
 
     def run(
         self, method: str, settings: Mapping[str, str], given: Offered, setting: results.Setting, truth: dataset.Truth
-    ) -> results.Result:
+    ) -> results.RunRecord:
         """Returns the result record of one run.
 
         Args:
@@ -132,7 +132,7 @@ class Runner:
                     f"{given.source}: lies within {place}, which methods read their code from; move the data set elsewhere"
                 )
         with self._started(self._job(method, settings, given.folder.parent, given)) as (talk, said, locked):
-            told = evaluate.told_what(said.needs, given.source, truth, setting)
+            told = evaluate.given_in(said.needs, given.source, truth, setting)
             start = time.perf_counter()
             talk.say(told.relabel(given.names).to_json())
             answer = talk.hear()
@@ -140,7 +140,7 @@ class Runner:
             ended = talk.end()
         prediction, error = _judged(answer, given, talk.fault or _why(ended, self.limits))
         status: results.Status = "ok" if prediction else "timeout" if ended.get("why") == "seconds" else "failed"
-        outcome = evaluate.Run(
+        outcome = evaluate.RunOutcome(
             prediction, error, seconds, status, ended.get("peak_bytes"), "sandbox" if locked else "process"
         )
         return evaluate.record(method, said, told, outcome, given.source, truth, setting, given.seed)

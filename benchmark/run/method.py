@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, get_type_hints, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from mothr.benchmark.errors import MothrError, in_words, unknown_name
-from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
+from mothr.benchmark.side_information import Need
 from mothr.benchmark.storage import canonical_sha256
 
 if TYPE_CHECKING:
@@ -22,57 +22,6 @@ if TYPE_CHECKING:
     from mothr.benchmark.weights.checkpoint import ModelSet
 
 ENTRY_POINTS = "mothr.methods"
-Fact = Literal["metadata", "tree_count", "trees", "truth"]
-"""What a method can be told beside the weights."""
-Need = Literal["metadata", "tree_count", "truth"]
-"""What a method can declare that it needs in every setting."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the harness tells a method beside the weights. Empty in the setting ``open``, unless the method needs more."""
-
-    trees: Mapping[NodeId, int] | None = None
-    """The partition: which Model Tree each model is in (setting ``known-trees``)."""
-    tree_count: int | None = None
-    """The number of Model Trees (methods that declare ``needs = {"tree_count"}``)."""
-    metadata: Mapping[NodeId, Mapping[str, Any]] | None = None
-    """What the files say beside weights: name, sizes, times (methods that declare ``needs = {"metadata"}``)."""
-    truth: ModelGraph | None = None
-    """The answer itself (oracles, which declare ``needs = {"truth"}`` and are never ranked)."""
-
-    def names(self) -> list[Fact]:
-        """Returns the names of what was told, sorted, as recorded in a result."""
-        return [fact for fact in get_args(Fact) if getattr(self, fact) is not None]
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what was told as JSON values."""
-        return {
-            "trees": self.trees,
-            "tree_count": self.tree_count,
-            "metadata": self.metadata,
-            "truth": self.truth and self.truth.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Told":
-        """Returns what :meth:`to_json` gave."""
-        truth = value["truth"]
-        return cls(
-            value["trees"],
-            value["tree_count"],
-            value["metadata"],
-            None if truth is None else ModelGraph.from_json(truth),
-        )
-
-    def relabel(self, names: Mapping[NodeId, NodeId]) -> "Told":
-        """Returns the same knowledge about models called ``names[id]``."""
-        return replace(
-            self,
-            trees=None if self.trees is None else {names[node]: tree for node, tree in self.trees.items()},
-            metadata=None if self.metadata is None else {names[node]: value for node, value in self.metadata.items()},
-            truth=None if self.truth is None else self.truth.relabel(names),
-        )
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.run.method import Told
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.storage import parse_json
 
 MOST_AXES, LARGEST = 32, 1 << 53
@@ -139,7 +139,7 @@ class ModelSet:
 
     checkpoints: tuple[Checkpoint, ...]
     """The models; reordered by content digest (then id) on construction."""
-    told: Told = field(default_factory=Told)
+    given: SideInformation = field(default_factory=SideInformation)
     """What the harness tells beside the weights."""
 
     def __post_init__(self) -> None:
@@ -191,11 +191,11 @@ class ModelSet:
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "ModelSet":
         """Returns the same models called ``names[id]``."""
         renamed = tuple(_renamed(checkpoint, names[checkpoint.id]) for checkpoint in self.checkpoints)
-        return ModelSet(renamed, self.told.relabel(names))
+        return ModelSet(renamed, self.given.relabel(names))
 
-    def with_told(self, told: Told) -> "ModelSet":
+    def with_given(self, given: SideInformation) -> "ModelSet":
         """Returns the same models with ``told`` beside them."""
-        return replace(self, told=told)
+        return replace(self, given=given)
 
 
 def _renamed(checkpoint: Checkpoint, name: NodeId) -> Checkpoint:

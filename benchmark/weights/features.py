@@ -109,7 +109,7 @@ def remember(models: ModelSet, question: Hashable, answer: Callable[[], Array], 
 
 
 @dataclass(frozen=True)
-class _Means:
+class ComputeResources:
     """With what features are computed."""
 
     budget: int = BUDGET
@@ -117,7 +117,7 @@ class _Means:
     workers: int = 1
 
 
-_means: ContextVar[_Means | None] = ContextVar("means", default=None)
+_means: ContextVar[ComputeResources | None] = ContextVar("means", default=None)
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def computing(*, budget: int = BUDGET, executor: Executor | None = None, workers
         executor: Who computes: a pool of threads or of processes, or that of a cluster; None for this process itself.
         workers: How many tensors it computes at a time.
     """
-    token = _means.set(_Means(budget, executor, workers))
+    token = _means.set(ComputeResources(budget, executor, workers))
     try:
         yield
     finally:
@@ -268,7 +268,7 @@ class _Asked:
 
 def _answers(asked: Iterable[_Asked], folder: Path | None) -> Iterator[tuple[_Asked, list[Array]]]:
     """Yields each question with its arrays, in order: from memory or disk, else computed, so many at a time as there are workers."""
-    means, memory = _means.get() or _Means(), None if folder is None else _memory.get()
+    means, memory = _means.get() or ComputeResources(), None if folder is None else _memory.get()
     waiting: deque[tuple[_Asked, list[Array | None], Future[list[Array]] | None]] = deque()
 
     def finish() -> tuple[_Asked, list[Array]]:
@@ -295,7 +295,7 @@ def _answers(asked: Iterable[_Asked], folder: Path | None) -> Iterator[tuple[_As
         yield finish()
 
 
-def _submit(one: _Asked, missing: Sequence[Feature], means: _Means) -> Future[list[Array]]:
+def _submit(one: _Asked, missing: Sequence[Feature], means: ComputeResources) -> Future[list[Array]]:
     """Returns the future arrays of one tensor; without an executor they are there at once."""
     pairs = None if one.pairs is None else one.place[one.pairs]
     task = one.key[0], one.infos, missing, pairs, means.budget // max(1, means.workers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import Result, write
+from mothr.benchmark.records.results import RunRecord, write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -76,7 +76,7 @@ def build(folder: Path, records: int) -> int:
                 method, seed = divmod(number, SEEDS)
                 parents = predicted.relabel(names)
                 sure = {child: {named[0]: rng.random()} for child, named in parents.parents.items() if named}
-                record = Result(
+                record = RunRecord(
                     split=place.name[:-3], split_version=1, manifest_sha256=sha256_of(place / "manifest.json"), setting=setting,
                     method=("null-" if method > METHODS - 6 else "") + f"method-{method % 12}", method_version="1",
                     parameters={name: WORDS[(method + at) % len(WORDS)] for at, name in enumerate(("direction", "layers", "distance"))},

@@ -26,10 +26,10 @@ MODELS = 200
 """Models in each, so that a file has some 10 kB."""
 
 
-def record(seed: int, writer: int) -> results.Result:
+def record(seed: int, writer: int) -> results.RunRecord:
     """Returns a result that says in every one of its models who wrote it."""
     ids = [f"{number:012x}" for number in range(MODELS)]
-    return results.Result(
+    return results.RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="null-star", method_version="1", parameters={},
         seed=seed, told=[], status="ok", parents={node: [] for node in ids}, trees=dict.fromkeys(ids, writer), metrics={}, per_tree=[],
         device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",

@@ -294,7 +294,7 @@ def _index(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "results": (f"tiny-v1/{results.file_name(results.Result(**RECORD))}", _result),
+    "results": (f"tiny-v1/{results.file_name(results.RunRecord(**RECORD))}", _result),
     "predictions": ("prediction.json", _prediction),
     "manifests": ("manifest.json", _manifest),
     "truths": ("truth.json", lambda path: verify(path.parent)),

@@ -8,7 +8,8 @@ from mothr.baselines.linea.method import Linea, _heirs
 from mothr.baselines.parts.distances import distances
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, needs
+from mothr.benchmark.run.method import needs
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
@@ -55,7 +56,7 @@ def ask(models, **fields):
 def test_told_nothing_it_recovers_the_forest_its_trees_and_its_roots(write_models, trees):
     models, truth = forest(write_models, trees)
     found = ask(models)
-    assert models.told.names() == []
+    assert models.given.names() == []
     assert needs(Linea()) == frozenset()
     assert found.graph == truth
     assert found.graph.roots == truth.roots
@@ -84,9 +85,9 @@ def test_every_edge_has_a_probability_and_the_clear_ones_are_high(write_models):
 def test_told_the_trees_it_gives_each_exactly_one_root_even_where_the_trees_are_wrong(write_models):
     models, truth = forest(write_models)
     right = {node: 5 - 3 * label for label, tree in enumerate(truth.trees) for node in tree}
-    assert ask(models.with_told(Told(trees=right))).graph == truth
+    assert ask(models.with_given(SideInformation(trees=right))).graph == truth
     shuffled = {node: position % 3 for position, node in enumerate(sorted(models.ids))}
-    found = ask(models.with_told(Told(trees=shuffled))).graph
+    found = ask(models.with_given(SideInformation(trees=shuffled))).graph
     assert set(found.trees) == {frozenset(node for node in shuffled if shuffled[node] == label) for label in range(3)}
     assert len(found.roots) == 3
     assert max(map(len, found.parents.values())) == 1
@@ -142,7 +143,7 @@ def test_told_the_true_directions_it_needs_the_truth(write_models):
     models, truth = forest(write_models)
     method = Linea(direction="oracle")
     assert needs(method) == {"truth"}
-    assert method(models.with_told(Told(truth=truth)), np.random.default_rng(0)).graph == truth
+    assert method(models.with_given(SideInformation(truth=truth)), np.random.default_rng(0)).graph == truth
     with pytest.raises(MothrError, match="direction 'oracle' needs the truth"):
         ask(models, direction="oracle")
 

@@ -6,7 +6,7 @@ from mothr.baselines.methods.fingerprints import KINDS, Fingerprint, fingerprint
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.run.forests import LLAMA, grow
-from mothr.benchmark.run.method import Told
+from mothr.benchmark.side_information import SideInformation
 
 
 def ask(models, **fields):
@@ -124,12 +124,15 @@ def test_grouped_queries_and_models_of_another_depth(write_models):
         assert 0 < far[place["0"], place["1"]] < np.inf
         assert np.isinf(far[place["0"], [place["deep"], place["odd"]]]).all()
         with pytest.warns(UserWarning, match="share none"):
-            assert len(ask(models.with_told(Told(trees=dict.fromkeys(models.ids, 0))), kind=kind).graph.roots) == 1
+            assert (
+                len(ask(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), kind=kind).graph.roots)
+                == 1
+            )
 
 
 def test_it_spans_and_roots_a_told_tree_and_names_say_nothing(grown):
     models, truth = grown((None, 0, 0, 1))
-    told = models.with_told(Told(trees=dict.fromkeys(models.ids, 0)))
+    told = models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0)))
     names = {node: f"{(3 * place) % 4:02}" for place, node in enumerate(models.ids)}
     for kind in KINDS:
         found = ask(told, kind=kind)

@@ -5,16 +5,17 @@ import torch
 from mothr.baselines.methods.model_atlas import ModelAtlas, quantised
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, needs
+from mothr.benchmark.run.method import needs
 from mothr.benchmark.score.metrics import edge_accuracy, undirected_f1
+from mothr.benchmark.side_information import SideInformation
 
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
 
 
 def dated(models, times, **told):
     """Returns ``models`` told the time of each."""
-    return models.with_told(
-        Told(metadata={node: {"name": node, "mtime": float(times[node])} for node in models.ids}, **told)
+    return models.with_given(
+        SideInformation(metadata={node: {"name": node, "mtime": float(times[node])} for node in models.ids}, **told)
     )
 
 
@@ -51,7 +52,7 @@ def test_without_different_times_roots_are_drawn_evenly_and_nothing_else_is_read
     assert np.mean([edge_accuracy(truth, one) for one in found]) < 0.6
     assert np.mean([undirected_f1(truth, one) for one in found]) < 1
     leaky = {node: {"name": "x" * (1 + depth), "bytes": depth, "mtime": 7.0} for node, depth in depths(truth).items()}
-    assert ask(models.with_told(Told(metadata=leaky)), 3).graph == ask(same, 3).graph
+    assert ask(models.with_given(SideInformation(metadata=leaky)), 3).graph == ask(same, 3).graph
 
 
 def test_without_metadata_it_says_so(grown):

@@ -9,7 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 from mothr.baselines.methods.mother import MOTHER_LORA, MOTHER_V1, MOTHER_V2, MoTHer
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, find_method, needs, parameters
+from mothr.benchmark.run.method import find_method, needs, parameters
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.checkpoint import ModelSet
 
 SHAPE = (0, 0, 0, 1, 1, 2, 2, 5)  # parent of nodes 1, 2, ...; node 0 is the root
@@ -63,7 +64,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("method", [MOTHER_V1, MOTHER_V2])
 def test_full_trees_are_recovered(write_models, method):
     models, truth, trees = forest(write_models, full_update, n_trees=2)
-    answer = method(models.with_told(Told(trees=trees)), RNG)
+    answer = method(models.with_given(SideInformation(trees=trees)), RNG)
     if method is MOTHER_V2:
         assert answer.graph == truth
     assert len(answer.graph.roots) == 2
@@ -72,13 +73,13 @@ def test_full_trees_are_recovered(write_models, method):
 
 def test_lora_trees_are_recovered_exactly(write_models):
     models, truth, trees = forest(write_models, lora_update(4), n_trees=2)
-    assert MOTHER_LORA(models.with_told(Told(trees=trees)), RNG).graph == truth
+    assert MOTHER_LORA(models.with_given(SideInformation(trees=trees)), RNG).graph == truth
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
 def test_lora_trees_stored_in_sixteen_bits(write_models, stored):
     models, truth, trees = forest(write_models, lora_update(2, stored))
-    assert MOTHER_LORA(models.with_told(Told(trees=trees)), RNG).graph == truth
+    assert MOTHER_LORA(models.with_given(SideInformation(trees=trees)), RNG).graph == truth
 
 
 @pytest.mark.parametrize(
@@ -86,14 +87,14 @@ def test_lora_trees_stored_in_sixteen_bits(write_models, stored):
 )
 def test_trees_are_found_where_only_their_number_is_told(write_models, method, update):
     models, truth, _ = forest(write_models, update, n_trees=3, shape=(0, 0, 1, 1))
-    assert method(models.with_told(Told(tree_count=3)), RNG).graph == truth
+    assert method(models.with_given(SideInformation(tree_count=3)), RNG).graph == truth
     assert replace(method, n_trees=3)(models, RNG).graph == truth
 
 
 def test_trees_are_found_by_the_largest_gap_where_nothing_is_told(write_models):
     models, truth, _ = forest(write_models, full_update, n_trees=3)
     assert MOTHER_V2(models, RNG).graph == truth
-    assert replace(MOTHER_V2, n_trees=0)(models.with_told(Told(tree_count=1)), RNG).graph == truth
+    assert replace(MOTHER_V2, n_trees=0)(models.with_given(SideInformation(tree_count=1)), RNG).graph == truth
     one, its_truth, _ = forest(write_models, full_update)
     assert MOTHER_V2(one, RNG).graph == its_truth
 
@@ -124,7 +125,7 @@ def test_equals_the_published_formula_by_brute_force(write_models):
     )
     assert len(answers) == 4**3
     expected = ModelGraph({models.ids[child]: () if p < 0 else (models.ids[p],) for child, p in enumerate(best)})
-    assert MOTHER_V2(models.with_told(Told(trees=dict.fromkeys(models.ids, 0))), RNG).graph == expected
+    assert MOTHER_V2(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), RNG).graph == expected
 
 
 def is_tree(parents):
@@ -142,7 +143,7 @@ def is_tree(parents):
 @pytest.mark.parametrize("told", ["trees", "tree_count"])
 def test_other_ids_give_the_same_answer(write_models, method, told):
     models, _, trees = forest(write_models, full_update, n_trees=2, shape=(0, 0, 1))
-    models = models.with_told(Told(trees=trees) if told == "trees" else Told(tree_count=2))
+    models = models.with_given(SideInformation(trees=trees) if told == "trees" else SideInformation(tree_count=2))
     names = dict(zip(models.ids, np.random.default_rng(1).permutation(models.ids).tolist(), strict=True))
     first = method(models, np.random.default_rng(5))
     second = method(models.relabel(names), np.random.default_rng(5))
@@ -154,14 +155,15 @@ def test_numbers_of_the_told_trees_play_no_part(write_models):
     method = replace(MOTHER_V2, direction="random")
     other = {node: -tree for node, tree in trees.items()}
     first, second = (
-        method(models.with_told(Told(trees=told)), np.random.default_rng(2)).graph for told in (trees, other)
+        method(models.with_given(SideInformation(trees=told)), np.random.default_rng(2)).graph
+        for told in (trees, other)
     )
     assert first == second
 
 
 def test_stage_turns_the_tree_round(write_models):
     models, truth, trees = forest(write_models, full_update, shape=(0, 1))
-    told = models.with_told(Told(trees=trees))
+    told = models.with_given(SideInformation(trees=trees))
     chain = MOTHER_V2(told, RNG).graph
     turned = replace(MOTHER_V2, stage="generalisation")(told, RNG).graph
     assert chain == truth
@@ -170,11 +172,11 @@ def test_stage_turns_the_tree_round(write_models):
 
 def test_direction_oracle_reads_the_truth_and_random_does_not(write_models):
     models, truth, trees = forest(write_models, full_update)
-    told = models.with_told(Told(trees=trees, truth=truth))
+    told = models.with_given(SideInformation(trees=trees, truth=truth))
     flat = replace(MOTHER_V2, direction="oracle", stage="generalisation")
     assert flat(told, RNG).graph == truth
     with pytest.raises(MothrError, match="needs the truth"):
-        flat(models.with_told(Told(trees=trees)), RNG)
+        flat(models.with_given(SideInformation(trees=trees)), RNG)
     coins = {
         replace(MOTHER_V2, direction="random")(told, np.random.default_rng(seed)).graph.roots for seed in range(10)
     }
@@ -185,14 +187,18 @@ def test_direction_oracle_reads_the_truth_and_random_does_not(write_models):
 def test_other_directions_in_its_place(write_models, direction):
     models, truth, trees = forest(write_models, full_update)
     method = replace(MOTHER_V2, direction=direction, direction_layers="matrices", direction_combine=None)
-    assert method(models.with_told(Told(trees=trees)), RNG).graph == truth
+    assert method(models.with_given(SideInformation(trees=trees)), RNG).graph == truth
 
 
 def test_one_and_two_models(write_models):
     models, _, _ = forest(write_models, full_update, shape=(0,))
     for method in (MOTHER_V1, MOTHER_V2, MOTHER_LORA):
-        for told in (Told(trees=dict.fromkeys(models.ids, 3)), Told(tree_count=1), Told()):
-            assert len(method(models.with_told(told), RNG).graph.edges) == 1
+        for told in (
+            SideInformation(trees=dict.fromkeys(models.ids, 3)),
+            SideInformation(tree_count=1),
+            SideInformation(),
+        ):
+            assert len(method(models.with_given(told), RNG).graph.edges) == 1
         alone = ModelSet(models.checkpoints[:1])
         assert method(alone, RNG).graph == ModelGraph({alone.ids[0]: ()})
 
@@ -201,12 +207,12 @@ def test_identical_models_and_models_that_share_nothing(write_models):
     generator = torch.Generator().manual_seed(0)
     same = root(generator)
     models = write_models(dict.fromkeys("abc", same))
-    graph = MOTHER_V2(models.with_told(Told(trees=dict.fromkeys("abc", 0))), RNG).graph
+    graph = MOTHER_V2(models.with_given(SideInformation(trees=dict.fromkeys("abc", 0))), RNG).graph
     assert len(graph.roots) == 1
     renamed = {name.replace("layers.", "blocks."): value for name, value in root(generator).items()}
     strangers = write_models({"a": same, "b": renamed})
     with pytest.warns(UserWarning, match="share none"):
-        assert len(MOTHER_V2(strangers.with_told(Told(trees={"a": 0, "b": 0})), RNG).graph.roots) == 1
+        assert len(MOTHER_V2(strangers.with_given(SideInformation(trees={"a": 0, "b": 0})), RNG).graph.roots) == 1
     with pytest.warns(UserWarning, match="share none"):
         assert len(MOTHER_V2(strangers, RNG).graph.roots) == 2
 

@@ -9,7 +9,7 @@ from mothr.baselines.methods.neighbour_joining import QUARTETS, NeighbourJoining
 from mothr.baselines.parts.distances import distances
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
 
 
@@ -110,7 +110,9 @@ def test_it_recovers_forests_of_full_and_low_rank_updates(grown, rank):
     assert found.graph == truth
     assert (
         ask(
-            models.with_told(Told(trees={node: label for label, tree in enumerate(truth.trees) for node in tree}))
+            models.with_given(
+                SideInformation(trees={node: label for label, tree in enumerate(truth.trees) for node in tree})
+            )
         ).graph
         == truth
     )
@@ -140,7 +142,7 @@ def test_permuted_copies_are_lost_to_a_distance_that_compares_weight_by_weight_a
     [root] = truth.roots
     models = write_models(held | {"copy": permuted(held[root])})
     assert ask(models, layers="attention").graph.parents["copy"] == ()
-    found = ask(models.with_told(Told(trees=dict.fromkeys(models.ids, 0))), distance="aligned").graph
+    found = ask(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), distance="aligned").graph
     assert root in (*found.parents["copy"], *found.children("copy"))
 
 
@@ -158,7 +160,7 @@ def test_one_two_identical_and_disjoint_models_are_legal(grown, contents, write_
     with pytest.warns(UserWarning, match="share none"):
         assert ask(odd).graph == ModelGraph({"a": (), "b": ()})
     with pytest.warns(UserWarning, match="share none"):
-        assert len(ask(odd.with_told(Told(trees={"a": 0, "b": 0}))).graph.roots) == 1
+        assert len(ask(odd.with_given(SideInformation(trees={"a": 0, "b": 0}))).graph.roots) == 1
 
 
 def test_other_names_give_the_same_answer_renamed(grown):

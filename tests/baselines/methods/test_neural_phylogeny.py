@@ -5,7 +5,8 @@ import torch
 from mothr.baselines.methods.neural_phylogeny import NeuralPhylogeny
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, needs
+from mothr.benchmark.run.method import needs
+from mothr.benchmark.side_information import SideInformation
 
 FAMILIES = (None, 0, 0, 0, None, 4, 4, 4)
 GENERATIONS = (None, 0, 0, 1, 1, None, 5, 5, 6, 6)
@@ -37,11 +38,11 @@ def test_several_generations_are_put_below_their_root_and_found_by_the_nearest(g
 def test_told_trees_are_kept(grown):
     models, truth = grown(GENERATIONS)
     trees = {node: place % 3 for place, node in enumerate(sorted(models.ids))}
-    found = ask(models.with_told(Told(trees=trees))).graph
+    found = ask(models.with_given(SideInformation(trees=trees))).graph
     assert len(found.roots) == 3
     assert all(trees[parent] == trees[child] for parent, child in found.edges)
     right = {node: label for label, tree in enumerate(truth.trees) for node in tree}
-    assert ask(models.with_told(Told(trees=right)), shape="nearest").graph == truth
+    assert ask(models.with_given(SideInformation(trees=right)), shape="nearest").graph == truth
 
 
 def test_a_child_that_lost_weight_is_taken_for_the_parent(grown, contents, write_models):

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.methods.nulls import MOTHER_RANDOM_DIRECTION, Metadata, RandomTree, SpanningTree, Star
+from mothr.baselines.methods.nulls import MOTHER_RANDOM_DIRECTION, Metadata, NullSpanningTree, NullStar, RandomTree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, find_method
+from mothr.benchmark.run.method import find_method
 from mothr.benchmark.score.metrics import edge_accuracy, undirected_f1
+from mothr.benchmark.side_information import SideInformation
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
-NULLS = [RandomTree(), Star(), SpanningTree(), MOTHER_RANDOM_DIRECTION, Metadata()]
+NULLS = [RandomTree(), NullStar(), NullSpanningTree(), MOTHER_RANDOM_DIRECTION, Metadata()]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def flat_metadata(models):
 
 def told(models, truth, partition=True):
     trees = {node: label for label, tree in enumerate(truth.trees) for node in tree} if partition else None
-    return models.with_told(Told(trees=trees, metadata=flat_metadata(models)))
+    return models.with_given(SideInformation(trees=trees, metadata=flat_metadata(models)))
 
 
 @pytest.mark.parametrize("method", NULLS)
@@ -55,7 +56,7 @@ def test_known_trees_gives_one_root_a_part(forest, method):
     assert max(len(parents) for parents in found.parents.values()) == 1
 
 
-@pytest.mark.parametrize("method", [RandomTree(), Star(), SpanningTree(), Metadata()])
+@pytest.mark.parametrize("method", [RandomTree(), NullStar(), NullSpanningTree(), Metadata()])
 def test_open_gives_one_tree(forest, method):
     models, truth = forest
     found = method(told(models, truth, partition=False), np.random.default_rng(0)).graph
@@ -83,7 +84,7 @@ def test_only_the_generator_changes_the_answer(forest, method):
 
 def test_roots_are_drawn_evenly(forest):
     models, _ = forest
-    for method in (Star(), RandomTree()):
+    for method in (NullStar(), RandomTree()):
         counts = Counter(method(models, np.random.default_rng(seed)).graph.roots[0] for seed in range(1400))
         assert len(counts) == 14
         assert max(abs(count - 100) for count in counts.values()) < 5 * np.sqrt(100)
@@ -101,7 +102,7 @@ def test_random_trees_name_each_parent_by_chance(forest):
 
 def test_spanning_tree_finds_the_skeleton_and_guesses_the_root(forest):
     models, truth = forest
-    answers = [SpanningTree()(told(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
+    answers = [NullSpanningTree()(told(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
     assert all(undirected_f1(truth, found) == 1.0 for found in answers)
     # As many edges are wrong as the drawn root is deep: (2 * 1 + 4 * 2) / 7 of 6.
     assert np.mean([edge_accuracy(truth, found) for found in answers]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
@@ -110,11 +111,11 @@ def test_spanning_tree_finds_the_skeleton_and_guesses_the_root(forest):
 def test_spanning_tree_takes_any_symmetric_distance():
     assert find_method("null-mst-random-root", {"distance": "frobenius", "layers": "all"}).distance == "frobenius"
     with pytest.raises(MothrError, match="not symmetric"):
-        SpanningTree(distance="signed_max")
+        NullSpanningTree(distance="signed_max")
     with pytest.raises(MothrError, match="unknown distance 'rsm'; did you mean rms"):
-        SpanningTree(distance="rsm")
+        NullSpanningTree(distance="rsm")
     with pytest.raises(MothrError, match="layers"):
-        SpanningTree(layers="matrixes")
+        NullSpanningTree(layers="matrixes")
 
 
 def test_metadata_is_at_chance_where_nothing_leaks(forest):
@@ -127,7 +128,7 @@ def test_metadata_is_at_chance_where_nothing_leaks(forest):
             node: value | {"name": f"{names[place]:012x}"}
             for place, (node, value) in enumerate(flat_metadata(models).items())
         }
-        guess = Metadata()(models.with_told(Told(told(models, truth).told.trees, metadata=flat)), rng)
+        guess = Metadata()(models.with_given(SideInformation(told(models, truth).told.trees, metadata=flat)), rng)
         found.append(edge_accuracy(truth, guess.graph))
     assert np.mean(found) == pytest.approx(1 / 7, abs=0.025)
 
@@ -151,7 +152,7 @@ def test_metadata_reads_what_leaks(forest, leak):
         else:
             config = f'{{"_name_or_path": "hub/model-{path[-2]}"}}' if len(path) > 1 else "{}"
             metadata[node] = {"name": f"model-{node}", "bytes": 100, "mtime": 0.0, "files": [], "config": config}
-    found = Metadata()(models.with_told(Told(metadata=metadata)), np.random.default_rng(0)).graph
+    found = Metadata()(models.with_given(SideInformation(metadata=metadata)), np.random.default_rng(0)).graph
     assert edge_accuracy(truth, found) == 1.0
 
 
@@ -162,12 +163,12 @@ def test_metadata_must_be_told(forest):
 
 def test_one_model(write_models):
     models = write_models({"a": {"weight": torch.ones(4, 4)}})
-    for method in (RandomTree(), Star(), SpanningTree()):
+    for method in (RandomTree(), NullStar(), NullSpanningTree()):
         assert method(models, np.random.default_rng(0)).graph == ModelGraph({"a": ()})
 
 
 def test_identical_models_are_no_trouble(write_models):
     models = write_models({name: {"weight": torch.ones(4, 4)} for name in "abcd"})
-    found = SpanningTree()(models, np.random.default_rng(0)).graph
+    found = NullSpanningTree()(models, np.random.default_rng(0)).graph
     assert len(found.roots) == 1
     assert len(found.trees) == 1

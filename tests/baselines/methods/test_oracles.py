@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.methods.oracles import MOTHER_TRUE_DIRECTION, SpanningTree, Star
+from mothr.baselines.methods.oracles import MOTHER_TRUE_DIRECTION, OracleSpanningTree, OracleStar
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told, needs
+from mothr.benchmark.run.method import needs
 from mothr.benchmark.score.metrics import direction_accuracy, edge_accuracy
+from mothr.benchmark.side_information import SideInformation
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
-ORACLES = [Star(), SpanningTree(), MOTHER_TRUE_DIRECTION]
+ORACLES = [OracleStar(), OracleSpanningTree(), MOTHER_TRUE_DIRECTION]
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def forest(write_models):
 
 def told(models, truth, known):
     trees = {node: label for label, tree in enumerate(truth.trees) for node in tree}
-    return models.with_told(Told(trees=trees if known else None, tree_count=len(truth.trees), truth=truth))
+    return models.with_given(SideInformation(trees=trees if known else None, tree_count=len(truth.trees), truth=truth))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -55,7 +56,7 @@ def test_what_each_is_worth(forest, known):
     assert scores[1] == 1.0
 
 
-@pytest.mark.parametrize("method", [Star(), SpanningTree()])
+@pytest.mark.parametrize("method", [OracleStar(), OracleSpanningTree()])
 @pytest.mark.parametrize("known", [True, False])
 def test_chance_plays_no_part_and_names_none(forest, method, known):
     models, truth = forest
@@ -66,16 +67,16 @@ def test_chance_plays_no_part_and_names_none(forest, method, known):
     assert method(asked.relabel(new), np.random.default_rng(2)) == first.relabel(new)
 
 
-@pytest.mark.parametrize("method", [Star(), SpanningTree()])
+@pytest.mark.parametrize("method", [OracleStar(), OracleSpanningTree()])
 def test_open_gives_each_true_root_a_tree_even_where_distance_would_not(write_models, method):
     # Both roots lie close together, their children far out: an unrooted tree would be cut in the wrong place.
     places = {"r": 0.0, "s": 0.1, "c": -5.0, "d": 5.0, "e": 9.0}
     models = write_models({name: {"weight": torch.full((4, 4), place)} for name, place in places.items()})
     truth = ModelGraph({"r": (), "s": (), "c": ("r",), "d": ("s",), "e": ("d",)})
-    found = method(models.with_told(Told(truth=truth)), np.random.default_rng(0)).graph
+    found = method(models.with_given(SideInformation(truth=truth)), np.random.default_rng(0)).graph
     assert found.roots == ("r", "s")
     assert found.trees == truth.trees
-    if isinstance(method, SpanningTree):
+    if isinstance(method, OracleSpanningTree):
         assert found == truth
 
 
@@ -83,7 +84,7 @@ def test_a_merge_of_two_trees_is_rooted_where_most_descend_from(write_models):
     places = {"a": 0.0, "b": 10.0, "c": 9.0, "m": 5.0}
     models = write_models({name: {"weight": torch.full((4, 4), place)} for name, place in places.items()})
     truth = ModelGraph({"a": (), "b": (), "c": ("b",), "m": ("a", "c")})
-    for method in (Star(), SpanningTree()):
+    for method in (OracleStar(), OracleSpanningTree()):
         found = method(told(models, truth, known=True), np.random.default_rng(0)).graph
         assert found.roots == ("b",)
         assert len(method(told(models, truth, known=False), np.random.default_rng(0)).graph.roots) == 2
@@ -97,7 +98,7 @@ def test_the_truth_must_be_told(forest, method):
         method(models, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("kind", [Star, SpanningTree])
+@pytest.mark.parametrize("kind", [OracleStar, OracleSpanningTree])
 def test_the_distance_must_be_symmetric(kind):
     with pytest.raises(MothrError, match="not symmetric"):
         kind(distance="signed_max")

@@ -5,8 +5,8 @@ import torch
 from mothr.baselines.methods.tensorlock import TensorLock
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told
 from mothr.benchmark.score.metrics import direction_accuracy, undirected_f1
+from mothr.benchmark.side_information import SideInformation
 
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
 
@@ -32,9 +32,13 @@ def trained(grown, contents, write_models):
 def test_it_recovers_a_forest_whose_updates_raise_the_rank(trained):
     models, truth = trained
     assert ask(models).graph == truth
-    found = ask(models.with_told(Told(trees={node: label for label, tree in enumerate(truth.trees) for node in tree})))
+    found = ask(
+        models.with_given(
+            SideInformation(trees={node: label for label, tree in enumerate(truth.trees) for node in tree})
+        )
+    )
     assert found.graph == truth
-    assert found == TensorLock()(models.with_told(Told(trees=found.trees)), np.random.default_rng(5))
+    assert found == TensorLock()(models.with_given(SideInformation(trees=found.trees)), np.random.default_rng(5))
 
 
 def test_it_turns_round_where_updates_lower_the_rank(write_models):

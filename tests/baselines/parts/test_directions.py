@@ -9,7 +9,7 @@ from mothr.baselines.parts.directions import DIRECTIONS, catalogue, evidence, fi
 from mothr.baselines.parts.initialisation import initialised
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
 
 ALL, MATRICES = Layers("all"), Layers("matrices")
@@ -237,7 +237,7 @@ def test_oracle_says_the_truth(write_models):
     models = random_models(write_models)
     truth = ModelGraph({"m0": (), "m1": ("m0",), "m2": ("m1",), "m3": ("m0",)})
     place = [models.ids.index(f"m{i}") for i in range(4)]
-    found = evidence(models.with_told(Told(truth=truth)), "oracle", ALL)[np.ix_(place, place)]
+    found = evidence(models.with_given(SideInformation(truth=truth)), "oracle", ALL)[np.ix_(place, place)]
     np.testing.assert_array_equal(found, [[0, 1, 1, 1], [-1, 0, 1, 0], [-1, -1, 0, 0], [-1, 0, 0, 0]])
     with pytest.raises(MothrError, match="needs the truth"):
         evidence(models, "oracle", ALL)

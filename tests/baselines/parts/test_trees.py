@@ -5,7 +5,7 @@ import torch
 from mothr.baselines.parts.arborescence import orient
 from mothr.baselines.parts.trees import forest, nearest_before, parts, prediction, related_trees, rooted, shared
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import Told
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
 
 BODY = Layers("body")
@@ -48,7 +48,7 @@ def test_related_models_share_a_tree_and_told_trees_are_kept(grown):
     assert {frozenset(models.ids[node] for node in part) for part in parts(labels)} == set(truth.trees)
     assert labels[0] == 0
     told = {node: place % 2 for place, node in enumerate(sorted(models.ids))}
-    labels = related_trees(models.with_told(Told(trees=told)), BODY, 0.1)
+    labels = related_trees(models.with_given(SideInformation(trees=told)), BODY, 0.1)
     assert all(
         (labels[i] == labels[j]) == (told[a] == told[b])
         for i, a in enumerate(models.ids)
@@ -64,7 +64,7 @@ def test_a_forest_of_given_spans_is_rooted_by_the_truth_where_the_truth_is_the_e
     for parent, child in truth.edges:
         edge = sorted((place[parent], place[child]))
         next(span for part, span in spans.items() if edge[0] in part).append(tuple(edge))
-    told = models.with_told(Told(truth=truth))
+    told = models.with_given(SideInformation(truth=truth))
     found = forest(told, labels, lambda part: spans[frozenset(part.tolist())], "oracle", BODY, np.random.default_rng(0))
     assert found.graph == truth
     assert {frozenset(node for node in found.trees if found.trees[node] == label) for label in (0, 1)} == set(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mothr.benchmark.run.method import Told, find_method, needs, own_method_names
+from mothr.benchmark.run.method import find_method, needs, own_method_names
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.features import in_memory
 
 NAMES = [name for name in own_method_names() if not needs(find_method(name)) & {"truth", "metadata"}]
@@ -15,7 +16,9 @@ def test_every_method_answers_alike_with_features_kept_in_memory(grown, contents
     held = contents(models)
     copied = truth.edges[-1][1]
     models = write_models({**held, "copy": {key: value.half() for key, value in held[copied].items()}})
-    told = models.with_told(Told(tree_count=1) if "tree_count" in needs(find_method(name)) else Told())
+    told = models.with_given(
+        SideInformation(tree_count=1) if "tree_count" in needs(find_method(name)) else SideInformation()
+    )
     outside = find_method(name)(told, np.random.default_rng(0))
     with in_memory():
         assert find_method(name)(told, np.random.default_rng(0)) == outside

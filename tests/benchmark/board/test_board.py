@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from mothr.benchmark.board.board import TREE_METRICS, Gap, board, gaps, rows
-from mothr.benchmark.records.results import Result
+from mothr.benchmark.records.results import RunRecord
 
 BUILD, OTHER_BUILD = "0" * 64, "f" * 64
 FIELDS = {
@@ -23,7 +23,7 @@ def run(scores=(1.0, 1.0), **changes):
     else:
         per_tree = [{"tree": tree, **dict.fromkeys(TREE_METRICS, score)} for tree, score in enumerate(scores)]
         answer = {"parents": {"a": []}, "metrics": {"adjusted_rand": scores[0]}, "per_tree": per_tree, "seconds": 2.0}
-    return Result(**FIELDS | answer | changes)
+    return RunRecord(**FIELDS | answer | changes)
 
 
 def only(records, **where):

@@ -17,7 +17,7 @@ FIELDS = {
 def write(tmp_path):
     def written(scores, **changes):
         per_tree = [{"tree": tree, **dict.fromkeys(TREE_METRICS, score)} for tree, score in enumerate(scores)]
-        results.write(results.Result(**FIELDS | {"per_tree": per_tree} | changes), tmp_path)
+        results.write(results.RunRecord(**FIELDS | {"per_tree": per_tree} | changes), tmp_path)
         return tmp_path
 
     return written

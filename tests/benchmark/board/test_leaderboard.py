@@ -14,7 +14,7 @@ from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import Result, read_all, write
+from mothr.benchmark.records.results import RunRecord, read_all, write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -61,7 +61,7 @@ def put(folder, method, predicted, split="tiny", **changes):
         "method": method, "method_version": "1", "parameters": {}, "seed": 0, "told": [], "device": "cpu", "mothr_version": "0.1.0",
         "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
     }  # fmt: skip
-    record = Result(**fields | answer | changes)
+    record = RunRecord(**fields | answer | changes)
     write(record, folder)
     return record
 

@@ -15,7 +15,7 @@ from mothr.benchmark.board.leaderboard import write_page
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import Result, read_all, write
+from mothr.benchmark.records.results import RunRecord, read_all, write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -71,7 +71,7 @@ def put(folder, method, predicted, split="tiny", setting="open", **changes):
         "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z", "seconds": 1.0,
         "parents": predicted.to_json(),
     }  # fmt: skip
-    write(Result(**fields | scored | changes), folder)
+    write(RunRecord(**fields | scored | changes), folder)
 
 
 @pytest.fixture(scope="module")

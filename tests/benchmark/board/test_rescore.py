@@ -27,7 +27,7 @@ def written(mothr, tiny, tmp_path):
     mothr("run", "null-random-tree", tiny, "--setting", "open", "--seeds", 2, "--in-process", "--out", tmp_path)
     record = run(find_method("null-star"), "null-star", tiny, "open")
     answer = {"status": "failed", "error": "it broke", "parents": None, "metrics": {}, "per_tree": []}
-    results.write(results.Result(**record.model_dump() | answer), tmp_path)
+    results.write(results.RunRecord(**record.model_dump() | answer), tmp_path)
     return tmp_path
 
 

@@ -233,7 +233,7 @@ def test_a_method_of_the_users_own_runs_and_is_recorded(mothr, tiny, tmp_path, l
         {"weight": 2.0, "layers": ["a", "b"]},
     )
     assert record.metrics["root_recall"] == 1.0
-    assert record.told == []
+    assert record.given == []
 
 
 def test_methods_that_fail_are_written_beside_those_that_do_not_and_the_command_fails(mothr, tiny, tmp_path, lab):

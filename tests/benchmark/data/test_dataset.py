@@ -40,7 +40,7 @@ def snapshot(folder):
 def test_models_and_truth_name_the_same_nodes_and_the_partition_is_the_truths(tiny):
     models, truth = open_models(tiny), open_truth(tiny)
     assert set(models.ids) == set(truth.nodes)
-    assert models.told.names() == []
+    assert models.given.names() == []
     assert len(truth.graph.roots) == 2
     assert {frozenset(node for node in truth.trees if truth.trees[node] == tree) for tree in (0, 1)} == set(
         truth.graph.trees

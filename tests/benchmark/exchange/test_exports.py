@@ -312,7 +312,7 @@ def test_truths_predictions_and_results_are_read(tiny, tmp_path):
     path = tmp_path / "prediction.json"
     path.write_text(json.dumps(MODELS.to_json()))
     assert read(path) == MODELS
-    record = results.Result(
+    record = results.RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="m", method_version="1", parameters={}, seed=0,
         told=[], status="ok", parents=MODELS.graph.to_json(), relations=dict(MODELS.relations), metrics={}, per_tree=[], device="cpu",
         mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-01T00:00:00Z",

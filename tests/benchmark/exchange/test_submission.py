@@ -18,7 +18,7 @@ from mothr.benchmark.data.dataset import keep_beside_results, open_truth
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.exchange.submission import parse, read, write
 from mothr.benchmark.exchange.submission_check import check_folder
-from mothr.benchmark.exchange.submission_scores import MADE_BY, Means, score_submissions
+from mothr.benchmark.exchange.submission_scores import MADE_BY, ScoringInputs, score_submissions
 from mothr.benchmark.records import results
 from mothr.benchmark.run.isolation import Runner
 from mothr.benchmark.storage import write_json
@@ -31,7 +31,7 @@ from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 
 def first(models, rng):
-    trees, roots = models.told.trees or dict.fromkeys(models.ids, 0), {}
+    trees, roots = models.given.trees or dict.fromkeys(models.ids, 0), {}
     edges = [(roots[trees[id]], id) for id in models.ids if roots.setdefault(trees[id], id) != id]
     return Prediction(ModelGraph.from_edges(models.ids, edges))
 
@@ -89,7 +89,7 @@ def faults(folder, **more):
 
 def score(**more):
     """Scores all submissions, and returns what was done with each board."""
-    lines = score_submissions(Means(Path("results"), Path("data"), **more))
+    lines = score_submissions(ScoringInputs(Path("results"), Path("data"), **more))
     return {(line.submission, line.board): (line.status, line.text) for line in lines}
 
 
@@ -334,7 +334,7 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
     assert [done[one][0] for one in boards] == ["scored", "scored", "not scored"]
     assert done[boards[0]][1] == "self-run: edge F1 1.000"
     records = {record.setting: record for record in results.read_all(Path("results"))}
-    assert {setting: record.told for setting, record in records.items()} == {
+    assert {setting: record.given for setting, record in records.items()} == {
         "open": ["tree_count"],
         "known-trees": ["tree_count", "trees"],
     }

@@ -1,8 +1,8 @@
-"""Result files of every schema version there ever was load for ever.
+"""RunRecord files of every schema version there ever was load for ever.
 
 ``stored/<k>/`` holds files of schema version k as they were written, one of a failed run among them. They are never edited: their
 hashes are below. A field with a default may be added within a version. Whatever old files do not have, or have otherwise, makes
-version k + 1: ``schema_version`` of ``Result`` becomes ``Literal[k + 1]``; ``results.read`` turns the value of a file of version k
+version k + 1: ``schema_version`` of ``RunRecord`` becomes ``Literal[k + 1]``; ``results.read`` turns the value of a file of version k
 into one of k + 1 before it is validated, so that nothing else knows of old versions; files of k + 1 are put into ``stored/<k + 1>/``;
 and those of all versions before stay here. Records in ``results/`` are not written anew: what is published is not edited.
 """
@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import Result, file_name, identity, read, write
+from mothr.benchmark.records.results import RunRecord, file_name, identity, read, write
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 
 HOME = Path(__file__).with_name("stored")
@@ -41,7 +41,7 @@ def test_a_record_of_any_version_loads_and_keeps_its_identity_and_its_answer(nam
 
 
 def test_there_are_samples_of_every_version_a_failed_run_among_them():
-    [newest] = get_args(Result.model_fields["schema_version"].annotation)
+    [newest] = get_args(RunRecord.model_fields["schema_version"].annotation)
     assert sorted(path.name for path in HOME.iterdir()) == [str(version) for version in range(1, newest + 1)]
     for place in HOME.iterdir():
         assert {"ok", "failed"} <= {read(path).status for path in place.iterdir()}

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import Result, environment, file_name, identity, read, read_all, write
+from mothr.benchmark.records.results import RunRecord, environment, file_name, identity, read, read_all, write
 from mothr.benchmark.storage import canonical_sha256
 
 FIELDS = {
@@ -36,7 +36,7 @@ FIELDS = {
 
 
 def record(**changes):
-    return Result(**FIELDS | changes)
+    return RunRecord(**FIELDS | changes)
 
 
 def failed(**changes):
@@ -190,7 +190,7 @@ def test_read_all_refuses_a_record_in_the_wrong_place(tmp_path):
 
 def test_environment_fills_the_fields_that_say_where_and_by_what():
     found = environment("cuda")
-    made = Result(**{name: value for name, value in FIELDS.items() if name not in found} | found)
+    made = RunRecord(**{name: value for name, value in FIELDS.items() if name not in found} | found)
     assert made.device == "cuda"
     assert {"python", "torch", "numpy"} <= set(made.packages)
     assert made.date.endswith("Z")

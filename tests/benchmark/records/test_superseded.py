@@ -10,14 +10,14 @@ from mothr.benchmark.board.board import gaps, latest, rows
 from mothr.benchmark.board.compare import Choice, compare
 from mothr.benchmark.board.leaderboard import write_both
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import Result, read_all, superseded, write
+from mothr.benchmark.records.results import RunRecord, read_all, superseded, write
 
 LATER = {"superseded_by": "tiny-v2", "reason": "Two models of it were <b>one</b>."}
 
 
 def fill(folder, versions=(1, 2)):
     for version in versions:
-        write(Result(
+        write(RunRecord(
             split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1",
             parameters={}, seed=0, told=[], status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
             per_tree=[{"tree": 0, "edge_f1": 1.0}],

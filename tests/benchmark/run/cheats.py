@@ -214,7 +214,7 @@ class Asks:
     needs: ClassVar = frozenset({"truth"})
 
     def __call__(self, models, rng):
-        return Prediction(models.told.truth)
+        return Prediction(models.given.truth)
 
 
 class Cyclic(ModelGraph):

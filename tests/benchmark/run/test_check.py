@@ -31,7 +31,7 @@ def across(models, rng):
 
 
 def parts(models):
-    told = models.told.trees or dict.fromkeys(models.ids, 0)
+    told = models.given.trees or dict.fromkeys(models.ids, 0)
     return [[node for node in models.ids if told[node] == label] for label in sorted(set(told.values()))]
 
 
@@ -103,7 +103,7 @@ class Demanding:
     needs: ClassVar[frozenset[str]] = frozenset({"tree_count", "metadata", "truth"})
 
     def __call__(self, models, rng):
-        told = models.told
+        told = models.given
         assert set(told.metadata) == set(told.truth.nodes) == set(models.ids)
         assert told.tree_count == len(told.truth.trees)
         return Prediction(told.truth)

@@ -14,9 +14,10 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records import results
-from mothr.benchmark.run.evaluate import SETTINGS, attempt, predict, run, score, told_for
-from mothr.benchmark.run.method import Told, find_method, method_names, needs
+from mothr.benchmark.run.evaluate import SETTINGS, attempt, given_for, predict, run, score
+from mothr.benchmark.run.method import find_method, method_names, needs
 from mothr.benchmark.score.metrics import METRICS
+from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.features import MothrWarning
 
 
@@ -41,7 +42,7 @@ def renamed(data, folder, names):
 
 
 def answer(method, folder, setting, seed=3):
-    return predict(method, open_models(folder).with_told(told_for(method, folder, open_truth(folder), setting)), seed)
+    return predict(method, open_models(folder).with_given(given_for(method, folder, open_truth(folder), setting)), seed)
 
 
 # --- what methods see ---
@@ -106,7 +107,7 @@ def test_methods_are_told_the_setting_and_what_they_need_and_no_more(tiny):
     for name in method_names():
         method = find_method(name)
         for setting in SETTINGS:
-            told = told_for(method, tiny, truth, setting)
+            told = given_for(method, tiny, truth, setting)
             assert set(told.names()) == needs(method) | ({"trees"} if setting == "known-trees" else set())
             assert told.trees == (truth.trees if setting == "known-trees" else None)
             assert told.tree_count in (None, 2)
@@ -127,8 +128,8 @@ def test_one_model_two_models_and_copies_are_answered(write_models, name):
         dict.fromkeys("abcd", first) | {"e": second},
     ):
         models = write_models(contents)
-        told = Told(tree_count=1, metadata={node: {"name": node} for node in contents})
-        found = predict(find_method(name), models.with_told(told)).graph
+        told = SideInformation(tree_count=1, metadata={node: {"name": node} for node in contents})
+        found = predict(find_method(name), models.with_given(told)).graph
         assert set(found.nodes) == set(contents)
 
 
@@ -181,7 +182,7 @@ def test_models_that_share_nothing_are_no_relatives(write_models):
     with pytest.warns(MothrWarning, match="3 pairs share none and count as infinitely far apart"):
         assert predict(find_method("linea"), models).graph.roots == ("a", "b", "c")
     with pytest.raises(MothrError, match="layers 'square-attention' select none of the 3 tensors"):
-        predict(find_method("mother-v2"), models.with_told(Told(trees=dict.fromkeys("abc", 0))))
+        predict(find_method("mother-v2"), models.with_given(SideInformation(trees=dict.fromkeys("abc", 0))))
 
 
 def test_a_weight_that_is_no_number_fails_the_run_and_names_the_model(data, sealed):
@@ -318,7 +319,7 @@ def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, value):
 def test_a_run_is_recorded_with_all_that_it_was(tiny):
     record = run(find_method("linea", {"related": "0.2"}), "linea", tiny, "known-trees", seed=1)
     assert (record.split, record.split_version, record.setting, record.seed) == ("tiny", 1, "known-trees", 1)
-    assert (record.status, record.error, record.told) == ("ok", None, ["trees"])
+    assert (record.status, record.error, record.given) == ("ok", None, ["trees"])
     assert record.parameters["related"] == 0.2
     assert record.metrics["edge_f1"] == 1.0
     assert [scores["tree"] for scores in record.per_tree] == [0, 1]

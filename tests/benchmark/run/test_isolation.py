@@ -168,7 +168,7 @@ def test_what_is_no_answer_is_a_row_that_counts(name, limits, status, said, atte
 
 def test_a_method_that_asks_for_the_truth_is_told_it_and_recorded_so(attempt):
     record = attempt("Asks")
-    assert (record.metrics["edge_f1"], record.told) == (1.0, ["truth"])
+    assert (record.metrics["edge_f1"], record.given) == (1.0, ["truth"])
 
 
 def test_a_methods_module_is_never_imported_here(attempt, lab):
@@ -189,7 +189,7 @@ def test_names_and_fields_that_do_not_exist_are_said_before_anything_runs(attemp
 def test_an_answer_is_the_same_as_without_isolation(method, runner, seen, lab):
     here = run(find_method(method), method, lab / "data", "open", seed=5)
     apart = runner.run(method, {}, seen, "open", open_truth(lab / "data"))
-    same = set(results.Result.model_fields) - {"seconds", "peak_bytes", "isolation", "date"}
+    same = set(results.RunRecord.model_fields) - {"seconds", "peak_bytes", "isolation", "date"}
     assert {name: getattr(apart, name) for name in same} == {name: getattr(here, name) for name in same}
     assert 1 << 26 < apart.peak_bytes < 1 << 32
 

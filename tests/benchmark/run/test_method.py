@@ -10,7 +10,8 @@ import pytest
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import Told, find_method, method_names, needs, parameters
+from mothr.benchmark.run.method import find_method, method_names, needs, parameters
+from mothr.benchmark.side_information import SideInformation
 
 SOURCE = """
 from dataclasses import dataclass
@@ -189,13 +190,13 @@ def test_an_unknown_need_is_refused():
 
 def test_told_names_only_what_was_told():
     graph = ModelGraph({"a": (), "b": ("a",)})
-    assert list(Told().names()) == []
-    assert list(Told(truth=graph, trees={"a": 0, "b": 0}).names()) == ["trees", "truth"]
-    assert list(Told(tree_count=1, metadata={}).names()) == ["metadata", "tree_count"]
+    assert list(SideInformation().names()) == []
+    assert list(SideInformation(truth=graph, trees={"a": 0, "b": 0}).names()) == ["trees", "truth"]
+    assert list(SideInformation(tree_count=1, metadata={}).names()) == ["metadata", "tree_count"]
 
 
 def test_told_is_relabelled_whole():
-    told = Told(
+    told = SideInformation(
         trees={"a": 0, "b": 0}, metadata={"a": {"name": "n"}}, truth=ModelGraph({"a": (), "b": ("a",)}), tree_count=1
     )
     found = told.relabel({"a": "x", "b": "y"})
@@ -203,7 +204,7 @@ def test_told_is_relabelled_whole():
     assert found.metadata == {"x": {"name": "n"}}
     assert found.truth == ModelGraph({"x": (), "y": ("x",)})
     assert found.tree_count == 1
-    assert Told().relabel({}) == Told()
+    assert SideInformation().relabel({}) == SideInformation()
 
 
 # The prediction file
