@@ -119,7 +119,7 @@ def _facts(row: Row) -> dict[str, str]:
     shown = row.drawn() or row.runs[0]
     kept = {run.isolation for run in row.runs}
     return {
-        "SideInformation": given_of(row),
+        "Told": given_of(row),
         "Method version": shown.method_version,
         "Tuned on": ", ".join(sorted({split for run in row.runs for split in run.tuned_on})) or "nothing",
         "Kept apart": ", ".join(sorted(str(name) for name in kept if name)) if kept - {None} else "",
