@@ -1,3 +1,3 @@
 """The harness: opens weights, runs methods on them, scores what they answer."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

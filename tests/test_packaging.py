@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -25,10 +26,20 @@ FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
 POINTS = {"console_scripts": PROJECT["project"]["scripts"], **PROJECT["project"]["entry-points"]}
 
 
+INTERFACE = Path(FOLDERS["mothr"])
+"""The folder that is installed as ``mothr`` itself; it lies inside the folder of ``mothr.benchmark``."""
+
+
 def source_of(package):
-    """Returns the folder that holds ``mothr.<first>.<rest>``."""
-    first, *rest = package.removeprefix("mothr.").split(".")
-    return ROOT / FOLDERS[f"mothr.{first}"] / Path(*rest)
+    """Returns the folder that holds a package: that of its longest mapped prefix, and the rest of its name below it."""
+    prefix = max((name for name in FOLDERS if package == name or package.startswith(f"{name}.")), key=len)
+    return ROOT / FOLDERS[prefix] / Path(*package.removeprefix(prefix).split("."))
+
+
+def files_of(package, folder, pattern):
+    """Returns the files below a mapped folder that belong to its package, not to the interface inside it."""
+    paths = (ROOT / folder).rglob(pattern)
+    return [path for path in paths if package == "mothr" or not path.is_relative_to(ROOT / INTERFACE)]
 
 
 def required(*extras):
@@ -45,7 +56,7 @@ def required(*extras):
 def wheel(tmp_path_factory):
     """The wheel, built from a copy so that nothing old in a build folder gets in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for folder in FOLDERS.values():
+    for folder in {Path(folder).parts[0] for folder in FOLDERS.values()}:
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]):
         shutil.copy(ROOT / name, source / name)
@@ -66,7 +77,7 @@ def test_every_folder_of_code_is_a_listed_package():
     found = {
         ".".join((package, *path.parent.relative_to(ROOT / folder).parts))
         for package, folder in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in files_of(package, folder, "*.py")
     }
     listed = PROJECT["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted(found)
@@ -76,13 +87,27 @@ def test_every_folder_of_code_is_a_listed_package():
 def test_the_wheel_holds_mothr_alone_and_all_of_it(wheel):
     assert {name.split("/")[0] for name in wheel} == {"mothr", f"mothr-{__version__}.dist-info"}
     for package, folder in FOLDERS.items():
-        for pattern in ("*.py", "*.j2", "*.toml"):
-            for path in (ROOT / folder).rglob(pattern):
+        for pattern in ("*.py", "*.j2", "*.js", "*.css", "*.toml"):
+            for path in files_of(package, folder, pattern):
                 name = "/".join((*package.split("."), *path.relative_to(ROOT / folder).parts))
                 assert wheel[name] == path.read_bytes()
     assert any(name.startswith("mothr/generators/recipes/") and name.endswith(".toml") for name in wheel)
     assert any(name.startswith("mothr/benchmark/") and name.endswith(".html.j2") for name in wheel)
     assert "Apache License" in meta(wheel, "licenses/LICENSE")
+
+
+def test_the_public_interface_can_be_imported_from_the_wheel_and_loads_no_torch(wheel, tmp_path):
+    for name, content in wheel.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    code = (
+        "import sys, mothr; assert 'torch' not in sys.modules; "
+        "values = [getattr(mothr, name) for name in mothr.__all__]; print(mothr.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "mothr" / "__init__.py")), done.stderr
 
 
 def test_the_version_is_the_same_everywhere(wheel):
