@@ -1,4 +1,4 @@
-"""Spanning trees of a set of models: the minimum directed one (MDST), its edge probabilities, and the undirected one."""
+"""Spanning trees of a set of models: the minimum directed spanning tree (MDST), the undirected one, and its orientation."""
 
 from collections import deque
 from collections.abc import Hashable, Iterable
@@ -12,95 +12,140 @@ from mothr.benchmark.errors import MothrError
 
 Node = TypeVar("Node", bound=Hashable)
 ROOT = -1
-TOLERANCE = 1e-6  # how far rounding may move a probability
+"""Parent of a root in the array that :func:`arborescence` returns."""
 
 
 def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) -> np.ndarray:
-    """Returns the parent of each node in the spanning arborescence (or forest) of least total cost, (n,) int, -1 for a root.
+    """Returns the minimum directed spanning tree, or forest: the parent of each node, (n,) int64, -1 for a root.
 
-    Chu-Liu/Edmonds by growing one path of cheapest in-edges and contracting its cycles (Gabow, Galil, Spencer and Tarjan,
-    Combinatorica 1986) over dense rows: O(n^2) time and memory. Ties go to the node of lower position, and to a parent
-    rather than to being a root.
+    The algorithm is that of Chu-Liu and Edmonds. It grows one path of cheapest incoming edges and contracts each cycle
+    that the path closes (Gabow, Galil, Spencer and Tarjan, Combinatorica 1986). The costs are dense rows, so time and
+    memory are O(n^2). Ties go to the parent of lower position, and to a parent rather than to being a root.
 
     Args:
-        cost: (n, n), ``cost[i, j]`` of the edge i -> j; ``inf`` where it is not allowed. The diagonal is ignored.
-        root_cost: cost of being a root, (n,) or one number for all; ``inf`` where it is not allowed. The number of roots is
-            then chosen by cost. None asks for exactly one root, at no cost: the number of roots is minimised before the cost
-            (exactly, as a lexicographic pair; no large penalty is added). Where the allowed edges permit no single root
-            there are as few as they permit.
+        cost: (n, n) float. ``cost[i, j]`` is the cost of the edge i -> j; ``inf`` forbids the edge. The diagonal is ignored.
+        root_cost: The cost of being a root, (n,) or one number for all nodes; ``inf`` forbids it. The costs then decide
+            the number of roots. None asks for one root at no cost. The number of roots is then minimised first and the
+            cost second, exactly, without a large penalty. If the allowed edges permit no single root, the result has
+            as few roots as they permit.
+
+    Returns:
+        (n,) int64 positions of the parents.
 
     Raises:
-        MothrError: a wrong shape, NaN or -inf, or some node that can neither be a root nor be reached from one.
+        MothrError: A shape is wrong, a cost is NaN or -inf, or a node can neither be a root nor be reached from one.
     """
-    entering, root_costs = _prepare(cost, root_cost)
-    n = len(entering)
-    if n == 0:
-        return np.empty(0, dtype=np.int64)
-    nodes = np.arange(n)
-    # Slot s stands for a set of contracted nodes. entering[s, t] is the reduced cost of the best edge i -> j from the set t to the
-    # set s, edge[s, t] = n j + i that edge; root[s] and root_head[s] are the same for the edge from the virtual root.
-    edge = n * nodes[:, None] + nodes
-    root, root_head = root_costs.tolist(), list(range(n))  # lists, since these are looked at one by one
-    # A set, single nodes being 0..n-1 and contracted ones n.., knows the set it went into and its chosen (parent, node) edge.
-    within, chosen = [-1] * n, [(ROOT, -1)] * n
-    set_of = list(range(n))
-    place = [-1] * n  # position of a slot on the path
-    done = [False] * n  # slots whose way up to the virtual root is found, and those contracted into another
+    entering, root = _checked_costs(cost, root_cost)
+    search = _Search(entering, root, roots_are_a_last_resort=root_cost is None)
+    for start in range(len(entering)):
+        if not search.done[start]:
+            search.grow_path(start)
+    return search.parents()
 
-    for start in range(n):
-        if done[start]:
-            continue
+
+class _Search:
+    """The state of one search for the cheapest arborescence of n nodes.
+
+    A *set* is a group of contracted nodes: sets 0 ... n - 1 are the single nodes, later ones are contracted cycles.
+    A *slot* is a row of the arrays; it stands for the largest set that contains its node. A cycle keeps one slot of its
+    members and gives up the others.
+    """
+
+    def __init__(self, entering: np.ndarray, root: np.ndarray, *, roots_are_a_last_resort: bool) -> None:
+        n = len(entering)
+        self.nodes = np.arange(n)
+        self.roots_are_a_last_resort = roots_are_a_last_resort
+        self.entering = entering
+        """(n, n). ``entering[s, t]`` is the reduced cost of the cheapest edge from slot t into slot s."""
+        self.edge = n * self.nodes[:, None] + self.nodes
+        """(n, n). ``edge[s, t]`` is that edge i -> j, as the number n j + i."""
+        self.root: list[float] = root.tolist()
+        """Reduced cost of the edge from the virtual root into each slot. Lists are faster than arrays for single entries."""
+        self.root_node = list(range(n))
+        """The node that this edge enters."""
+        self.enclosing = [-1] * n
+        """For each set, the contracted set that it went into; -1 for none."""
+        self.chosen = [(ROOT, -1)] * n
+        """For each set, the (parent, node) edge that enters it."""
+        self.set_of = list(range(n))
+        """The set that each slot stands for."""
+        self.place = [-1] * n
+        """Position of each slot on the present path; -1 for none."""
+        self.done = [False] * n
+        """Whether a slot is connected to the virtual root, or was given up to a cycle."""
+
+    def grow_path(self, start: int) -> None:
+        """Follows the cheapest incoming edges from slot ``start`` until the path reaches the virtual root or a finished slot."""
         path = [start]
-        place[start] = 0
+        self.place[start] = 0
         while True:
-            slot = path[-1]
-            source = int(entering[slot].argmin())
-            best = float(entering[slot, source])
-            if root[slot] < best if root_cost is not None else best == np.inf:
-                if root[slot] == np.inf:
-                    raise _infeasible()
-                chosen[set_of[slot]] = (ROOT, root_head[slot])
+            source = self._choose_edge_into(path[-1])
+            if source is None or self.done[source]:
                 break
-            if best == np.inf:
-                raise _infeasible()
-            head, tail = divmod(int(edge[slot, source]), n)
-            chosen[set_of[slot]] = (tail, head)
-            entering[slot] -= best
-            root[slot] -= best
-            if done[source]:
-                break
-            if place[source] < 0:
-                place[source] = len(path)
-                path.append(source)
-                continue
-            cycle = sorted(path[place[source] :])
-            del path[place[source] :]
-            keep, gone = cycle[0], cycle[1:]
-            within.append(-1)
-            chosen.append((ROOT, -1))
-            for member in cycle:
-                within[set_of[member]] = len(within) - 1
-                place[member] = -1
-                done[member] = True
-            set_of[keep] = len(within) - 1
-            members = np.array(cycle)
-            pick = members[entering[members].argmin(axis=0)]
-            edge[keep], entering[keep] = edge[pick, nodes], entering[pick, nodes]
-            pick = members[entering[:, members].argmin(axis=1)]
-            edge[:, keep], entering[:, keep] = edge[nodes, pick], entering[nodes, pick]
-            best_root = min(cycle, key=root.__getitem__)
-            root[keep], root_head[keep] = root[best_root], root_head[best_root]
-            entering[:, gone] = np.inf
-            entering[keep, keep] = np.inf
-            done[keep], place[keep] = False, len(path)
-            path.append(keep)
+            if self.place[source] >= 0:
+                cycle = sorted(path[self.place[source] :])
+                del path[self.place[source] :]
+                source = self._contract(cycle)
+            self.place[source] = len(path)
+            path.append(source)
         for slot in path:
-            done[slot], place[slot] = True, -1
-    return _expand(within, chosen, n)
+            self.done[slot], self.place[slot] = True, -1
+
+    def _choose_edge_into(self, slot: int) -> int | None:
+        """Chooses the cheapest edge into ``slot`` and returns the slot that it comes from; None for the virtual root."""
+        source = int(self.entering[slot].argmin())
+        least, as_root = float(self.entering[slot, source]), self.root[slot]
+        if least == np.inf if self.roots_are_a_last_resort else as_root < least:
+            if as_root == np.inf:
+                raise _infeasible()
+            self.chosen[self.set_of[slot]] = (ROOT, self.root_node[slot])
+            return None
+        if least == np.inf:
+            raise _infeasible()
+        node, parent = divmod(int(self.edge[slot, source]), len(self.nodes))
+        self.chosen[self.set_of[slot]] = (parent, node)
+        self.entering[slot] -= least
+        self.root[slot] -= least
+        return source
+
+    def _contract(self, cycle: list[int]) -> int:
+        """Contracts the slots of a cycle, ascending, into the first of them and returns it."""
+        kept, given_up, contracted = cycle[0], cycle[1:], len(self.enclosing)
+        self.enclosing.append(-1)
+        self.chosen.append((ROOT, -1))
+        for slot in cycle:
+            self.enclosing[self.set_of[slot]] = contracted
+            self.place[slot] = -1
+            self.done[slot] = True
+        self.done[kept], self.set_of[kept] = False, contracted
+        slots = np.array(cycle)
+        cheapest = slots[self.entering[slots].argmin(axis=0)]
+        self.edge[kept], self.entering[kept] = self.edge[cheapest, self.nodes], self.entering[cheapest, self.nodes]
+        cheapest = slots[self.entering[:, slots].argmin(axis=1)]
+        self.edge[:, kept] = self.edge[self.nodes, cheapest]
+        self.entering[:, kept] = self.entering[self.nodes, cheapest]
+        best_root = min(cycle, key=self.root.__getitem__)
+        self.root[kept], self.root_node[kept] = self.root[best_root], self.root_node[best_root]
+        self.entering[:, given_up] = np.inf
+        self.entering[kept, kept] = np.inf
+        return kept
+
+    def parents(self) -> np.ndarray:
+        """Returns the parents of the n nodes, (n,) int64. The edge into a contracted set replaces that of the member it enters."""
+        n, settled = len(self.nodes), [False] * len(self.enclosing)
+        for outer in range(len(self.enclosing) - 1, n - 1, -1):
+            if settled[outer]:  # an enclosing set has handed its edge down through this one
+                continue
+            member = self.chosen[outer][1]
+            while member != outer:
+                self.chosen[member] = self.chosen[outer]
+                settled[member] = True
+                member = self.enclosing[member]
+        return np.array([parent for parent, _ in self.chosen[:n]], dtype=np.int64)
 
 
-def _prepare(cost: np.ndarray, root_cost: np.ndarray | float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (cost transposed, so that row j holds the edges into j, with an infinite diagonal; root cost), as new arrays."""
+def _checked_costs(cost: np.ndarray, root_cost: np.ndarray | float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns new arrays: the transposed costs, so that row j holds the edges into j, with diagonal inf; and the root costs."""
     entering = np.array(np.asarray(cost, dtype=np.float64).T, order="C")
     if entering.ndim != 2 or entering.shape[0] != entering.shape[1]:
         raise MothrError(f"the edge costs have shape {np.shape(cost)}; they must be a square matrix")
@@ -112,149 +157,26 @@ def _prepare(cost: np.ndarray, root_cost: np.ndarray | float | None) -> tuple[np
             f"the root costs have shape {root.shape}; they must be one number or one for each of the {n} nodes"
         )
     root = np.broadcast_to(root, (n,)).copy()
-    for what, array in (("an edge", entering), ("a root", root)):
+    for name, array in (("an edge", entering), ("a root", root)):
         if np.isnan(array).any() or np.isneginf(array).any():
-            raise MothrError(f"{what} cost is NaN or -inf; costs must be numbers, or inf where not allowed")
+            raise MothrError(f"{name} cost is NaN or -inf; a cost must be a number, or inf to forbid the edge or root")
     return entering, root
 
 
 def _infeasible() -> MothrError:
-    return MothrError("no spanning arborescence: some node can neither be a root nor be reached from one; allow more")
-
-
-def _expand(within: list[int], chosen: list[tuple[int, int]], n: int) -> np.ndarray:
-    """Returns the parents of the n nodes: a contracted set's edge replaces the one its entered member had chosen."""
-    settled = [False] * len(within)
-    for outer in range(len(within) - 1, n - 1, -1):
-        if settled[outer]:  # the edge into an enclosing set has been handed down through this one
-            continue
-        member = chosen[outer][1]
-        while member != outer:
-            chosen[member] = chosen[outer]
-            settled[member] = True
-            member = within[member]
-    return np.array([parent for parent, _ in chosen[:n]], dtype=np.int64)
-
-
-def marginals(
-    cost: np.ndarray, root_cost: np.ndarray | float | None, temperature: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probability of each edge, (n, n), and of being a root, (n,), where P(forest) ~ exp(-cost / temperature).
-
-    The directed matrix-tree theorem (Tutte 1948; as used by Koo, Globerson, Carreras and Collins, EMNLP 2007): one inverse
-    of the Laplacian, O(n^3). Where rounding spoils that (a temperature far below the gaps between the costs) the nodes are
-    eliminated one by one in the logarithmic domain instead, which is much slower and good at any temperature.
-
-    Args:
-        cost: (n, n) as in :func:`arborescence`.
-        root_cost: as in :func:`arborescence`; None is the distribution over trees of exactly one root, all roots alike.
-        temperature: above 0; towards 0 all probability goes to the cheapest forest.
-
-    Raises:
-        MothrError: as in :func:`arborescence`, no tree of one root where ``root_cost`` is None, or a temperature not above 0.
-    """
-    entering, root = _prepare(cost, root_cost)
-    if not temperature > 0:
-        raise MothrError(f"the temperature is {temperature}; it must be above 0")
-    single = root_cost is None
-    if (arborescence(cost, root_cost) == ROOT).sum() > 1 and single:
-        raise _infeasible()
-    if len(entering) == 0:
-        return np.empty((0, 0)), np.empty(0)
-    # The costs into one node may be shifted together: each forest holds just one of them. So the cheapest becomes 0.
-    least = entering.min(axis=1) if single else np.minimum(entering.min(axis=1), root)
-    least[np.isinf(least)] = 0.0
-    log_weight = (least[:, None] - entering) / temperature  # [j, i] of the edge i -> j
-    log_root = (
-        least - (least.max() if single else root)
-    ) / temperature  # all at once may be shifted where there is one root
-    found = _by_inverse(np.exp(log_weight), np.exp(log_root), single)
-    edge, being_root = _by_elimination(log_weight, log_root, single) if found is None else found
-    return np.clip(edge.T, 0, 1), np.clip(being_root, 0, 1)
-
-
-def _by_inverse(weight: np.ndarray, root: np.ndarray, single: bool) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the marginals of the edges, [j, i] of i -> j, and of the roots; None where rounding may move them by TOLERANCE.
-
-    Koo et al. 2007, sections 3.1 (any number of roots: the root weights join the diagonal, and
-    ``mu[i, j] = w[i, j] (L^-1[j, j] - L^-1[j, i])``) and 3.2 (one root: they replace the edges out of the first node).
-    """
-    laplacian = np.diag(weight.sum(axis=1)) - weight
-    if single:
-        laplacian[:, 0] = root
-    else:
-        laplacian += np.diag(root)
-    try:
-        inverse = np.linalg.inv(laplacian)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.linalg.norm(laplacian, 1) * np.linalg.norm(inverse, 1) * np.finfo(np.float64).eps < TOLERANCE:
-        return None
-    diagonal, other = np.diag(inverse).copy(), inverse.T.copy()
-    being_root = root * (inverse[0] if single else diagonal)
-    if single:
-        diagonal[0] = other[:, 0] = 0.0
-    return weight * (diagonal[:, None] - other), being_root
-
-
-def _by_elimination(log_weight: np.ndarray, log_root: np.ndarray, single: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the same as :func:`_by_inverse`, by eliminating nodes without a subtraction (Grassmann, Taksar and Heyman 1985).
-
-    Eliminating node k gives the remaining ones the edges i -> k -> j on top of theirs, ``a[i, j] += a[i, k] a[k, j] / d[k]``,
-    where ``d[k]`` is the total weight into k. The marginals, derivatives of log Z by log a, follow backwards.
-    """
-    n = len(log_root)
-    if single:  # so light that a second root never pays
-        finite = log_weight[np.isfinite(log_weight)]
-        log_root = log_root - log_root.max() - 50.0 - n * (10.0 - finite.min(initial=0.0))
-    # Node 0 is the virtual root. Every `stride`-th stage is kept and those between are made again: memory is n^2.5, not n^3.
-    stage = np.full((n + 1, n + 1), -np.inf)
-    stage[1:, 0], stage[1:, 1:] = log_root, log_weight
-    stride = int(np.sqrt(n)) + 1
-    kept = [stage]
-    while len(stage) > 1:
-        stage = _eliminate(stage)
-        if len(stage) % stride == 0:
-            kept.append(stage)
-    edge = np.zeros((1, 1))
-    while kept:
-        stages = [kept.pop()]
-        while len(stages[-1]) > len(edge):
-            stages.append(_eliminate(stages[-1]))
-        for after, before in zip(stages[:0:-1], stages[-2::-1], strict=True):
-            edge = _restore(before, after, edge)
-    return edge[1:, 1:], edge[1:, 0]
-
-
-def _eliminate(stage: np.ndarray) -> np.ndarray:
-    """Returns the logarithmic weights (m, m) with the last node eliminated, (m - 1, m - 1)."""
-    after: np.ndarray = np.logaddexp(
-        stage[:-1, :-1], stage[:-1, -1:] + stage[-1:, :-1] - np.logaddexp.reduce(stage[-1])
+    return MothrError(
+        "no spanning arborescence: a node can neither be a root nor be reached from one; allow more edges or roots"
     )
-    np.fill_diagonal(after, -np.inf)
-    return after
-
-
-def _restore(before: np.ndarray, after: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """Returns the marginals (m, m) before the last node was eliminated, from those after it, (m - 1, m - 1)."""
-    share = before[-1, :-1] - np.logaddexp.reduce(before[-1])
-    possible = np.where(np.isneginf(after), 0.0, after)  # where no edge was possible its marginal is 0 anyway
-    through = edge * np.exp(before[:-1, -1:] + share - possible)
-    found = np.zeros_like(before)
-    found[:-1, :-1] = edge * np.exp(before[:-1, :-1] - possible)
-    found[:-1, -1] = through.sum(axis=1)
-    found[-1, :-1] = through.sum(axis=0) + np.exp(share) * (1 - through.sum())
-    return found
 
 
 def spanning_tree(distance: np.ndarray) -> list[tuple[int, int]]:
     """Returns the edges (i, j), i < j, sorted, of the minimum spanning tree of a symmetric (n, n) distance matrix.
 
-    Pairs at distance ``inf`` are not joined, so the result may be a forest. Zero is a distance like any other. Ties go to
+    A distance of ``inf`` forbids the edge, so the result may be a forest. Zero is a distance like any other. Ties go to
     the pair of lower position.
 
     Raises:
-        MothrError: the matrix is not square, not symmetric, or holds NaN.
+        MothrError: The matrix is not square, is not symmetric, or holds NaN.
     """
     distance = np.asarray(distance, dtype=np.float64)
     if distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
@@ -268,7 +190,7 @@ def spanning_tree(distance: np.ndarray) -> list[tuple[int, int]]:
     values = distance[rows, columns]
     allowed = ~np.isinf(values)
     rows, columns, values = rows[allowed], columns[allowed], values[allowed]
-    # scipy takes a zero for "no edge" and breaks ties as its sort happens to; ranks from 1 have neither zeros nor ties.
+    # scipy reads a zero as "no edge" and breaks ties by its own sort. Ranks from 1 have neither zeros nor ties.
     rank = np.empty(len(values))
     rank[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
     tree = minimum_spanning_tree(csr_array((rank, (rows, columns)), shape=(n, n))).tocoo()
@@ -276,27 +198,27 @@ def spanning_tree(distance: np.ndarray) -> list[tuple[int, int]]:
 
 
 def orient(edges: Iterable[tuple[Node, Node]], root: Node) -> list[tuple[Node, Node]]:
-    """Returns the undirected tree ``edges`` as (parent, child) pairs pointing away from ``root``, nearest first.
+    """Returns the undirected tree ``edges`` as (parent, child) pairs that point away from ``root``, breadth first.
 
-    Edges that ``root`` does not reach are left out.
+    Edges that cannot be reached from ``root`` are left out.
 
     Raises:
-        MothrError: the edges reached from the root hold a cycle.
+        MothrError: The edges that can be reached from the root contain a cycle.
     """
-    near: dict[Node, list[Node]] = {}
+    neighbours: dict[Node, list[Node]] = {}
     for first, second in edges:
-        near.setdefault(first, []).append(second)
-        near.setdefault(second, []).append(first)
-    found: list[tuple[Node, Node]] = []
+        neighbours.setdefault(first, []).append(second)
+        neighbours.setdefault(second, []).append(first)
+    directed: list[tuple[Node, Node]] = []
     seen, queue = {root}, deque([(root, root)])
     while queue:
         node, origin = queue.popleft()
-        for other in near.get(node, ()):
-            if other == origin:
+        for neighbour in neighbours.get(node, ()):
+            if neighbour == origin:
                 continue
-            if other in seen:
-                raise MothrError(f"the edges around {other!r} form a cycle; only a tree can be oriented")
-            seen.add(other)
-            found.append((node, other))
-            queue.append((other, node))
-    return found
+            if neighbour in seen:
+                raise MothrError(f"the edges around {neighbour!r} form a cycle; only a tree can be oriented")
+            seen.add(neighbour)
+            directed.append((node, neighbour))
+            queue.append((neighbour, node))
+    return directed

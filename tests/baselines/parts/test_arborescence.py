@@ -1,4 +1,4 @@
-"""The minimum directed spanning tree against brute force and networkx; its marginals against enumeration."""
+"""Tests of spanning trees: the directed one against brute force and networkx, the undirected one against networkx."""
 
 import time
 from itertools import product
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mothr.baselines.parts.arborescence import arborescence, marginals, orient, spanning_tree
+from mothr.baselines.parts.arborescence import arborescence, orient, spanning_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 
@@ -43,8 +43,8 @@ def value(parents, cost, root_cost):
 
 
 def best(cost, root_cost):
-    found = [value(parents, cost, root_cost) for parents in FORESTS[len(cost)]]
-    return min((one for one in found if np.isfinite(one[1])), default=None)
+    values = [value(parents, cost, root_cost) for parents in FORESTS[len(cost)]]
+    return min(((roots, total) for roots, total in values if np.isfinite(total)), default=None)
 
 
 def costs(rng, n, kind):
@@ -134,9 +134,6 @@ def test_relabelling_relabels_the_answer():
 def test_empty_and_single():
     assert arborescence(np.empty((0, 0))).tolist() == []
     assert arborescence(np.zeros((1, 1))).tolist() == [-1]
-    edge, root = marginals(np.zeros((1, 1)), None, 1.0)
-    assert edge.tolist() == [[0.0]]
-    assert root.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -154,8 +151,6 @@ def test_empty_and_single():
 def test_refuses(cost, root_cost, message):
     with pytest.raises(MothrError, match=message):
         arborescence(cost, root_cost)
-    with pytest.raises(MothrError, match=message):
-        marginals(cost, root_cost, 1.0)
 
 
 def test_a_thousand_nodes_in_seconds():
@@ -168,70 +163,6 @@ def test_a_thousand_nodes_in_seconds():
     assert is_forest(parents)
     edges = spanning_tree(cost)  # with symmetric costs the directed and the undirected tree cost the same
     assert value(parents, cost, None)[1] == pytest.approx(sum(cost[edge] for edge in edges))
-
-
-def enumerated(cost, root_cost, temperature):
-    """Returns the marginals by summing over all forests."""
-    n = len(cost)
-    values = {parents: value(parents, cost, root_cost) for parents in FORESTS[n]}
-    values = {
-        parents: (roots, total) for parents, (roots, total) in values.items() if np.isfinite(total) and roots <= 1
-    }
-    least = min(total for _, total in values.values())
-    weights = {parents: np.exp((least - total) / temperature) for parents, (_, total) in values.items()}
-    edge, root = np.zeros((n, n)), np.zeros(n)
-    for parents, weight in weights.items():
-        for child, parent in enumerate(parents):
-            if parent < 0:
-                root[child] += weight
-            else:
-                edge[parent, child] += weight
-    return edge / sum(weights.values()), root / sum(weights.values())
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01, 1e-4])
-@pytest.mark.parametrize("single", [True, False])
-def test_marginals_equal_enumeration(temperature, single):
-    rng = np.random.default_rng(11)
-    for trial in range(40):
-        n = 2 + trial % 3
-        cost = costs(rng, n, "symmetric" if trial % 2 else "real")
-        if trial % 5 == 0:
-            cost[0, 1:] = np.inf
-        root_cost = None if single else rng.random(n) * 3
-        expected_edge, expected_root = enumerated(cost, root_cost, temperature)
-        edge, root = marginals(cost, root_cost, temperature)
-        assert edge == pytest.approx(expected_edge, abs=1e-6)
-        assert root == pytest.approx(expected_root, abs=1e-6)
-
-
-@pytest.mark.parametrize("root_cost", [None, 2.0])
-@pytest.mark.parametrize("temperature", [1.0, 0.1, 1e-3])
-def test_marginals_of_each_node_sum_to_one(root_cost, temperature):
-    points = np.random.default_rng(2).random((60, 3))
-    cost = np.linalg.norm(points[:, None] - points, axis=2)
-    edge, root = marginals(cost, root_cost, temperature)
-    assert edge.sum(axis=0) + root == pytest.approx(np.ones(60), abs=1e-6)
-    assert edge.min() >= 0
-    assert (np.diag(edge) == 0).all()
-    if root_cost is None:
-        assert root.sum() == pytest.approx(1.0, abs=1e-6)
-
-
-def test_cold_marginals_are_the_arborescence():
-    rng = np.random.default_rng(4)
-    cost = rng.random((50, 50))
-    edge, root = marginals(cost, None, 1e-5)
-    parents = arborescence(cost)
-    for child, parent in enumerate(parents):
-        assert (root[child] if parent < 0 else edge[parent, child]) == pytest.approx(1.0, abs=1e-3)
-
-
-def test_marginals_refuse_a_temperature_of_zero_and_two_forced_roots():
-    with pytest.raises(MothrError, match="temperature is 0"):
-        marginals(np.zeros((2, 2)), None, 0)
-    with pytest.raises(MothrError, match="no spanning arborescence"):
-        marginals(np.full((2, 2), np.inf), None, 1.0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.booleans())
