@@ -36,13 +36,13 @@ from mothr.baselines.linea.inheritance import lacking
 from mothr.baselines.linea.mixtures import mixtures
 from mothr.baselines.methods.nulls import check_undirected
 from mothr.baselines.parts.arborescence import orient, spanning_tree
-from mothr.baselines.parts.directions import find_direction, pair_scores
+from mothr.baselines.parts.directions import find_direction, kind_of, pair_scores
 from mothr.baselines.parts.distances import distances, pair_distances, replace_infinite
 from mothr.baselines.parts.trees import Pair, check_related, parts, related_trees, root_evidence, shared
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction, Relation
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.features import MothrWarning
@@ -109,6 +109,11 @@ class Linea:
         for name in ("sharpness", "growth"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise MothrError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
+
+    @property
+    def kind(self) -> MethodKind:
+        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        return kind_of(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

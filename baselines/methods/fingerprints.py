@@ -20,7 +20,7 @@ In grouped-query attention keys and values are narrower than queries and outputs
 weights: ``ghostspec`` then takes the singular values of each matrix by itself, ``huref`` the MLP's term alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import spanning_tree
 from mothr.baselines.parts.clustering import given_trees, largest_gap
-from mothr.baselines.parts.directions import find_direction
+from mothr.baselines.parts.directions import find_direction, kind_of
 from mothr.baselines.parts.distances import cosine, relative, replace_infinite
 from mothr.baselines.parts.invariant import singular_values
 from mothr.baselines.parts.learned import tuned_on
 from mothr.baselines.parts.trees import Pair, forest
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Key, Layers
@@ -104,7 +104,7 @@ class Kind:
 
 
 _ATTENTION = ("query", "key", "value", "output")
-KINDS = {
+FINGERPRINTS = {
     "std-profile": Kind(_ATTENTION, _deviations, cosine, joined=True),
     "ghostspec": Kind(_ATTENTION, _spectra, relative),
     "awm": Kind(("query", "key"), _kernels, cosine),
@@ -115,26 +115,30 @@ Scheme = tuple[tuple[Key, ...], ...]
 """For each of a kind's ``layers`` the matrices that a model holds, by name."""
 
 
-def fingerprint_distances(models: ModelSet, kind: str) -> Array:
-    """Returns the (n, n) distances of the fingerprints called ``kind``; inf for models whose matrices differ in name or shape.
+def fingerprint_distances(models: ModelSet, variant: str) -> Array:
+    """Returns the (n, n) distances of the fingerprints called ``variant``; inf for models whose matrices differ in name or shape.
 
     Raises:
-        MothrError: an unknown kind, or no model has the matrices that it looks at.
+        MothrError: an unknown variant, or no model has the matrices that it looks at.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
+    if variant not in FINGERPRINTS:
+        raise unknown_name("variant", variant, FINGERPRINTS)
     schemes: dict[Scheme, list[int]] = {}
     for position, model in enumerate(models.checkpoints):
-        schemes.setdefault(tuple(_chosen(model, layers) for layers in KINDS[kind].layers), []).append(position)
+        schemes.setdefault(tuple(_chosen(model, layers) for layers in FINGERPRINTS[variant].layers), []).append(
+            position
+        )
     found = np.full((len(models), len(models)), np.inf)
     np.fill_diagonal(found, 0.0)
     complete = [scheme for scheme in schemes if {len(keys) for keys in scheme} <= {1, max(map(len, scheme))} - {0}]
     if not complete:
         raise MothrError(
-            f"kind {kind!r} looks at the matrices {', '.join(KINDS[kind].layers)}, which no model has; choose another"
+            f"variant {variant!r} looks at the matrices {', '.join(FINGERPRINTS[variant].layers)}, which no model has; choose another"
         )
     for scheme in complete:
-        found[np.ix_(schemes[scheme], schemes[scheme])] = _compared(models, schemes[scheme], scheme, KINDS[kind])
+        found[np.ix_(schemes[scheme], schemes[scheme])] = _compared(
+            models, schemes[scheme], scheme, FINGERPRINTS[variant]
+        )
     found[found < SAME] = 0.0
     return found
 
@@ -164,17 +168,18 @@ class Fingerprint:
     """Clusters of models of like fingerprints, each spanned by their shortest tree and rooted by summed direction evidence."""
 
     version: ClassVar[str] = "1"
+    renamed: ClassVar[Mapping[str, str]] = {"kind": "variant"}
 
-    kind: str = "std-profile"
-    """The fingerprint: ``std-profile``, ``ghostspec``, ``awm`` or ``huref``."""
+    variant: str = "std-profile"
+    """The published fingerprint: ``std-profile``, ``ghostspec``, ``awm`` or ``huref``."""
     direction: str = "residual_independence"
     """Direction score, a name of ``mothr list directions``."""
     layers: str = "body"
     """Tensors the direction score looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise unknown_name("kind", self.kind, KINDS)
+        if self.variant not in FINGERPRINTS:
+            raise unknown_name("variant", self.variant, FINGERPRINTS)
         find_direction(self.direction)
         Layers.parse(self.layers)
 
@@ -184,13 +189,18 @@ class Fingerprint:
         return tuned_on(self.direction)
 
     @property
+    def kind(self) -> MethodKind:
+        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        return kind_of(self.direction)
+
+    @property
     def needs(self) -> frozenset[Need]:
         """What it must be told beside the weights: nothing, save the truth for the direction ``oracle``."""
         return frozenset({"truth"}) if self.direction == "oracle" else frozenset()
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest; where the trees are not told they are cut at the largest gap. ``rng`` is for the direction ``random``."""
-        found = fingerprint_distances(models, self.kind)
+        found = fingerprint_distances(models, self.variant)
         told = given_trees(models)
         far = replace_infinite(found)
 

@@ -27,7 +27,7 @@ from mothr.baselines.methods.nulls import check_undirected, lengths
 from mothr.baselines.parts.trees import check_related, nearest_before, parts, prediction, related_trees
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
 from mothr.benchmark.weights.layers import Layers
 
@@ -47,6 +47,7 @@ def quantised(model: Checkpoint) -> bool:
 class ModelAtlas:
     """Each model is the child of the nearest earlier one; quantised models and later copies have no children."""
 
+    kind: ClassVar[MethodKind] = "metadata"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"metadata"})
 

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import arborescence
 from mothr.baselines.parts.clustering import given_trees, largest_gap, ward
-from mothr.baselines.parts.directions import Stage, evidence, find_direction
+from mothr.baselines.parts.directions import Stage, evidence, find_direction, kind_of
 from mothr.baselines.parts.distances import distances, find_distance, replace_infinite
 from mothr.baselines.parts.learned import tuned_on
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.features import EVIDENCE_RULES
 from mothr.benchmark.weights.layers import Layers
@@ -95,6 +95,11 @@ class MoTHer:
     def tuned_on(self) -> tuple[str, ...]:
         """The splits that its direction score was fitted on, if it was."""
         return tuned_on(self.direction)
+
+    @property
+    def kind(self) -> MethodKind:
+        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        return kind_of(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.methods.nulls import check_undirected, lengths
-from mothr.baselines.parts.directions import find_direction
+from mothr.baselines.parts.directions import find_direction, kind_of
 from mothr.baselines.parts.learned import tuned_on
 from mothr.baselines.parts.trees import Pair, check_related, forest, parts, related_trees
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
@@ -143,6 +143,11 @@ class NeighbourJoining:
     def tuned_on(self) -> tuple[str, ...]:
         """The splits that its direction score was fitted on, if it was."""
         return tuned_on(self.direction)
+
+    @property
+    def kind(self) -> MethodKind:
+        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        return kind_of(self.direction)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -17,7 +17,7 @@ from mothr.baselines.parts.distances import distances, find_distance, replace_in
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
 
@@ -44,6 +44,7 @@ def answer(models: ModelSet, edges: Iterable[Edge]) -> Prediction:
 class RandomTree:
     """A random recursive tree: in a random order, each model's parent is drawn from those before it."""
 
+    kind: ClassVar[MethodKind] = "null"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset()
 
@@ -60,6 +61,7 @@ class RandomTree:
 class NullStar:
     """A star: all models are children of one, drawn at random."""
 
+    kind: ClassVar[MethodKind] = "null"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset()
 
@@ -81,6 +83,7 @@ class NullSpanningTree:
     layers: str = "matrices"
     """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
+    kind: ClassVar[MethodKind] = "null"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset()
 
@@ -117,6 +120,7 @@ def lengths(models: ModelSet, distance: str, layers: str) -> np.ndarray:
 class Metadata:
     """Reads lineage off files, never weights: their times, names, sizes, configurations. At chance where nothing leaks."""
 
+    kind: ClassVar[MethodKind] = "null"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"metadata"})
 

@@ -16,7 +16,7 @@ from mothr.baselines.parts.arborescence import orient, spanning_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.weights.checkpoint import ModelSet
 
 
@@ -47,6 +47,7 @@ class OracleStar:
     layers: str = "matrices"
     """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
+    kind: ClassVar[MethodKind] = "oracle"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
 
@@ -75,6 +76,7 @@ class OracleSpanningTree:
     layers: str = "matrices"
     """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
+    kind: ClassVar[MethodKind] = "oracle"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
 

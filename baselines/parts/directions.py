@@ -19,6 +19,7 @@ from mothr.baselines.parts.initialisation import distance_to_init
 from mothr.baselines.parts.learned import log_odds
 from mothr.baselines.parts.ranks import as_matrices
 from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.side_information import MethodKind
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.features import (
@@ -292,6 +293,12 @@ def find_direction(name: str) -> Direction:
     if name not in DIRECTIONS:
         raise unknown_name("direction", name, DIRECTIONS)
     return DIRECTIONS[name]
+
+
+def kind_of(direction: str) -> MethodKind:
+    """Returns the kind of a method with this direction score: ``random`` makes it a null, ``oracle`` an oracle."""
+    kinds: dict[str, MethodKind] = {"random": "null", "oracle": "oracle"}
+    return kinds.get(direction, "method")
 
 
 def statistic(

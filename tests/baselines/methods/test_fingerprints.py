@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.methods.fingerprints import KINDS, Fingerprint, fingerprint_distances
+from mothr.baselines.methods.fingerprints import FINGERPRINTS, Fingerprint, fingerprint_distances
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.run.forests import LLAMA, grow
@@ -30,27 +30,27 @@ def families(grown, contents, write_models):
     return draw
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", FINGERPRINTS)
 def test_permuted_copies_share_a_fingerprint_and_children_are_nearer_than_strangers(
-    families, permuted, write_models, kind
+    families, permuted, write_models, variant
 ):
     held, truth = families((None, 0, None, None))
     parent = next(root for root in truth.roots if truth.children(root))
     [child] = truth.children(parent)
     models = write_models(held | {"copy": permuted(held[parent])})
     place = {node: position for position, node in enumerate(models.ids)}
-    far = fingerprint_distances(models, kind)
+    far = fingerprint_distances(models, variant)
     strangers = [far[place[parent], place[node]] for node in truth.roots if node != parent]
     np.testing.assert_allclose(far, far.T, atol=1e-12)
     assert far[place["copy"], place[parent]] == 0
     assert 0 < far[place[child], place[parent]] < 0.7 * min(strangers)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_families_of_copies_and_children_are_told_apart(families, permuted, write_models, kind):
+@pytest.mark.parametrize("variant", FINGERPRINTS)
+def test_two_families_of_copies_and_children_are_told_apart(families, permuted, write_models, variant):
     held, truth = families((None, 0, None, 2))
     held |= {f"copy {node}": permuted(weights) for node, weights in held.items()}
-    found = ask(write_models(held), kind=kind)
+    found = ask(write_models(held), variant=variant)
     trees = {frozenset(tree) | {f"copy {node}" for node in tree} for tree in truth.trees}
     assert set(found.graph.trees) == trees
     assert {frozenset(node for node in held if found.trees[node] == label) for label in (0, 1)} == trees
@@ -119,13 +119,17 @@ def test_grouped_queries_and_models_of_another_depth(write_models):
     deep = {name.replace("layers.0", "layers.1"): value.clone() for name, value in held["0"].items()}
     models = write_models(held | {"deep": held["0"] | deep, "odd": {"self_attn.q_proj.weight": torch.eye(3)}})
     place = {node: position for position, node in enumerate(models.ids)}
-    for kind in KINDS:
-        far = fingerprint_distances(models, kind)
+    for variant in FINGERPRINTS:
+        far = fingerprint_distances(models, variant)
         assert 0 < far[place["0"], place["1"]] < np.inf
         assert np.isinf(far[place["0"], [place["deep"], place["odd"]]]).all()
         with pytest.warns(UserWarning, match="share none"):
             assert (
-                len(ask(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), kind=kind).graph.roots)
+                len(
+                    ask(
+                        models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), variant=variant
+                    ).graph.roots
+                )
                 == 1
             )
 
@@ -134,27 +138,28 @@ def test_it_spans_and_roots_a_told_tree_and_names_say_nothing(grown):
     models, truth = grown((None, 0, 0, 1))
     told = models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0)))
     names = {node: f"{(3 * place) % 4:02}" for place, node in enumerate(models.ids)}
-    for kind in KINDS:
-        found = ask(told, kind=kind)
+    for variant in FINGERPRINTS:
+        found = ask(told, variant=variant)
         assert len(found.graph.roots) == 1
-        assert ask(told.relabel(names), kind=kind) == found.relabel(names)
-    assert ask(told, kind="huref").graph.roots == truth.roots
+        assert ask(told.relabel(names), variant=variant) == found.relabel(names)
+    assert ask(told, variant="huref").graph.roots == truth.roots
 
 
 def test_one_and_identical_models_are_legal(grown, contents, write_models):
     held = next(iter(contents(grown((None,))[0]).values()))
-    for kind in KINDS:
-        assert ask(write_models({"a": held}), kind=kind).graph == ModelGraph({"a": ()})
-        assert len(ask(write_models(dict.fromkeys("abc", held)), kind=kind).graph.roots) == 1
+    for variant in FINGERPRINTS:
+        assert ask(write_models({"a": held}), variant=variant).graph == ModelGraph({"a": ()})
+        assert len(ask(write_models(dict.fromkeys("abc", held)), variant=variant).graph.roots) == 1
 
 
 def test_what_it_cannot_look_at_is_refused(write_models):
-    with pytest.raises(MothrError, match="unknown kind 'gostspec'; did you mean ghostspec"):
-        Fingerprint(kind="gostspec")
+    with pytest.raises(MothrError, match="unknown variant 'gostspec'; did you mean ghostspec"):
+        Fingerprint(variant="gostspec")
     with pytest.raises(MothrError, match="unknown direction"):
         Fingerprint(direction="kurtossis")
     models = write_models({"a": {f"self_attn.{part}_proj.weight": torch.eye(4) for part in "qkvo"}})
     with pytest.raises(
-        MothrError, match=r"kind 'huref' looks at the matrices re:embed_tokens, .* which no model has; choose another"
+        MothrError,
+        match=r"variant 'huref' looks at the matrices re:embed_tokens, .* which no model has; choose another",
     ):
-        ask(models, kind="huref")
+        ask(models, variant="huref")
