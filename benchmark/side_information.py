@@ -10,6 +10,12 @@ GivenName = Literal["metadata", "tree_count", "trees", "truth"]
 """What a method can be told beside the weights."""
 Need = Literal["metadata", "tree_count", "truth"]
 """What a method can declare that it needs in every setting."""
+MethodKind = Literal["method", "null", "oracle", "metadata"]
+"""The kinds of methods.
+
+``method`` reads weights. ``null`` ignores them, or the direction of the edges: its scores are chance levels. ``oracle`` is given the
+truth, or a part of it: its scores are upper bounds. ``metadata`` reads file names, sizes and configurations beside the weights.
+"""
 
 
 @dataclass(frozen=True)

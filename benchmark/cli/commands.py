@@ -53,12 +53,12 @@ def score(
     import numpy as np
 
     from mothr.benchmark.data import dataset as datasets
-    from mothr.benchmark.records.results import read_answer
+    from mothr.benchmark.records.store import read_prediction
     from mothr.benchmark.run import evaluate
     from mothr.benchmark.score.chance import chance
     from mothr.benchmark.score.metrics import METRICS
 
-    prediction = read_answer(predictions)
+    prediction = read_prediction(predictions)
     truth = datasets.open_truth(dataset, labels)
     try:
         scores = evaluate.score(prediction, truth)
@@ -216,7 +216,7 @@ def gaps(
     from dataclasses import asdict
 
     from mothr.benchmark.board import board as boards
-    from mothr.benchmark.records.results import read_all
+    from mothr.benchmark.records.store import read_all
     from mothr.benchmark.run import plan
 
     records = read_all(results)

@@ -13,7 +13,7 @@ import typer
 
 from mothr.benchmark import __version__
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.records.results import Setting
+from mothr.benchmark.records.record import Setting
 from mothr.benchmark.weights.engine import engine, one_thread
 
 app = typer.Typer(
@@ -113,24 +113,30 @@ def list_(
         rows = points[what].load()()
     else:
         raise unknown_name("list", what, [*points, "methods"])
-    say(rows, as_json, lambda: table(rows))
+    shown = [{name: cell(value) for name, value in row.items() if name != "fields"} for row in rows]
+    say(rows, as_json, lambda: table(shown))
 
 
-def method_rows() -> list[dict[str, str]]:
-    """Returns one row a registered method: its name, what it must be told, and its first line of documentation."""
-    from mothr.benchmark.run.method import find_method, method_names, needs, parameters
+def method_rows() -> list[dict[str, Any]]:
+    """Returns a row for each registered method: name, kind, side information, version, description, and the schema of its fields."""
+    from dataclasses import asdict
+
+    from mothr.benchmark.run.method import about
+    from mothr.benchmark.run.registry import find_method, method_names
+    from mothr.benchmark.run.settings import fields_of
 
     rows = []
     for name in method_names():
         method = find_method(name)
-        described = getattr(method, "description", None) or (inspect.getdoc(method) or "").split("\n")[0]
-        settings = ", ".join(f"{key}={value}" for key, value in parameters(method).items())
+        declared = about(method, name)
         rows.append(
             {
                 "name": name,
-                "told": ", ".join(sorted(needs(method))) or "-",
-                "description": described,
-                "fields": settings,
+                "kind": declared.kind,
+                "given": sorted(declared.needs),
+                "version": declared.version,
+                "description": getattr(method, "description", None) or (inspect.getdoc(method) or "").split("\n")[0],
+                "fields": [asdict(field) for field in fields_of(method)],
             }
         )
     return rows
@@ -212,7 +218,8 @@ def run(
     from tqdm import tqdm
 
     from mothr.benchmark.data import dataset as datasets
-    from mothr.benchmark.records import results
+    from mothr.benchmark.records import store
+    from mothr.benchmark.records.superseded import later_version
     from mothr.benchmark.run import execute as runs
     from mothr.benchmark.run import plan
     from mothr.benchmark.run.isolation import Limits
@@ -228,17 +235,17 @@ def run(
     if not planned:
         raise MothrError(f"{methods}: has nothing to run on the split {truth.split!r}; see the 'splits' of its rows")
     limits = Limits(seconds, memory_limit, workers, memory)
-    place = out / results.folder_name(truth.split, truth.version)
+    place = out / store.folder_name(truth.split, truth.version)
     wanted = runs.listed(planned, told)
     if missing and place.is_dir():
-        wanted = runs.lacking(wanted, results.read_all(place))
+        wanted = runs.lacking(wanted, store.read_all(place))
     made = runs.run(wanted, dataset, truth, limits, hidden=labels is not None, in_process=in_process)
-    if (later := results.superseded(place)) is not None:
+    if (later := later_version(place)) is not None:
         warnings.warn(f"{place.name} is superseded by {later.superseded_by}: {later.reason}", stacklevel=2)
     datasets.keep_beside_results(dataset, place)
     rows: list[dict[str, Any]] = []
     for one, record in tqdm(made, desc=truth.split, unit="run", total=len(wanted), disable=len(wanted) < 2):
-        path = results.write(record, out)
+        path = store.write(record, out)
         shown = {key: record.metrics.get(key) for key in SHOWN}
         row = {"method": record.method, "fields": one.planned.fields, "setting": record.setting, "seed": record.seed}
         rows.append({**row, "status": record.status, "error": record.error, **shown, "file": str(path)})
@@ -281,7 +288,8 @@ def predict(
     """
     from mothr.benchmark.data import dataset as datasets
     from mothr.benchmark.run import evaluate
-    from mothr.benchmark.run.method import find_method, needs
+    from mothr.benchmark.run.method import needs
+    from mothr.benchmark.run.registry import find_method
     from mothr.benchmark.side_information import SideInformation
     from mothr.benchmark.storage import write_json
 
@@ -314,7 +322,7 @@ def check(
     Example: mothr check mine:nearest_to_first
     """
     from mothr.benchmark.run.check import check_method
-    from mothr.benchmark.run.method import find_method
+    from mothr.benchmark.run.registry import find_method
 
     one_thread()
     findings = check_method(find_method(method, field_values(settings or [])))
@@ -341,4 +349,6 @@ def cell(value: Any) -> str:
     """Returns a value as a cell of a table."""
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

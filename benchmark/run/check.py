@@ -22,7 +22,7 @@ from tqdm import tqdm
 from mothr.benchmark.errors import in_words
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records.results import Setting
+from mothr.benchmark.records.record import Setting
 from mothr.benchmark.run.evaluate import SETTINGS, RunOutcome, attempt, given_for
 from mothr.benchmark.run.forests import Written, forests, opposite
 from mothr.benchmark.run.method import Method, needs, parameters

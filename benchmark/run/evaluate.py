@@ -15,8 +15,8 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError, in_words
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records import results
-from mothr.benchmark.records.results import Setting
+from mothr.benchmark.records import provenance
+from mothr.benchmark.records.record import RunRecord, Setting, Status, kind_of_run
 from mothr.benchmark.run.method import About, Method, about, needs
 from mothr.benchmark.score import metrics
 from mothr.benchmark.side_information import Need, SideInformation
@@ -39,12 +39,12 @@ class RunOutcome:
     """Why it failed."""
     seconds: float
     """Wall-clock time."""
-    status: results.Status = "failed"
+    status: Status = "failed"
     """How it ended."""
     peak_bytes: int | None = None
     """Largest resident memory of its process, where it had one of its own."""
     isolation: Literal["sandbox", "process"] | None = None
-    """How it was kept apart, see :class:`mothr.benchmark.records.results.RunRecord`."""
+    """How it was kept apart, see :class:`mothr.benchmark.records.record.RunRecord`."""
 
 
 def predict(method: Method, models: ModelSet, seed: int = 0) -> Prediction:
@@ -145,7 +145,7 @@ def run(
     *,
     models: ModelSet | None = None,
     truth: dataset.Truth | None = None,
-) -> results.RunRecord:
+) -> RunRecord:
     """Returns the result record of one method on one data set with known truth.
 
     Args:
@@ -176,17 +176,18 @@ def record(
     truth: dataset.Truth,
     setting: Setting,
     seed: int,
-) -> results.RunRecord:
+) -> RunRecord:
     """Returns the result record of a run that has ended, scored against ``truth``."""
     scored = score(outcome.prediction, truth) if outcome.prediction else Scores({}, ())
     answer = outcome.prediction.to_json() if outcome.prediction else {}
-    return results.RunRecord(
+    return RunRecord(
         split=truth.split,
         split_version=truth.version,
         manifest_sha256=sha256_of(folder / dataset.MANIFEST),
         setting=setting,
         method=name,
         method_version=said.version,
+        kind=kind_of_run(said.kind, told.names()),
         tuned_on=list(said.tuned_on),
         parameters=dict(said.parameters),
         seed=seed,
@@ -203,7 +204,7 @@ def record(
         seconds=round(outcome.seconds, 3),
         peak_bytes=outcome.peak_bytes,
         isolation=outcome.isolation,
-        **results.environment(),
+        **provenance.environment(),
     )
 
 

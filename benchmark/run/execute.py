@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records.record import RunRecord, Setting
 from mothr.benchmark.run import evaluate, isolation
-from mothr.benchmark.run.method import find_method, needs
+from mothr.benchmark.run.method import needs
 from mothr.benchmark.run.plan import Planned
+from mothr.benchmark.run.registry import find_method, is_own
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.engine import engine
 
@@ -22,13 +23,13 @@ class RunRequest:
 
     planned: Planned
     """The method with its fields."""
-    setting: results.Setting
+    setting: Setting
     """What it is told."""
     seed: int
     """The number of the run, from 0."""
 
 
-def listed(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> list[RunRequest]:
+def listed(planned: Sequence[Planned], settings: Sequence[Setting]) -> list[RunRequest]:
     """Returns the runs that are planned, seed by seed, each method in each setting."""
     seeds = range(max((one.seeds for one in planned), default=0))
     return [
@@ -36,7 +37,7 @@ def listed(planned: Sequence[Planned], settings: Sequence[results.Setting]) -> l
     ]
 
 
-def lacking(runs: Iterable[RunRequest], records: Iterable[results.RunRecord]) -> list[RunRequest]:
+def lacking(runs: Iterable[RunRequest], records: Iterable[RunRecord]) -> list[RunRequest]:
     """Returns the ``runs`` of which there is no record with the method's present version.
 
     Of foreign methods all: their code, which knows their version, is not run here.
@@ -45,15 +46,14 @@ def lacking(runs: Iterable[RunRequest], records: Iterable[results.RunRecord]) ->
         MothrError: a method or a field cannot be found.
     """
     done = {(one.configuration, one.setting, one.seed) for one in records if one.status != "skipped"}
-    own = isolation.is_own
     return [
         one
         for one in runs
-        if not own(one.planned.method) or (one.planned.configuration(), one.setting, one.seed) not in done
+        if not is_own(one.planned.method) or (one.planned.configuration(), one.setting, one.seed) not in done
     ]
 
 
-def settings_for(setting: results.Setting | None, *, hidden: bool) -> tuple[results.Setting, ...]:
+def settings_for(setting: Setting | None, *, hidden: bool) -> tuple[Setting, ...]:
     """Returns the settings that are asked for: all where none is named, the open one alone where the truth is hidden.
 
     Raises:
@@ -76,7 +76,7 @@ def run(
     *,
     hidden: bool = False,
     in_process: bool = False,
-) -> Iterator[tuple[RunRequest, results.RunRecord]]:
+) -> Iterator[tuple[RunRequest, RunRecord]]:
     """Returns each run with its record, made as they are asked for.
 
     Args:
@@ -93,7 +93,7 @@ def run(
     for one in runs:  # before anything runs; foreign code is not imported here
         planned = one.planned
         if (
-            (in_process or isolation.is_own(planned.method))
+            (in_process or is_own(planned.method))
             and "truth" in needs(find_method(planned.method, planned.settings))
             and hidden
         ):
@@ -109,7 +109,7 @@ def _each(
     limits: isolation.Limits,
     hidden: bool,
     in_process: bool,
-) -> Iterator[tuple[RunRequest, results.RunRecord]]:
+) -> Iterator[tuple[RunRequest, RunRecord]]:
     with isolation.Runner(limits) as runner, engine(limits.workers, limits.budget) if in_process else nullcontext():
         for seed, group in groupby(runs, key=lambda one: one.seed):
             with nullcontext() if in_process else isolation.offered(folder, models, seed) as given:

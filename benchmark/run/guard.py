@@ -154,7 +154,8 @@ def _answer(channel: io.BufferedRWPair) -> None:
     from mothr.benchmark.errors import MothrError, in_words
     from mothr.benchmark.run import evaluate
     from mothr.benchmark.run.check import check_method
-    from mothr.benchmark.run.method import about, find_method
+    from mothr.benchmark.run.method import about
+    from mothr.benchmark.run.registry import find_method
     from mothr.benchmark.side_information import SideInformation
     from mothr.benchmark.weights.checkpoint import open_folder
     from mothr.benchmark.weights.engine import engine
@@ -181,6 +182,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
             "tuned_on": said.tuned_on,
             "parameters": said.parameters,
             "needs": sorted(said.needs),
+            "kind": said.kind,
             "locked": locked,
         }
     )

@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records import results
+from mothr.benchmark.records.record import RunRecord, Setting, Status
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.run.check import Finding
-from mothr.benchmark.run.method import ENTRY_POINTS, About, own_method_names
+from mothr.benchmark.run.method import About
+from mothr.benchmark.run.registry import is_own, target_of
 from mothr.benchmark.storage import cache_folder
 from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.features import MothrWarning
@@ -112,8 +112,8 @@ class Runner:
             self._guard.close()
 
     def run(
-        self, method: str, settings: Mapping[str, str], given: Offered, setting: results.Setting, truth: dataset.Truth
-    ) -> results.RunRecord:
+        self, method: str, settings: Mapping[str, str], given: Offered, setting: Setting, truth: dataset.Truth
+    ) -> RunRecord:
         """Returns the result record of one run.
 
         Args:
@@ -139,7 +139,7 @@ class Runner:
             seconds = time.perf_counter() - start
             ended = talk.end()
         prediction, error = _judged(answer, given, talk.fault or _why(ended, self.limits))
-        status: results.Status = "ok" if prediction else "timeout" if ended.get("why") == "seconds" else "failed"
+        status: Status = "ok" if prediction else "timeout" if ended.get("why") == "seconds" else "failed"
         outcome = evaluate.RunOutcome(
             prediction, error, seconds, status, ended.get("peak_bytes"), "sandbox" if locked else "process"
         )
@@ -172,7 +172,13 @@ class Runner:
                 ended = talk.end()
                 why = f"method {job['method']!r} cannot be set up: {talk.fault or _why(ended, self.limits)}"
                 raise MothrError(hello["refused"] if hello else why)
-            said = About(hello["version"], tuple(hello["tuned_on"]), hello["parameters"], frozenset(hello["needs"]))
+            said = About(
+                hello["version"],
+                tuple(hello["tuned_on"]),
+                hello["parameters"],
+                frozenset(hello["needs"]),
+                hello["kind"],
+            )
             yield talk, said, hello["locked"]
 
     def _job(self, method: str, settings: Mapping[str, str], home: Path, given: Offered | None) -> dict[str, Any]:
@@ -195,21 +201,12 @@ class Runner:
         }  # fmt: skip
 
 
-def is_own(method: str) -> bool:
-    """Returns whether ``method`` is registered by this package itself, and so may use and fill the cache of features."""
-    return (
-        method in own_method_names()
-        and len([point for point in entry_points(group=ENTRY_POINTS) if point.name == method]) == 1
-    )
-
-
 def code_folders(method: str) -> tuple[list[Path], list[Path]]:
     """Returns what a method's process may read to import its code, and the folders that it may list for that.
 
     Of a folder on Python's path, modules and packages alone, since data may lie beside them.
     """
-    points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    tops = {"mothr.benchmark", "mothr.baselines", points.get(method, method).partition(":")[0].partition(".")[0]}
+    tops = {"mothr.benchmark", "mothr.baselines", target_of(method).partition(":")[0].partition(".")[0]}
     fixed = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *SYSTEM]
     readable = [Path(place).resolve() for place in fixed]
     for top in sorted(tops - {"mothr"}):

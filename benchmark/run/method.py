@@ -1,19 +1,12 @@
-"""What a method is, what it may be told, what it answers, and how one is found by name."""
+"""The protocol of a method, and what a method declares about itself: kind, version, needs, parameters."""
 
-import importlib
-import inspect
-import math
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol, get_args, get_type_hints, runtime_checkable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
-from mothr.benchmark.errors import MothrError, in_words, unknown_name
+from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.side_information import Need
+from mothr.benchmark.side_information import MethodKind, Need
 from mothr.benchmark.storage import canonical_sha256
 
 if TYPE_CHECKING:
@@ -21,123 +14,52 @@ if TYPE_CHECKING:
 
     from mothr.benchmark.weights.checkpoint import ModelSet
 
-ENTRY_POINTS = "mothr.methods"
-
 
 @runtime_checkable
 class Method(Protocol):
-    """Anything that is called with models and a random generator and returns a Prediction.
+    """A callable that maps models and a random generator to a Prediction.
 
-    By convention a frozen dataclass whose fields are its hyper-parameters, with three class attributes, any of which may be
-    absent: ``version`` (a string, changed whenever answers change), ``needs`` (see :data:`Need`; absent means the weights
-    suffice) and ``tuned_on`` (names of the splits whose truth was used to choose its parameters).
+    By convention a method is a frozen dataclass. Its fields are all its parameters. A field may itself be a frozen dataclass, a group
+    of parameters. A method may have these class attributes:
+
+    * ``kind``: a value of :data:`MethodKind`; ``"method"`` if absent, or if ``kind`` is a field.
+    * ``version``: a string. Change it whenever predictions change. ``"0"`` if absent.
+    * ``needs``: the side information that the method needs in every setting, see :data:`Need`. Empty if absent.
+    * ``tuned_on``: names of the splits whose truth was used to choose the parameters. Empty if absent.
+    * ``renamed``: old name -> new name of each field that was renamed. An error then tells users the new name.
     """
 
     def __call__(self, models: "ModelSet", rng: "np.random.Generator", /) -> Prediction:
         """Returns the predicted Model Graph of ``models``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class About:
-    """What a method says of itself."""
+    """What a method declares about itself."""
 
     version: str
-    """Its own version."""
+    """The method's version."""
     tuned_on: tuple[str, ...]
-    """The splits whose truth was used to choose its parameters."""
+    """The splits whose truth was used to choose the parameters."""
     parameters: Mapping[str, Any]
-    """Its hyper-parameters; any JSON values."""
+    """The values of all fields as JSON values. A group of fields is an object."""
     needs: frozenset[Need]
-    """What it must be told beside the weights."""
-
-
-def method_names() -> list[str]:
-    """Returns the registered method names, sorted."""
-    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
-
-
-def own_method_names() -> list[str]:
-    """Returns the names that this package itself registers, sorted, whether or not another does as well."""
-    points = entry_points(group=ENTRY_POINTS)
-    return sorted(point.name for point in points if point.dist is not None and point.dist.name == "mothr")
-
-
-def find_method(name: str, settings: Mapping[str, str] | None = None) -> Method:
-    """Returns the method registered as ``name`` or found at ``module:attribute``, with ``settings`` applied.
-
-    Args:
-        name: a registered name, or ``module:attribute`` of an importable object.
-        settings: field -> value as text, converted to the type of the field's present value.
-
-    Raises:
-        MothrError: no such name, the import fails, the object is no method, or a setting does not fit.
-    """
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    module, colon, attribute = (points[name].value if name in points else name).partition(":")
-    if not colon:
-        raise unknown_name("method", name, points)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a module runs foreign code when it is imported
-        remedy = "install mothr again" if name in points else "write it as module:attribute, its folder on PYTHONPATH"
-        known = isinstance(
-            error, ImportError | AttributeError | ValueError | TypeError
-        )  # the last two: an empty or a relative module
-        raise MothrError(
-            f"method {name!r} cannot be imported: {error if known else in_words(error)}; {remedy}"
-        ) from error
-    try:
-        method = found() if inspect.isclass(found) else found
-    except TypeError as error:
-        raise MothrError(
-            f"method {name!r} cannot be made without arguments: {error}; give each field a default"
-        ) from error
-    if not isinstance(method, Method):
-        raise MothrError(f"method {name!r} is a {type(method).__name__}, which cannot be called with (models, rng)")
-    return _apply(method, name, settings or {})
-
-
-def _apply(method: Method, name: str, settings: Mapping[str, str]) -> Method:
-    if not settings:
-        return method
-    if not is_dataclass(method) or isinstance(method, type):
-        raise MothrError(f"method {name!r} has no fields to set; only dataclass methods take --set")
-    hints = get_type_hints(type(method))
-    known = [item.name for item in fields(method) if item.init]
-    values = {}
-    for key, text in settings.items():
-        if key not in known:
-            raise unknown_name(f"field of {name}", key, known)
-        values[key] = _convert(text, hints[key], f"--set {key}={text}")
-    try:
-        return replace(method, **values)
-    except (TypeError, ValueError) as error:
-        raise MothrError(f"method {name!r}: {error}") from error
-
-
-def _convert(text: str, hint: Any, where: str) -> Any:
-    """Returns ``text`` as a value of type ``hint``; ``none`` is None where that is allowed, a sequence is comma-separated."""
-    try:
-        adapter = TypeAdapter(hint)
-    except PydanticSchemaGenerationError as error:
-        raise MothrError(f"{where}: a field of type {hint} cannot be set from text") from error
-    values = [None, text] if text.lower() == "none" else [text, text.split(",")]
-    for value in values:
-        with suppress(ValidationError):
-            converted = adapter.validate_strings(value) if isinstance(value, str) else adapter.validate_python(value)
-            if isinstance(converted, float) and not math.isfinite(converted):
-                raise MothrError(f"{where}: the value must be finite, so that it can be recorded")
-            return converted
-    raise MothrError(f"{where}: the value does not fit {hint.__name__ if isinstance(hint, type) else hint}")
+    """The side information that the method needs in every setting."""
+    kind: MethodKind = "method"
+    """The method's kind."""
 
 
 def parameters(method: Method) -> dict[str, Any]:
-    """Returns the hyper-parameters of ``method`` as recorded in results: its dataclass fields, else nothing."""
+    """Returns the parameters of ``method``: its dataclass fields, groups as nested dictionaries. Empty for other callables."""
     return asdict(method) if is_dataclass(method) and not isinstance(method, type) else {}
 
 
 def needs(method: Method) -> frozenset[Need]:
-    """Returns what ``method`` must be told beside the weights."""
+    """Returns the side information that ``method`` needs in every setting.
+
+    Raises:
+        MothrError: an unknown need.
+    """
     declared = frozenset(getattr(method, "needs", ()))
     for need in declared:
         if need not in get_args(Need):
@@ -145,11 +67,29 @@ def needs(method: Method) -> frozenset[Need]:
     return declared
 
 
-def about(method: Method, name: str) -> About:
-    """Returns what ``method``, called ``name``, says of itself.
+def kind(method: Method) -> MethodKind:
+    """Returns the kind of ``method``: its attribute ``kind``, unless that is a field, which is a parameter of the method.
 
     Raises:
-        MothrError: its fields cannot be recorded, or it declares an unknown need.
+        MothrError: an unknown kind.
+    """
+    if is_dataclass(method) and any(field.name == "kind" for field in fields(method)):
+        return "method"
+    declared: MethodKind = getattr(method, "kind", "method")
+    if declared not in get_args(MethodKind):
+        raise unknown_name("kind of method", str(declared), get_args(MethodKind))
+    return declared
+
+
+def about(method: Method, name: str) -> About:
+    """Returns what ``method`` declares about itself.
+
+    Args:
+        method: the method.
+        name: its name, for errors.
+
+    Raises:
+        MothrError: a field cannot be recorded as JSON, or the kind or a need is unknown.
     """
     try:
         canonical_sha256(parameters(method))
@@ -158,4 +98,4 @@ def about(method: Method, name: str) -> About:
             f"method {name!r}: its fields cannot be recorded as JSON ({error}); use numbers, text, lists or None"
         ) from error
     version, tuned_on = str(getattr(method, "version", "0")), tuple(getattr(method, "tuned_on", ()))
-    return About(version, tuned_on, parameters(method), needs(method))
+    return About(version, tuned_on, parameters(method), needs(method), kind(method))

@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.faults import faults
-from mothr.benchmark.records.results import Configuration
-from mothr.benchmark.run.method import about, find_method, method_names
+from mothr.benchmark.records.record import Configuration
+from mothr.benchmark.run.method import about
+from mothr.benchmark.run.registry import find_method, method_names
 
 NAME = "plan.toml"
 """What the plan of a folder of results is called."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import find_method
+from mothr.benchmark.run.registry import find_method
 from mothr.benchmark.score import metrics
 from mothr.benchmark.weights.features import MothrWarning
 

@@ -16,7 +16,7 @@ from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.run.check import RULES, check_method
 from mothr.benchmark.run.forests import forests, grow
-from mothr.benchmark.run.method import find_method, method_names
+from mothr.benchmark.run.registry import find_method, method_names
 
 GENERATOR = np.random.default_rng(7)
 SOURCE = """

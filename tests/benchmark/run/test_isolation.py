@@ -12,11 +12,12 @@ import pytest
 
 from mothr.benchmark.data.dataset import open_models, open_truth
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run import sandbox
 from mothr.benchmark.run.evaluate import run
-from mothr.benchmark.run.isolation import Limits, Runner, code_folders, is_own, offered
-from mothr.benchmark.run.method import find_method
+from mothr.benchmark.run.isolation import Limits, Runner, code_folders, offered
+from mothr.benchmark.run.registry import find_method, is_own
 from mothr.benchmark.score import metrics
 from mothr.benchmark.weights.features import MothrWarning
 
@@ -189,7 +190,7 @@ def test_names_and_fields_that_do_not_exist_are_said_before_anything_runs(attemp
 def test_an_answer_is_the_same_as_without_isolation(method, runner, seen, lab):
     here = run(find_method(method), method, lab / "data", "open", seed=5)
     apart = runner.run(method, {}, seen, "open", open_truth(lab / "data"))
-    same = set(results.RunRecord.model_fields) - {"seconds", "peak_bytes", "isolation", "date"}
+    same = set(RunRecord.model_fields) - {"seconds", "peak_bytes", "isolation", "date"}
     assert {name: getattr(apart, name) for name in same} == {name: getattr(here, name) for name in same}
     assert 1 << 26 < apart.peak_bytes < 1 << 32
 
@@ -253,6 +254,6 @@ def test_the_guard_ends_with_the_harness(lab, seen):
 
 
 def test_a_record_says_how_it_was_kept_apart(attempt, tmp_path):
-    path = results.write(attempt("by_id"), tmp_path)
+    path = store.write(attempt("by_id"), tmp_path)
     assert json.loads(path.read_text())["isolation"] == ("sandbox" if sandbox.version() else "process")
-    assert results.read(path).isolation
+    assert store.read(path).isolation

@@ -10,7 +10,8 @@ import pytest
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.run.method import find_method, method_names, needs, parameters
+from mothr.benchmark.run.method import needs, parameters
+from mothr.benchmark.run.registry import find_method, method_names
 from mothr.benchmark.side_information import SideInformation
 
 SOURCE = """

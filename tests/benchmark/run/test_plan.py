@@ -8,7 +8,7 @@ import pytest
 from mothr.benchmark.board.board import gaps, rows
 from mothr.benchmark.board.leaderboard import write_markdown
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import read_all
+from mothr.benchmark.records.store import read_all
 from mothr.benchmark.run.plan import Planned, asked, beside, read
 
 PLAN = """
