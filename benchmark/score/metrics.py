@@ -370,7 +370,8 @@ def per_tree(truth: Answer, predicted: Answer) -> list[dict[str, float | None]]:
     _check(truth.graph, predicted.graph)
     found = []
     for position, tree in enumerate(truth.graph.tree_graphs):
-        alone = Prediction(tree, relations=truth.relations)
+        relations = {node: kind for node, kind in (truth.relations or {}).items() if node in tree.parents}
+        alone = Prediction(tree, relations=relations)
         values = {name: metric.value(alone, predicted) for name, metric in METRICS.items() if metric.per_tree}
         found.append({"tree": position, **values})
     return found
