@@ -10,10 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mothr.benchmark.records.results import Configuration, RunRecord, folder_name, superseded
+from mothr.benchmark.records.record import Configuration, RunRecord
+from mothr.benchmark.records.store import folder_name
+from mothr.benchmark.records.superseded import later_version
 from mothr.benchmark.run.plan import Plan
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import mean_interval, shared_ranks
+from mothr.benchmark.side_information import MethodKind
 from mothr.benchmark.storage import canonical_sha256
 
 TREE_METRICS = ("edge_f1", "edge_accuracy", "ancestor_f1", "direction_accuracy", "undirected_f1", "root_accuracy")
@@ -25,7 +28,6 @@ LEVEL = 0.95
 """Confidence of the intervals."""
 ERROR = 0.05
 """Family-wise error at which two methods are told apart."""
-RowKind = Literal["method", "null", "oracle", "metadata"]
 Standing = Literal["run here", "self-run", "verified"]
 Manifests = Mapping[tuple[str, int], str]
 BoardKey = tuple[str, int, str]
@@ -38,7 +40,7 @@ class Row:
 
     runs: tuple[RunRecord, ...]
     """Its records, by seed."""
-    kind: RowKind
+    kind: MethodKind
     """Nulls and oracles are bounds, and metadata methods look at more than weights: none of them is ranked."""
     unranked: tuple[str, ...]
     """Why it has no rank, beyond its kind: missing runs above all."""
@@ -88,7 +90,7 @@ def latest(every: Sequence[Row], results: Path) -> list[Row]:
     Raises:
         MothrError: a file that names a later version is faulty.
     """
-    old = {split: superseded(results / folder_name(*split)) is not None for split in {row.board[:2] for row in every}}
+    old = {split: later_version(results / folder_name(*split)) is not None for split in {row.board[:2] for row in every}}
     return [row for row in every if not old[row.board[:2]]]
 
 
@@ -184,14 +186,6 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
 
 def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
     first = runs[0]
-    told = {name for run in runs for name in run.given}
-    kind: RowKind = "method"
-    if first.method.startswith("null-"):
-        kind = "null"
-    elif first.method.startswith("oracle-") or "truth" in told:
-        kind = "oracle"
-    elif "metadata" in told:
-        kind = "metadata"
     absent = sorted(set(range(runs[-1].seed)) - {run.seed for run in runs})
     reasons = [f"seed {', '.join(map(str, absent))} missing"] if absent else []
     reasons += [f"seed {run.seed} was skipped: {run.error}" for run in runs if run.status == "skipped"]
@@ -205,7 +199,7 @@ def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
         )
     if any({first.split, folder_name(first.split, first.split_version)} & set(run.tuned_on) for run in runs):
         reasons.append("tuned on the truth of this split")
-    return Row(runs, kind, tuple(reasons), _scores(runs, trees), first.manifest_sha256 != manifest)
+    return Row(runs, first.kind, tuple(reasons), _scores(runs, trees), first.manifest_sha256 != manifest)
 
 
 def _scores(runs: Sequence[RunRecord], trees: list[int]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mothr.benchmark.board.board import LEVEL, RANKED_BY, TREE_METRICS, Row, latest, rows
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.records.results import folder_name, read_all
+from mothr.benchmark.records.store import folder_name, read_all
 from mothr.benchmark.score.statistics import Interval, holm, mean_interval, sign_flip_test
 
 

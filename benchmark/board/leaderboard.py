@@ -15,7 +15,8 @@ from markupsafe import Markup
 from mothr.benchmark.board.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, Row, board, gaps, latest, rows, table
 from mothr.benchmark.board.page import ABOUT, REGIMES, given_of, page_data
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import folder_name, read_all, superseded
+from mothr.benchmark.records.store import folder_name, read_all
+from mothr.benchmark.records.superseded import later_version
 from mothr.benchmark.run import plan
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.storage import read_json, sha256_of, write_text
@@ -98,7 +99,7 @@ def write_markdown(results_folder: Path, path: Path) -> None:
 def _write_markdown(every: Sequence[Row], found: pd.DataFrame, results_folder: Path, path: Path) -> Path:
     shown = _shown(every, found, results_folder)
     for one in shown["boards"]:
-        one["later"] = superseded(results_folder / one["folder"])
+        one["later"] = later_version(results_folder / one["folder"])
     made = {place.parent.name: place.read_text(encoding="utf-8").strip() for place in results_folder.glob("*/made.md")}
     about = results_folder / REGIMES.with_name(ABOUT)
     regimes = about.read_text(encoding="utf-8").strip() if about.is_file() else ""
@@ -193,7 +194,7 @@ def _short_board(board: Mapping[str, Any], results_folder: Path) -> dict[str, An
         **{name: board[name] for name in kept},
         "family": str(manifest.get("family") or "unknown") if isinstance(manifest, dict) else "unknown",
         "rows": [row["position"] for row in board["rows"]],
-        **(later.model_dump() if (later := superseded(results_folder / board["folder"])) else {}),
+        **(later.model_dump() if (later := later_version(results_folder / board["folder"])) else {}),
     }
 
 

@@ -19,7 +19,8 @@ from mothr.benchmark.board.pairs import read as read_pairs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Relation
-from mothr.benchmark.records.results import RunRecord, folder_name
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import folder_name
 from mothr.benchmark.storage import read_json
 
 REGIMES = Path("regimes", "map.csv")

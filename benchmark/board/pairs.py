@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
-from mothr.benchmark.records.results import PAIRS, Name, Sha256, folder_name
+from mothr.benchmark.records.record import Name, Sha256
+from mothr.benchmark.records.store import PAIRS, folder_name
 from mothr.benchmark.storage import read_json, sha256_of, write_json
 
 REMEDY = "make it again with `mothr pairs DATASET`"

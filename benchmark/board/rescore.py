@@ -1,35 +1,34 @@
-"""Scores every record of a results folder again, from its own prediction and the truth beside it."""
+"""Scores every record of a results folder again, from its own prediction and the truth in the same folder."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run import evaluate
-from mothr.benchmark.storage import read_json, write_json
 
 SHOWN = 5
-"""How many differing metrics of one record are named."""
-Scored = Mapping[str, Any]
-"""The ``metrics`` and the ``per_tree`` of a record."""
+"""Largest number of differing metrics of one record that a message names."""
+RecordScores = Mapping[str, Any]
+"""The fields ``metrics`` and ``per_tree`` of a record."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rescored:
-    """What scoring records again showed."""
+    """The comparison of one record's stored scores with scores computed anew."""
 
     path: Path
-    """The record."""
+    """The record, as ``<results>/<split>-v<k>/runs.jsonl#<id>``."""
     differs: tuple[str, ...] = ()
-    """The metrics, as ``edge_f1`` or ``edge_f1 of tree 3``, whose stored value is another or absent, or which are no more."""
+    """Metrics whose stored value differs or is absent, or that no longer exist, as ``edge_f1`` or ``edge_f1 of tree 3``."""
     fault: str | None = None
-    """Why it cannot be scored: the truth is faulty, or that of other models."""
+    """Why the record cannot be scored: the truth is faulty, or is about other models."""
     scored: bool = True
-    """False where there is no truth beside it, as of a hidden split."""
+    """False if the folder holds no truth, as for a hidden split."""
 
     def __str__(self) -> str:
         more = f" and {len(self.differs) - SHOWN} more" if len(self.differs) > SHOWN else ""
@@ -37,52 +36,63 @@ class Rescored:
 
 
 def rescore(folder: Path, *, write: bool, only: str = "") -> Iterator[Rescored]:
-    """Yields what comes of scoring each record below the results folder ``folder`` again, sorted by file.
+    """Yields the comparison for each record below the results folder ``folder``, split by split, sorted by identity.
 
-    Floats must be equal to the last digit. A run without an answer has no metrics.
+    Floats must be equal to the last digit. A run without a prediction has no metrics.
 
     Args:
-        folder: the folder of results, or that of one split.
-        write: put the new values into the records that differ; each is replaced at once, and the rest of it is kept.
-        only: records whose name's hash begins otherwise are passed over; ``""`` takes all, a digit a sixteenth.
+        folder: the results folder, or the folder of one split.
+        write: whether to replace the scores of records that differ. All their other fields are kept.
+        only: records whose id's 8 hex digits begin otherwise are passed over; ``""`` takes all, one digit a sixteenth.
 
     Raises:
-        MothrError: no such folder, a file that is no record, or a record in the wrong place.
+        MothrError: there is no such folder, or a record is faulty.
     """
+    runs: dict[Path, list[RunRecord]] = {}
+    for record in store.read_all(folder):
+        if record.run_id.rpartition("-")[2].startswith(only):
+            split = store.folder_name(record.split, record.split_version)
+            runs.setdefault(folder if folder.resolve().name == split else folder / split, []).append(record)
+    for place, records in runs.items():
+        yield from _rescore_split(place, records, write=write)
 
-    @cache
-    def truth_in(place: Path) -> dataset.Truth:
-        return dataset.open_truth(place)
 
-    for record in results.read_all(folder):
-        name = results.file_name(record)
-        if not name.removesuffix(".json").rpartition("-")[2].startswith(only):
-            continue
-        split = results.folder_name(record.split, record.split_version)
-        place = folder if folder.resolve().name == split else folder / split
-        if not (place / dataset.TRUTH).is_file():
-            yield Rescored(place / name, scored=False)
-            continue
+def _rescore_split(place: Path, records: list[RunRecord], *, write: bool) -> Iterator[Rescored]:
+    """Yields the comparison for the records of one split, whose results folder is ``place``."""
+    paths = {record.run_id: place / f"{store.RUNS}#{record.run_id}" for record in records}
+    if not (place / dataset.TRUTH).is_file():
+        yield from (Rescored(path, scored=False) for path in paths.values())
+        return
+    try:
+        truth = dataset.open_truth(place)
+    except MothrError as error:
+        yield from (Rescored(path, fault=str(error)) for path in paths.values())
+        return
+    changed = []
+    for record in records:
         try:
-            scored = _scored(record, truth_in(place))
+            scores = _scores(record, truth)
         except MothrError as error:
-            yield Rescored(place / name, fault=str(error))
+            yield Rescored(paths[record.run_id], fault=str(error))
             continue
-        differs = tuple(_differing({"metrics": record.metrics, "per_tree": record.per_tree}, scored))
-        if differs and write:
-            write_json(place / name, read_json(place / name) | scored)
-        yield Rescored(place / name, differs)
+        differing = tuple(_differing({"metrics": record.metrics, "per_tree": record.per_tree}, scores))
+        if differing:
+            changed.append(record.model_copy(update=scores))
+        yield Rescored(paths[record.run_id], differing)
+    if changed and write:
+        store.write(changed, place.resolve().parent)
 
 
-def _scored(record: results.RunRecord, truth: dataset.Truth) -> Scored:
+def _scores(record: RunRecord, truth: dataset.Truth) -> RecordScores:
+    """Returns the scores of a record's prediction, computed anew."""
     if record.status != "ok":
         return {"metrics": {}, "per_tree": []}
     scores = evaluate.score(record.prediction(), truth)
     return {"metrics": dict(scores.whole), "per_tree": [dict(tree) for tree in scores.trees]}
 
 
-def _differing(stored: Scored, scored: Scored) -> Iterator[str]:
-    """Yields the name of each metric that is not the same in both, those of the forest first."""
+def _differing(stored: RecordScores, scored: RecordScores) -> Iterator[str]:
+    """Yields the name of each metric that is not the same in both, first those of the whole Model Graph."""
     absent = object()
     rows = [
         {"": side["metrics"]} | {f" of tree {row['tree']}": row for row in side["per_tree"]}

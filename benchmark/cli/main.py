@@ -248,7 +248,7 @@ def run(
         path = store.write(record, out)
         shown = {key: record.metrics.get(key) for key in SHOWN}
         row = {"method": record.method, "fields": one.planned.fields, "setting": record.setting, "seed": record.seed}
-        rows.append({**row, "status": record.status, "error": record.error, **shown, "file": str(path)})
+        rows.append({**row, "status": record.status, "error": record.error, **shown, "file": f"{path}#{record.run_id}"})
     order = [(one.method, one.fields) for one in planned]
     rows.sort(key=lambda row: (order.index((row["method"], row["fields"])), told.index(row["setting"]), row["seed"]))
     visible = [

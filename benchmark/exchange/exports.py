@@ -9,7 +9,7 @@ from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.exchange import formats
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records.results import read_answer
+from mothr.benchmark.records.store import read_prediction
 from mothr.benchmark.storage import read_json
 
 
@@ -28,7 +28,7 @@ def read(path: Path) -> Prediction:
         from mothr.benchmark.data import dataset
 
         return dataset.read_truth(path).prediction
-    return read_answer(path)
+    return read_prediction(path)
 
 
 def confident(prediction: Prediction, least: float) -> Prediction:

@@ -26,8 +26,8 @@ from pydantic import (
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
-from mothr.benchmark.records.results import Setting
-from mothr.benchmark.run.method import method_names, own_method_names
+from mothr.benchmark.records.record import Setting
+from mothr.benchmark.run.registry import method_names, own_method_names
 from mothr.benchmark.side_information import GivenName
 from mothr.benchmark.storage import cannot_write, write_bytes
 

@@ -11,11 +11,13 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.exchange.submission import DESCRIPTION, PREDICTION, Submission, contents_of, parse
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records.results import Setting, superseded
+from mothr.benchmark.records.record import Setting
+from mothr.benchmark.records.superseded import later_version
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.run.check import Finding
 from mothr.benchmark.run.isolation import Runner
-from mothr.benchmark.run.method import about, find_method, method_names
+from mothr.benchmark.run.method import about
+from mothr.benchmark.run.registry import find_method, method_names
 from mothr.benchmark.storage import parse_json
 
 
@@ -168,7 +170,7 @@ def _prediction(file: str, content: bytes, known: Mapping[str, Path]) -> tuple[P
     text = f"{len(models)} models, {len(prediction.graph.edges)} edges"
     if withheld(known[split]):
         text += "; the labels are withheld, and the maintainers score it"
-    if (later := superseded(known[split])) is not None:
+    if (later := later_version(known[split])) is not None:
         text += f"; superseded, so better send {later.superseded_by}"
     return prediction, text
 

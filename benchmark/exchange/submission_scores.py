@@ -16,7 +16,8 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.exchange.submission import Submission
 from mothr.benchmark.exchange.submission_check import Answer, check_folder, conduct_of, splits, withheld
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord, Setting
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.run.check import Finding
 from mothr.benchmark.run.isolation import Runner, offered
@@ -74,7 +75,7 @@ class ScoringInputs:
                 return None
             labels = self.labels / split
         truth = dataset.open_truth(folder, labels)
-        if results.folder_name(truth.split, truth.version) != split:
+        if store.folder_name(truth.split, truth.version) != split:
             where = f"{labels or folder}: holds the truth of {truth.split}, version {truth.version}"
             raise MothrError(f"{where}, and not of {split}; put the right one there")
         return truth
@@ -89,16 +90,16 @@ def score_submissions(means: ScoringInputs) -> list[SubmissionRow]:
     home = means.results / FOLDER
     if not home.is_dir():
         raise MothrError(f"{home}: no such folder, so nothing has been submitted; 'mothr submit' makes it")
-    before: dict[str, dict[str, results.RunRecord]] = {}
-    for record in results.read_all(means.results):
+    before: dict[str, dict[str, RunRecord]] = {}
+    for record in store.read_all(means.results):
         if record.submission is not None:
-            before.setdefault(record.submission, {})[results.file_name(record)] = record
+            before.setdefault(record.submission, {})[record.run_id] = record
     there = {path.name for path in home.iterdir() if path.is_symlink() or path.is_dir()}
     names = sorted(name for name in there | before.keys() if not name.startswith("."))  # a dot: half written
     return [line for name in names for line in _scored(home / name, before.get(name, {}), means)]
 
 
-def _scored(place: Path, own: Mapping[str, results.RunRecord], means: ScoringInputs) -> Iterator[SubmissionRow]:
+def _scored(place: Path, own: Mapping[str, RunRecord], means: ScoringInputs) -> Iterator[SubmissionRow]:
     """Yields what is done with the submission at ``place``, whose records were ``own``. A faulty one keeps those it had."""
     kept: set[str] = set()
     for one in _records(place, own, means) if place.is_symlink() or place.exists() else ():
@@ -107,16 +108,16 @@ def _scored(place: Path, own: Mapping[str, results.RunRecord], means: ScoringInp
             if one.status == "FAILED":
                 return
         else:
-            kept.add(results.file_name(one))
+            kept.add(one.run_id)
             yield _put(one, own, means.results)
     for file in sorted(own.keys() - kept):
-        (means.results / results.folder_name(own[file].split, own[file].split_version) / file).unlink(missing_ok=True)
+        (means.results / store.folder_name(own[file].split, own[file].split_version) / file).unlink(missing_ok=True)
         yield SubmissionRow(place.name, _board(own[file]), "removed", "nothing that was submitted gives it any more")
 
 
 def _records(
-    place: Path, own: Mapping[str, results.RunRecord], means: ScoringInputs
-) -> Iterator[results.RunRecord | SubmissionRow]:
+    place: Path, own: Mapping[str, RunRecord], means: ScoringInputs
+) -> Iterator[RunRecord | SubmissionRow]:
     """Yields each record that the submission at ``place`` has or gets, or why it gets none."""
     if place.is_symlink():
         yield SubmissionRow(place.name, "", "FAILED", "is a link; put the folder itself there")
@@ -139,8 +140,8 @@ def _wrong(findings: Iterable[Finding]) -> list[str]:
 
 
 def _of_predictions(
-    submission: Submission, answers: Iterable[Answer], own: Mapping[str, results.RunRecord], means: ScoringInputs
-) -> Iterator[results.RunRecord | SubmissionRow]:
+    submission: Submission, answers: Iterable[Answer], own: Mapping[str, RunRecord], means: ScoringInputs
+) -> Iterator[RunRecord | SubmissionRow]:
     """Yields a self-run record for each prediction that can be scored here."""
     said = About(submission.version, tuple(submission.tuned_on), {}, frozenset())
     for answer in answers:
@@ -160,7 +161,7 @@ def _of_predictions(
         )
         # in what time, on what and by which packages it was made is not known here
         unknown: dict[str, Any] = {
-            "told": submission.given_in(answer.setting),
+            "given": submission.given_in(answer.setting),
             "seconds": None,
             "device": "not said",
             "packages": {},
@@ -169,8 +170,8 @@ def _of_predictions(
 
 
 def _of_method(
-    submission: Submission, own: Mapping[str, results.RunRecord], means: ScoringInputs, runner: Runner
-) -> Iterator[results.RunRecord | SubmissionRow]:
+    submission: Submission, own: Mapping[str, RunRecord], means: ScoringInputs, runner: Runner
+) -> Iterator[RunRecord | SubmissionRow]:
     """Yields a verified record for each run of a method; a run of this version on these weights is not repeated."""
     old = {}
     for record in own.values():
@@ -211,7 +212,7 @@ def _of_method(
             )
 
 
-def _still_so(record: results.RunRecord, submission: Submission) -> bool:
+def _still_so(record: RunRecord, submission: Submission) -> bool:
     """Returns whether a record is one of what ``submission`` names now."""
     described = (record.method_version, record.given, record.tuned_on)
     now = (submission.version, submission.given_in(record.setting), submission.tuned_on)
@@ -219,8 +220,8 @@ def _still_so(record: results.RunRecord, submission: Submission) -> bool:
 
 
 def _run(
-    submission: Submission, place: Path, truth: dataset.Truth, setting: results.Setting, seed: int, runner: Runner
-) -> results.RunRecord:
+    submission: Submission, place: Path, truth: dataset.Truth, setting: Setting, seed: int, runner: Runner
+) -> RunRecord:
     """Returns the verified record of one run of a submitted method, in a process of its own."""
     assert submission.method
     with offered(place, dataset.open_models(place), seed) as given:
@@ -234,15 +235,15 @@ def _run(
     return record.model_copy(update=named)
 
 
-def _put(record: results.RunRecord, own: Mapping[str, results.RunRecord], results_folder: Path) -> SubmissionRow:
+def _put(record: RunRecord, own: Mapping[str, RunRecord], results_folder: Path) -> SubmissionRow:
     """Writes a record unless it is there already; never over one that is not the submission's own."""
     name, board, f1 = record.submission or "", _board(record), record.metrics.get("edge_f1")
     scored = record.error or ("edge F1 is undefined" if f1 is None else f"edge F1 {f1:.3f}")
     text = f"{'verified' if record.verified else 'self-run'}: {scored}"
-    old = own.get(results.file_name(record))
+    old = own.get(record.run_id)
     if old is not None and old.model_dump(exclude=set(MADE_BY)) == record.model_dump(exclude=set(MADE_BY)):
         return SubmissionRow(name, board, "unchanged", text)
-    path = results_folder / results.folder_name(record.split, record.split_version) / results.file_name(record)
+    path = results_folder / store.folder_name(record.split, record.split_version) / record.run_id
     if old is None and path.exists():
         return SubmissionRow(
             name,
@@ -250,9 +251,9 @@ def _put(record: results.RunRecord, own: Mapping[str, results.RunRecord], result
             "FAILED",
             f"{path.name} is a record of 'mothr run', which no submission replaces; choose another name",
         )
-    results.write(record, results_folder)
+    store.write(record, results_folder)
     return SubmissionRow(name, board, "scored", text)
 
 
-def _board(record: results.RunRecord) -> str:
-    return f"{results.folder_name(record.split, record.split_version)}, {record.setting}"
+def _board(record: RunRecord) -> str:
+    return f"{store.folder_name(record.split, record.split_version)}, {record.setting}"

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import RunRecord, write
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -79,8 +80,8 @@ def build(folder: Path, records: int) -> int:
                 record = RunRecord(
                     split=place.name[:-3], split_version=1, manifest_sha256=sha256_of(place / "manifest.json"), setting=setting,
                     method=("null-" if method > METHODS - 6 else "") + f"method-{method % 12}", method_version="1",
-                    parameters={name: WORDS[(method + at) % len(WORDS)] for at, name in enumerate(("direction", "layers", "distance"))},
-                    seed=seed, told=[] if setting == "open" else ["trees"], status="ok", parents=parents.to_json(), device="cpu",
+                    kind="null" if method > METHODS - 6 else "method", parameters={name: WORDS[(method + at) % len(WORDS)] for at, name in enumerate(("direction", "layers", "distance"))},
+                    seed=seed, given=[] if setting == "open" else ["trees"], status="ok", parents=parents.to_json(), device="cpu",
                     confidence=sure if method < SURE else None, seconds=round(float(rng.lognormal()), 3), mothr_version="0.1.0",
                     peak_bytes=int(rng.integers(1e8, 1e9)), commit=None, dirty=None, packages=PACKAGES, date="2026-01-31T12:00:00Z",
                     **scores,

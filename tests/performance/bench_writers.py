@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.storage import STALE
 
 FILES = 8
@@ -26,10 +27,10 @@ MODELS = 200
 """Models in each, so that a file has some 10 kB."""
 
 
-def record(seed: int, writer: int) -> results.RunRecord:
+def record(seed: int, writer: int) -> RunRecord:
     """Returns a result that says in every one of its models who wrote it."""
     ids = [f"{number:012x}" for number in range(MODELS)]
-    return results.RunRecord(
+    return RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="null-star", method_version="1", parameters={},
         seed=seed, told=[], status="ok", parents={node: [] for node in ids}, trees=dict.fromkeys(ids, writer), metrics={}, per_tree=[],
         device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",
@@ -41,7 +42,7 @@ def write_for_ever(folder: Path, writer: int) -> None:
     os.nice(5)  # the reader is to keep up with all of them
     ready = [record(seed, writer) for seed in range(FILES)]
     while True:
-        results.write(random.choice(ready), folder)
+        store.write(random.choice(ready), folder)
         time.sleep(random.uniform(0, 0.1))
 
 
@@ -76,7 +77,7 @@ def read(folder: Path) -> int:
         AssertionError: one is a mixture.
         MothrError: one is no result.
     """
-    found = results.read_all(folder)
+    found = store.read_all(folder)
     for one in found:
         assert len(one.trees) == MODELS
         assert len(set(one.trees.values())) == 1
@@ -103,7 +104,7 @@ def trial(folder: Path, writers: int, seconds: float) -> dict[str, float]:
     whole = read(folder)
     for path in left[::2]:
         os.utime(path, (time.time() - 2 * STALE, time.time() - 2 * STALE))
-    results.write(record(0, 0), folder)
+    store.write(record(0, 0), folder)
     kept = sorted((folder / "tiny-v1").glob(".*.partial"))
     assert kept == left[1::2], "old left-overs go with the next write, those that may be in use stay"
     return {

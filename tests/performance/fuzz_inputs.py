@@ -27,7 +27,8 @@ from mothr.benchmark.data import dataset, facts
 from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.storage import read_json
 from mothr.benchmark.weights.checkpoint import open_folder
 from mothr.generators.recipe.schema import load_recipe, tree_size
@@ -168,16 +169,17 @@ def tensors(draw: st.DrawFn) -> bytes:
 # What is read, and from where
 
 RECORD = {
-    "schema_version": 1, "split": "tiny", "split_version": 1, "manifest_sha256": "0" * 64, "setting": "open", "method": "null-star",
-    "method_version": "1", "parameters": {"weight": 0.3, "layers": ["query"]}, "seed": 0, "told": ["trees"], "status": "ok", "error": None,
+    "schema_version": 2, "split": "tiny", "split_version": 1, "manifest_sha256": "0" * 64, "setting": "open", "method": "null-star",
+    "kind": "null",
+    "method_version": "1", "parameters": {"weight": 0.3, "layers": ["query"]}, "seed": 0, "given": ["trees"], "status": "ok", "error": None,
     "parents": {A: [], B: [A]}, "confidence": {B: {A: 0.9}}, "trees": {A: 0, B: 0}, "abstained": [A], "relations": {B: "finetune"},
     "metrics": {"edge_f1": 1.0, "auc": None}, "per_tree": [{"tree": 0, "edge_f1": 1.0}], "seconds": 0.1, "peak_bytes": 1, "device": "cpu",
     "mothr_version": "0.1.0", "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
     "tuned_on": [],
 }  # fmt: skip
 PREDICTION = {
-    key: RECORD[key] for key in ("schema_version", "parents", "confidence", "trees", "abstained", "relations")
-}
+    key: RECORD[key] for key in ("parents", "confidence", "trees", "abstained", "relations")
+} | {"schema_version": 1}
 LEARNED = {"metric": "accuracy", "before": 0.2, "after": 0.9, "chance": 0.2, "tested_on": 100}
 TRUTH = {
     "schema_version": 1, "split": "tiny", "version": 1,
@@ -248,10 +250,9 @@ def dataset_weights(number: int) -> "object":
 
 
 def _result(path: Path) -> None:
-    record = results.read(path)
-    results.file_name(record)
-    json.dumps(record.model_dump(), allow_nan=False, ensure_ascii=False).encode()
-    results.read_all(path.parent.parent)
+    for record in store.read_runs(path.parent):
+        json.dumps(record.model_dump(), allow_nan=False, ensure_ascii=False).encode()
+    store.read_all(path.parent.parent)
 
 
 def _prediction(path: Path) -> None:
@@ -294,7 +295,7 @@ def _index(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "results": (f"tiny-v1/{results.file_name(results.RunRecord(**RECORD))}", _result),
+    "results": ("tiny-v1/runs.jsonl", _result),
     "predictions": ("prediction.json", _prediction),
     "manifests": ("manifest.json", _manifest),
     "truths": ("truth.json", lambda path: verify(path.parent)),
@@ -311,7 +312,7 @@ def _drawn(kind: str, home: Path) -> st.SearchStrategy[bytes]:
         return tensors()
     if kind == "recipes":
         return spoiled(lines(RECIPE))
-    values = {"results": RECORD, "predictions": PREDICTION, "truths": TRUTH, "indexes": index}
+    values = {"results": RECORD | {"id": RunRecord(**RECORD).run_id}, "predictions": PREDICTION, "truths": TRUTH, "indexes": index}
     return spoiled(changed(values[kind] if kind in values else json.loads((home / "manifest.json").read_text())))
 
 

@@ -6,12 +6,12 @@ import pytest
 from scipy.stats import t as student
 
 from mothr.benchmark.board.board import TREE_METRICS, Gap, board, gaps, rows
-from mothr.benchmark.records.results import RunRecord
+from mothr.benchmark.records.record import RunRecord
 
 BUILD, OTHER_BUILD = "0" * 64, "f" * 64
 FIELDS = {
     "split": "tiny", "split_version": 1, "manifest_sha256": BUILD, "setting": "open", "method": "linea", "method_version": "1",
-    "parameters": {}, "seed": 0, "told": [], "status": "ok", "device": "cpu", "mothr_version": "0.1.0", "commit": None,
+    "parameters": {}, "seed": 0, "kind": "method", "given": [], "status": "ok", "device": "cpu", "mothr_version": "0.1.0", "commit": None,
     "dirty": None, "packages": {}, "date": "2026-01-31T12:00:00Z",
 }  # fmt: skip
 
@@ -114,10 +114,10 @@ def test_the_split_s_own_manifest_decides_which_build_is_right():
 def test_bounds_and_metadata_methods_are_shown_but_not_ranked():
     records = [
         run(),
-        run(method="null-star"),
-        run(method="oracle-star", told=["truth"]),
-        run(method="cheat:Cheat", told=["truth"]),
-        run(method="atlas", told=["metadata"]),
+        run(method="null-star", kind="null"),
+        run(method="oracle-star", kind="oracle", given=["truth"]),
+        run(method="cheat:Cheat", kind="oracle", given=["truth"]),
+        run(method="atlas", kind="metadata", given=["metadata"]),
     ]
     found = board(records).set_index("method")
     assert found["kind"].to_dict() == {

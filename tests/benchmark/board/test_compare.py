@@ -3,12 +3,13 @@ import pytest
 from mothr.benchmark.board.board import TREE_METRICS
 from mothr.benchmark.board.compare import Choice, compare
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.score.statistics import sign_flip_test
 
 FIELDS = {
     "split": "tiny", "split_version": 1, "manifest_sha256": "0" * 64, "setting": "open", "method": "linea", "method_version": "1",
-    "parameters": {}, "seed": 0, "told": [], "status": "ok", "device": "cpu", "mothr_version": "0.1.0", "commit": None,
+    "parameters": {}, "seed": 0, "kind": "method", "given": [], "status": "ok", "device": "cpu", "mothr_version": "0.1.0", "commit": None,
     "dirty": None, "packages": {}, "date": "2026-01-31T12:00:00Z", "parents": {"a": []}, "metrics": {"edge_f1": 0.0},
 }  # fmt: skip
 
@@ -17,7 +18,7 @@ FIELDS = {
 def write(tmp_path):
     def written(scores, **changes):
         per_tree = [{"tree": tree, **dict.fromkeys(TREE_METRICS, score)} for tree, score in enumerate(scores)]
-        results.write(results.RunRecord(**FIELDS | {"per_tree": per_tree} | changes), tmp_path)
+        store.write(RunRecord(**FIELDS | {"per_tree": per_tree} | changes), tmp_path)
         return tmp_path
 
     return written
@@ -27,7 +28,7 @@ def test_the_difference_is_taken_tree_by_tree_over_seeds_and_tested_by_flipping_
     ours = ([0.9, 0.8, 1.0], [0.7, 0.8, 1.0])
     for seed, scores in enumerate(ours):
         write(scores, seed=seed)
-    folder = write([0.5, 0.9, 0.4], method="mother-v2", setting="known-trees", told=["trees"])
+    folder = write([0.5, 0.9, 0.4], method="mother-v2", setting="known-trees", given=["trees"])
     [found] = compare(folder, Choice("linea"), Choice("mother-v2", "known-trees"))
     assert (found.split, found.difference.n) == ("tiny-v1", 3)
     assert found.first == pytest.approx((0.8 + 0.8 + 1.0) / 3)

@@ -14,7 +14,8 @@ from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import RunRecord, read_all, write
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import read_all, write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -58,7 +59,8 @@ def put(folder, method, predicted, split="tiny", **changes):
         answer = {"status": "ok", "parents": predicted.to_json(), "seconds": 1.0, **scored}
     fields = {
         "split": split, "split_version": 1, "manifest_sha256": sha256_of(place / "manifest.json"), "setting": "open",
-        "method": method, "method_version": "1", "parameters": {}, "seed": 0, "told": [], "device": "cpu", "mothr_version": "0.1.0",
+        "method": method, "method_version": "1", "parameters": {}, "seed": 0, "kind": "method", "given": [],
+        "device": "cpu", "mothr_version": "0.1.0",
         "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
     }  # fmt: skip
     record = RunRecord(**fields | answer | changes)
@@ -71,9 +73,9 @@ def filled(tmp_path):
     """A results folder with good, random, null, failed and gappy methods on two splits."""
     rng = np.random.default_rng(0)
     put(tmp_path, "linea", TRUTH)
-    put(tmp_path, "linea", TRUTH, setting="known-trees", told=["trees"])
-    put(tmp_path, "null-random-tree", random_forest(rng, TRUTH.nodes))
-    put(tmp_path, EVIL, random_forest(rng, TRUTH.nodes), parameters={"note": EVIL}, told=["tree_count"])
+    put(tmp_path, "linea", TRUTH, setting="known-trees", given=["trees"])
+    put(tmp_path, "null-random-tree", random_forest(rng, TRUTH.nodes), kind="null")
+    put(tmp_path, EVIL, random_forest(rng, TRUTH.nodes), parameters={"note": EVIL}, given=["tree_count"])
     put(tmp_path, "broken", None)
     put(tmp_path, "gappy", random_forest(rng, TRUTH.nodes), seed=1)
     put(tmp_path, "only-there", random_forest(rng, TRUTH.nodes), split="other")

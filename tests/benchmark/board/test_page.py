@@ -15,7 +15,8 @@ from mothr.benchmark.board.leaderboard import write_page
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import RunRecord, read_all, write
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import read_all, write
 from mothr.benchmark.score import metrics
 from mothr.benchmark.storage import sha256_of, write_json
 
@@ -67,7 +68,7 @@ def put(folder, method, predicted, split="tiny", setting="open", **changes):
     scored = {"metrics": metrics.score(TRUTH, predicted), "per_tree": metrics.per_tree(TRUTH, predicted)}
     fields = {
         "split": split, "split_version": 1, "manifest_sha256": sha256_of(place / "manifest.json"), "setting": setting, "status": "ok",
-        "method": method, "method_version": "1", "parameters": {}, "seed": 0, "told": [], "device": "cpu", "mothr_version": "0.1.0",
+        "method": method, "method_version": "1", "parameters": {}, "seed": 0, "kind": "method", "given": [], "device": "cpu", "mothr_version": "0.1.0",
         "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z", "seconds": 1.0,
         "parents": predicted.to_json(),
     }  # fmt: skip
@@ -80,12 +81,12 @@ def results_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     sure = {child: {parent: 0.25 if child in STATES else 0.9} for parent, child in ANSWER.edges}
     put(folder, "seen", ANSWER, seconds=20.0, confidence=sure, abstained=["b5"])
-    put(folder, "perfect", TRUTH, seconds=0.5, told=["tree_count"])
-    put(folder, "perfect", TRUTH, seconds=2.0, setting="known-trees", told=["trees"])
+    put(folder, "perfect", TRUTH, seconds=0.5, given=["tree_count"])
+    put(folder, "perfect", TRUTH, seconds=2.0, setting="known-trees", given=["trees"])
     put(folder, EVIL, STAR, seconds=300.0, parameters={"note": EVIL}, submission="entry")
-    put(folder, "null-star", STAR, seconds=0.001)
-    put(folder, "oracle-root", STAR, seconds=0.01, told=["truth"])
-    put(folder, "null-star", STAR, setting="known-trees", told=["trees"])
+    put(folder, "null-star", STAR, seconds=0.001, kind="null")
+    put(folder, "oracle-root", STAR, seconds=0.01, kind="oracle", given=["truth"])
+    put(folder, "null-star", STAR, setting="known-trees", kind="null", given=["trees"])
     put(folder, "seen", ANSWER, split="other")
     put_pairs(folder)
     write_text = (folder / "regimes" / "map.csv").write_text

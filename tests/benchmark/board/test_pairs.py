@@ -8,7 +8,7 @@ import pytest
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs, read, write
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import read_all
+from mothr.benchmark.records.store import read_all
 from mothr.benchmark.storage import sha256_of
 
 TRUTH = ModelGraph({"a": ("d",), "b": (), "c": ("a",), "d": (), "e": ("b",), "f": ()})

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from mothr.benchmark.board.rescore import rescore
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run.evaluate import run
-from mothr.benchmark.run.method import find_method
+from mothr.benchmark.run.registry import find_method
 from mothr.benchmark.storage import read_json, write_json
 
 COMMITTED = Path(__file__).parents[3] / "results"
@@ -27,7 +28,7 @@ def written(mothr, tiny, tmp_path):
     mothr("run", "null-random-tree", tiny, "--setting", "open", "--seeds", 2, "--in-process", "--out", tmp_path)
     record = run(find_method("null-star"), "null-star", tiny, "open")
     answer = {"status": "failed", "error": "it broke", "parents": None, "metrics": {}, "per_tree": []}
-    results.write(results.RunRecord(**record.model_dump() | answer), tmp_path)
+    store.write(RunRecord(**record.model_dump() | answer), tmp_path)
     return tmp_path
 
 
@@ -57,7 +58,7 @@ def test_a_failed_run_has_no_metrics(mothr, written):
     [path] = (written / "tiny-v1").glob("null-star-*.json")
     write_json(path, read_json(path) | {"metrics": {"edge_f1": 1.0}})
     assert mothr("rescore", written, "--json").json["differing"] == {str(path): ["edge_f1"]}
-    assert results.read(path).metrics == {}
+    assert store.read(path).metrics == {}
 
 
 def test_what_cannot_be_scored_is_said(mothr, written):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mothr.benchmark.data.dataset import commitment, open_truth
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
 from mothr.benchmark.score.metrics import METRICS
 
 SCRIPT = "from mothr.benchmark.cli.main import main; main()"
@@ -195,7 +195,7 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
         for seed in (0, 1)
     ]
     assert {path.parent for path in out.rglob("*") if path.is_file()} == {out / "tiny-v1"}
-    assert len(results.read_all(out)) == 8
+    assert len(store.read_all(out)) == 8
     assert {row["file"] for row in rows} == {str(path) for path in (out / "tiny-v1").iterdir()} - {
         str(out / "tiny-v1" / name) for name in ("manifest.json", "truth.json")
     }
@@ -207,7 +207,7 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
 def test_running_again_replaces_the_row_and_other_settings_add_one(mothr, tiny, tmp_path):
     for words in ((), (), ("--set", "related=0.2"), ("--seeds", "2")):
         mothr("run", "linea", tiny, "--in-process", "--setting", "open", "--out", tmp_path / "out", *words)
-    found = [(record.parameters["related"], record.seed) for record in results.read_all(tmp_path / "out")]
+    found = [(record.parameters["related"], record.seed) for record in store.read_all(tmp_path / "out")]
     assert sorted(found) == [(0.1, 0), (0.1, 1), (0.2, 0)]
 
 
@@ -226,7 +226,7 @@ def test_a_method_of_the_users_own_runs_and_is_recorded(mothr, tiny, tmp_path, l
         tmp_path / "out",
     )
     assert called.code == 0
-    [record] = results.read_all(tmp_path / "out")
+    [record] = store.read_all(tmp_path / "out")
     assert (record.method, record.method_version, record.parameters) == (
         "lab:Lonely",
         "7",
@@ -242,7 +242,7 @@ def test_methods_that_fail_are_written_beside_those_that_do_not_and_the_command_
     assert called.code == 1
     assert [row["status"] for row in called.json] == ["failed", "ok", "failed", "failed"]
     assert "error: 3 of 4 runs failed; the first, lab:fails: RuntimeError: no convergence" in called.err
-    records = {record.method: record for record in results.read_all(tmp_path / "out")}
+    records = {record.method: record for record in store.read_all(tmp_path / "out")}
     assert records["lab:fails"].error.startswith("RuntimeError: no convergence (lab.py, line ")
     assert "leaves out 2 models" in records["lab:forgets"].error
     assert "returned a str" in records["lab:speaks"].error
@@ -366,7 +366,7 @@ def test_the_truth_as_a_prediction_is_perfect(mothr, tiny, truthful):
 def test_results_are_scored_again_from_the_results_folder_alone(mothr, tiny, tmp_path):
     out = tmp_path / "out"
     [row] = mothr("run", "null-random-tree", tiny, "--in-process", "--setting", "open", "--out", out, "--json").json
-    stored = results.read(out / "tiny-v1" / row["file"])
+    [stored] = store.read_all(out)
     for place in (tiny, out / "tiny-v1"):
         found = mothr("score", row["file"], place, "--json").json
         assert (found["metrics"], found["per_tree"]) == (stored.metrics, stored.per_tree)
@@ -499,14 +499,12 @@ def test_a_hidden_split_is_verified_run_and_scored_with_its_labels_which_results
         "a hidden split or a plain folder can be predicted on, but not scored",
     )
     assert mothr("run", "null-star", data, "--labels", labels, "--out", out, "--in-process").code == 0
-    assert sorted(path.name.partition("-")[0] for path in (out / "tiny-v1").iterdir()) == [
-        "manifest.json",
-        "null",
-    ]  # 'open' alone
+    assert sorted(path.name for path in (out / "tiny-v1").iterdir()) == ["manifest.json", "runs.jsonl"]
+    assert {record.setting for record in store.read_all(out)} == {"open"}
     for words in (("null-star", "--setting", "known-trees"), ("oracle-star",)):
         refused(mothr("run", *words, "--labels", labels, "--out", out, "--in-process", data), "hidden")
     assert len(list((out / "tiny-v1").iterdir())) == 2
-    record = next((out / "tiny-v1").glob("null-*"))
+    record = out / "tiny-v1" / "runs.jsonl"
     scored = mothr("score", record, data, "--labels", labels, "--json")
     assert scored.json["metrics"]["edge_f1"] == json.loads(record.read_text())["metrics"]["edge_f1"]
     value = json.loads((labels / "truth.json").read_text())

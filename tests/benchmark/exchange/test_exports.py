@@ -19,7 +19,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.exchange.exports import FORMATS, confident, format_of, read, render
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import RunRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pydot")
 HOSTILE = [
@@ -312,12 +313,12 @@ def test_truths_predictions_and_results_are_read(tiny, tmp_path):
     path = tmp_path / "prediction.json"
     path.write_text(json.dumps(MODELS.to_json()))
     assert read(path) == MODELS
-    record = results.RunRecord(
+    record = RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="m", method_version="1", parameters={}, seed=0,
-        told=[], status="ok", parents=MODELS.graph.to_json(), relations=dict(MODELS.relations), metrics={}, per_tree=[], device="cpu",
+        given=[], kind="method", status="ok", parents=MODELS.graph.to_json(), relations=dict(MODELS.relations), metrics={}, per_tree=[], device="cpu",
         mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-01T00:00:00Z",
     )  # fmt: skip
-    assert read(results.write(record, tmp_path)) == Prediction(MODELS.graph, relations=MODELS.relations)
+    assert read(store.write(record, tmp_path)) == Prediction(MODELS.graph, relations=MODELS.relations)
     path.write_text(json.dumps({"parents": {}}))
     with pytest.raises(MothrError, match="schema_version is None"):
         read(path)

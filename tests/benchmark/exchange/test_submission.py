@@ -19,7 +19,7 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.exchange.submission import parse, read, write
 from mothr.benchmark.exchange.submission_check import check_folder
 from mothr.benchmark.exchange.submission_scores import MADE_BY, ScoringInputs, score_submissions
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
 from mothr.benchmark.run.isolation import Runner
 from mothr.benchmark.storage import write_json
 
@@ -115,9 +115,9 @@ def test_the_readme_s_star_goes_from_one_file_to_the_board(home, tiny, mothr, mo
             *words, *(["--in-process"] if words[0] == "run" else [])
         )  # kept apart it takes longer, and is tested elsewhere
         assert called.code == 0, called.err + called.out
-    rows = board(results.read_all(Path("results"))).set_index("method")
+    rows = board(store.read_all(Path("results"))).set_index("method")
     assert rows["standing"].to_dict() == {"star": "self-run"}
-    assert set(board(results.read_all(Path("scores")))["standing"]) == {"run here"}
+    assert set(board(store.read_all(Path("scores")))["standing"]) == {"run here"}
     assert "star" in (home / "board/index.html").read_text()
     [command] = re.findall(r"`mothr (submit mine:star .*?)`", section, flags=re.DOTALL)
     assert mothr(*shlex.split(command.replace("...", "example.org").replace("--name star", "--name star-c"))).code == 0
@@ -333,7 +333,7 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
     done = score()
     assert [done[one][0] for one in boards] == ["scored", "scored", "not scored"]
     assert done[boards[0]][1] == "self-run: edge F1 1.000"
-    records = {record.setting: record for record in results.read_all(Path("results"))}
+    records = {record.setting: record for record in store.read_all(Path("results"))}
     assert {setting: record.given for setting, record in records.items()} == {
         "open": ["tree_count"],
         "known-trees": ["tree_count", "trees"],
@@ -362,14 +362,14 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
     assert [done[one][0] for one in boards] == ["scored", "removed", "unchanged"]
     shutil.rmtree("results/submissions/mine")
     assert {line[0] for line in score().values()} == {"removed"}
-    assert results.read_all(Path("results")) == []
+    assert store.read_all(Path("results")) == []
 
 
 def test_no_submission_gets_at_the_records_of_others(home, tiny, truth, mothr):
     assert mothr("run", "null-star", tiny, "--setting", "open", "--in-process").code == 0
     assert mothr("run", "null-mst-random-root", tiny, "--setting", "open", "--in-process").code == 0
-    [one, two] = results.read_all(Path("results"))
-    results.write(two.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
+    [one, two] = store.read_all(Path("results"))
+    store.write(two.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
     before = {path: path.read_bytes() for path in Path("results").rglob("*-*.json")}
     put("results/submissions/mine", {"tiny-v1.json": truth})
     put("results/submissions/yours", {"tiny-v1.json": truth})
@@ -415,12 +415,12 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
     assert lab not in sys.modules  # its code ran elsewhere
     monkeypatch.setattr(Runner, "run", None)  # nothing is run again
     assert {one[0] for one in score().values()} == {"unchanged", "not scored"}
-    records = results.read_all(Path("results"))
+    records = store.read_all(Path("results"))
     assert {(one.setting, one.seed, one.verified, one.submission) for one in records} == {
         (setting, seed, True, "mine") for setting in ("known-trees", "open") for seed in (0, 1)
     }
     assert set(board(records)["standing"]) == {"verified"}
-    assert results.read(next(Path("results/tiny-v1").glob("mine-*.json"))).model_dump(exclude=set(MADE_BY))["told"] in (
+    assert store.read(next(Path("results/tiny-v1").glob("mine-*.json"))).model_dump(exclude=set(MADE_BY))["told"] in (
         [],
         ["trees"],
     )
@@ -438,4 +438,4 @@ def test_a_method_that_breaks_a_rule_or_is_not_as_described_is_refused(home, lab
     Path("data").mkdir()
     Path("data/tiny").symlink_to(tiny)
     assert score()["mine", ""][0] == "FAILED"
-    assert results.read_all(Path("results")) == []
+    assert store.read_all(Path("results")) == []

@@ -14,7 +14,8 @@ from typing import get_args
 import pytest
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import RunRecord, file_name, identity, read, write
+from mothr.benchmark.records.record import RunRecord, identity
+from mothr.benchmark.records.store import file_name, read, write
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 
 HOME = Path(__file__).with_name("stored")

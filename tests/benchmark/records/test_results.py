@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.results import RunRecord, environment, file_name, identity, read, read_all, write
+from mothr.benchmark.records.provenance import environment
+from mothr.benchmark.records.record import RunRecord, identity
+from mothr.benchmark.records.store import file_name, read, read_all, write
 from mothr.benchmark.storage import canonical_sha256
 
 FIELDS = {

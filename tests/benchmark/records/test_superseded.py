@@ -10,7 +10,9 @@ from mothr.benchmark.board.board import gaps, latest, rows
 from mothr.benchmark.board.compare import Choice, compare
 from mothr.benchmark.board.leaderboard import write_both
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records.results import RunRecord, read_all, superseded, write
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import read_all, write
+from mothr.benchmark.records.superseded import later_version
 
 LATER = {"superseded_by": "tiny-v2", "reason": "Two models of it were <b>one</b>."}
 
@@ -19,7 +21,7 @@ def fill(folder, versions=(1, 2)):
     for version in versions:
         write(RunRecord(
             split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1",
-            parameters={}, seed=0, told=[], status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
+            parameters={}, seed=0, given=[], kind="method", status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
             per_tree=[{"tree": 0, "edge_f1": 1.0}],
             device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",
         ), folder)  # fmt: skip
@@ -42,8 +44,8 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
     folder = fill(tmp_path / "results")
     before, tables = write_both(folder, tmp_path / "before")
     place = say(folder, LATER)
-    assert superseded(place).superseded_by == "tiny-v2"
-    assert superseded(folder / "tiny-v2") is None
+    assert later_version(place).superseded_by == "tiny-v2"
+    assert later_version(folder / "tiny-v2") is None
     assert len(read_all(folder)) == 2
     page, markdown = write_both(folder, tmp_path / "after")
     assert boards(page) == boards(before) | {"tiny-v1": boards(before)["tiny-v1"] | LATER}
@@ -69,7 +71,7 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
 def test_a_faulty_file_is_refused_by_name(tmp_path, value, said):
     place = say(fill(tmp_path), value)
     with pytest.raises(MothrError, match=rf"superseded\.json: .*{said}"):
-        superseded(place)
+        later_version(place)
 
 
 def test_whoever_runs_on_it_is_warned(mothr, data, tmp_path):
