@@ -256,4 +256,4 @@ def test_the_guard_ends_with_the_harness(lab, seen):
 def test_a_record_says_how_it_was_kept_apart(attempt, tmp_path):
     path = store.write(attempt("by_id"), tmp_path)
     assert json.loads(path.read_text())["isolation"] == ("sandbox" if sandbox.version() else "process")
-    assert store.read(path).isolation
+    assert store.read_runs(path.parent)[0].isolation
