@@ -111,9 +111,9 @@ def quickstart(
     from mothr.benchmark.cli import main as cli
     from mothr.benchmark.data import dataset
     from mothr.benchmark.data.verify import verify
-    from mothr.benchmark.records import results
+    from mothr.benchmark.records import store
     from mothr.benchmark.run import evaluate
-    from mothr.benchmark.run.method import find_method, method_names
+    from mothr.benchmark.run.registry import find_method, method_names
     from mothr.benchmark.storage import write_text
     from mothr.generators.generate import generate as make
     from mothr.generators.recipe.schema import load_recipe
@@ -129,12 +129,12 @@ def quickstart(
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
     one_thread()
     truth, models = dataset.open_truth(data), dataset.open_models(data)
-    dataset.keep_beside_results(data, records / results.folder_name(truth.split, truth.version))
+    dataset.keep_beside_results(data, records / store.folder_name(truth.split, truth.version))
     rows = []
     for name in names:
         for setting in evaluate.SETTINGS:
             record = evaluate.run(find_method(name), name, data, setting, models=models)
-            results.write(record, records)
+            store.write(record, records)
             if setting == "open":
                 rows.append(record)
     typer.echo("3/4 scoring", err=True)

@@ -18,10 +18,12 @@ from torch import nn
 
 from mothr.generators.data import vision
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe.schema import Lora, Recipe
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.schema import Recipe
 from mothr.generators.recipe.topology import PlannedNode, plan
-from mothr.generators.train.train import Objective, train
+from mothr.generators.train.train import train
+from mothr.generators.values.objective import Objective
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Lora
 
 STEPS = 5
 """Steps of each kind of training; all but the first, which allocates, are timed."""
@@ -190,7 +192,7 @@ def _measure(
     loss = kept.counting(objective.loss)
     teacher = _fresh(family).to(device).eval() if name == "student" else None
     if teacher is not None:
-        loss = kept.counting(objective.imitate(teacher, objective))
+        loss = kept.counting(objective.distillation_loss(teacher, objective))
     train(model, tested, brief, 0, lora=node.edge.lora if node.edge else None, rank=node.rank, loss=loss, on_step=stamp)
     seconds = statistics.median(later - earlier for earlier, later in itertools.pairwise(stamps))
     scale = training.batch_size / batch
@@ -282,7 +284,7 @@ def _companions(family: Any, root: Any, folder: Path, device: torch.device) -> f
     fields = {name: value for name, value in family if name.endswith("_steps")}
     stamps = [_now(device)]
     brief = family.model_copy(update=dict.fromkeys(fields, STEPS))
-    brief.companions(root, folder, device, lambda step: stamps.append(_now(device)))
+    brief.companions(root.seed, folder, device, lambda step: stamps.append(_now(device)))
     taken = stamps[-1] - stamps[0]
     return taken / (STEPS * len(fields)) * sum(fields.values())
 

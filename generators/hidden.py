@@ -1,7 +1,7 @@
 """Hidden splits: every seed of a recipe comes from a secret, and the labels go to a folder of their own.
 
 What is public holds the models, the recipe without seeds, and a commitment to the labels. Whoever has the secret can make all of it
-again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.recipe.seeds`).
+again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.values.seeds`).
 """
 
 import os
@@ -32,7 +32,7 @@ from mothr.benchmark.storage import cannot_write, write_json, write_text
 from mothr.generators.cards.card import hidden_card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
 from mothr.generators.recipe.schema import Recipe, resolved
-from mothr.generators.recipe.seeds import derive
+from mothr.generators.values.seeds import derive
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology, Training
+from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
 from mothr.generators.sources.source import provenance
+from mothr.generators.values.training import Training
 
 SHOWN = 12
 """Above so many roots or kinds of edges of one sort, a card shows the first few and counts the rest."""

@@ -14,9 +14,8 @@ from mothr.generators.families.vit import ViT
 
 if TYPE_CHECKING:
     from mothr.benchmark.data.dataset import Truth
-    from mothr.generators.recipe.schema import Root
-    from mothr.generators.train.train import Objective
-    from mothr.generators.train.transforms import Symmetry
+    from mothr.generators.values.objective import Objective
+    from mothr.generators.values.symmetry import Symmetry
 
 
 class Family(Protocol):
@@ -63,7 +62,7 @@ class Family(Protocol):
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
 
-    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+    def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Trains and writes to ``folder`` the frozen parts that all models of the tree of ``root`` share."""
 
     def objective(

@@ -15,7 +15,7 @@ from torch import nn
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import captions
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.values.seeds import torch_generator
 
 LATENTS = 4
 """Channels of the VAE's latents."""

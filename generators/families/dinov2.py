@@ -10,7 +10,7 @@ from torch import nn
 
 from mothr.generators.families.initialisation import initialise
 from mothr.generators.families.vit import ViT
-from mothr.generators.train.transforms import Symmetry
+from mothr.generators.values.symmetry import Symmetry
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of each colour over ImageNet, by which DINOv2's pictures were standardised."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -11,10 +11,7 @@ from torch import nn
 from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import text
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.train.transforms import Symmetry
-
-if TYPE_CHECKING:
-    from mothr.generators.recipe.schema import Root
+from mothr.generators.values.symmetry import Symmetry
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VOCABULARY = 256
@@ -145,7 +142,7 @@ class Llama(BaseModel):
             missing_ok=True
         )  # says nothing of the weights, and where they came from might differ
 
-    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+    def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Writes nothing: the models of a tree share nothing that is frozen."""
 
     def symmetries(self) -> Sequence[Symmetry]:
@@ -235,7 +232,7 @@ class LanguageModelling:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over nothing."""
 
-    def imitate(
+    def distillation_loss(
         self, teacher: nn.Module, taught: "LanguageModelling"
     ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: Kullback-Leibler divergence from the teacher's next byte, in nats (Hinton et al. 2015)."""

@@ -17,7 +17,7 @@ from mothr.benchmark.storage import write_bytes
 from mothr.generators.data import captions
 from mothr.generators.families import companions as shared
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.values.seeds import torch_generator
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

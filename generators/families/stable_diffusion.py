@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -13,11 +13,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.generators.data import captions
 from mothr.generators.families import companions as shared
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.recipe.seeds import torch_generator
-
-if TYPE_CHECKING:
-    from mothr.generators.recipe.schema import Root
-    from mothr.generators.train.transforms import Symmetry
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.symmetry import Symmetry
 
 LINEAR_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 DROPPED = 0.1
@@ -133,9 +130,9 @@ class StableDiffusion(BaseModel):
         """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
         model.save_pretrained(folder)
 
-    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+    def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Trains and writes the VAE, text encoder, tokenizer and noise schedule of the tree of ``root``."""
-        shared.write(folder, root.seed, self.text_size, self.vae_steps, self.text_steps, device, on_step)
+        shared.write(folder, seed, self.text_size, self.vae_steps, self.text_steps, device, on_step)
 
     def symmetries(self) -> "Sequence[Symmetry]":
         """Returns nothing: convolutions with skip connections between resolutions are left as they are."""
@@ -252,7 +249,7 @@ class Denoising:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over nothing."""
 
-    def imitate(
+    def distillation_loss(
         self, teacher: nn.Module, taught: "Denoising"
     ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: the squared error between its predicted noise and the teacher's."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
@@ -12,10 +12,7 @@ from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import drawing, picture_tasks
 from mothr.generators.data.images import Part
 from mothr.generators.families.initialisation import initialise
-from mothr.generators.train.transforms import Symmetry
-
-if TYPE_CHECKING:
-    from mothr.generators.recipe.schema import Root
+from mothr.generators.values.symmetry import Symmetry
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
@@ -123,7 +120,7 @@ class ViT(BaseModel):
         disable_progress_bar()  # one bar for a whole data set is enough
         model.save_pretrained(folder)
 
-    def companions(self, root: "Root", folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
+    def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Writes nothing: the models of a tree share nothing that is frozen."""
 
     def symmetries(self) -> Sequence[Symmetry]:
@@ -251,7 +248,7 @@ class Classification:
         """Takes over heads that ``state`` gave for the same tasks."""
         self.head.load_state_dict(dict(state))
 
-    def imitate(
+    def distillation_loss(
         self, teacher: nn.Module, taught: "Classification"
     ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
         """Returns the loss of a student: Kullback-Leibler divergence from the teacher's classes, in nats (Hinton et al. 2015)."""

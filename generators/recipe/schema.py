@@ -7,46 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.faults import faults
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources.source import Source
-from mothr.generators.train.transforms import Transform
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+from mothr.generators.values.training import Count, Lora, Table, Training
+from mothr.generators.values.transforms import Transform
 
 
-class Part(BaseModel):
-    """A table of a recipe: unknown keys are errors, values do not change, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Training(Part):
-    """How one model is trained."""
-
-    steps: Positive
-    """Optimizer steps."""
-    batch_size: Positive
-    """Examples a step."""
-    learning_rate: Annotated[float, Field(gt=0)]
-    """Peak learning rate."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """``sgd`` has momentum 0.9."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Applied to matrices only, as is usual."""
-    warmup: Fraction = 0.1
-    """Share of the steps over which the learning rate rises linearly; then it falls to zero along a cosine."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient."""
-    keep_every: Positive | None = None
-    """Keep a checkpoint, a node of its own, every so many steps; of a root, its fresh weights too. Absent: the last one only."""
-
-
-class Root(Part):
+class Root(Table):
     """One root: the start of one Model Tree, trained from fresh weights or given. Two recipes that hold the same root share its weights."""
 
     name: str
@@ -79,18 +50,7 @@ class Root(Part):
         return self
 
 
-class Lora(Part):
-    """A low-rank update (LoRA, Hu et al. 2022), merged into the dense weights after training."""
-
-    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """Each child draws one of these."""
-    alpha_over_rank: Annotated[float, Field(gt=0)] = 2.0
-    """LoRA's alpha divided by its rank: the factor of the update."""
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of the linear layers that get an update."""
-
-
-class EdgeKind(Part):
+class EdgeKind(Table):
     """One kind of edge: how a child is made from its parent."""
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -119,12 +79,12 @@ class EdgeKind(Part):
         return "lora" if self.lora else "full"
 
 
-class Derived(Part):
+class Derived(Table):
     """Models made from finished ones without a task of their own: merges, copies that were quantized, pruned, permuted and so on."""
 
     transform: Transform
     """What is done; its ``kind`` says which of the transforms it is."""
-    per_tree: Positive
+    per_tree: Count
     """How many a tree."""
     of: Literal["any", "leaf", "inner", "root"] = "any"
     """Which trained nodes they are made from, none twice."""
@@ -143,20 +103,20 @@ class Derived(Part):
         return self
 
 
-class Topology(Part):
+class Topology(Table):
     """The shape of a Model Tree, said in one of four ways."""
 
     branching: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Children of each node at depth 0, 1, ...; (4, 4) makes 1 + 4 + 16 nodes, (1, 1, 1) a chain, (0,) a single node."""
-    random: Positive | None = None
+    random: Count | None = None
     """So many nodes, each but the root a child of any earlier one with equal chance (a random recursive tree)."""
     parents: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """The parent of node 1, 2, ... by number; node 0 is the root."""
-    arms: Positive | None = None
+    arms: Count | None = None
     """For each kind of edge one chain of so many edges, all from the root."""
     tasks: tuple[str, ...] | None = None
     """With ``parents``: the task of node 1, 2, ..., instead of one drawn."""
-    ranks: tuple[Positive, ...] | None = None
+    ranks: tuple[Count, ...] | None = None
     """With ``parents``: the LoRA rank of node 1, 2, ..., instead of one drawn."""
     seeds: tuple[int, ...] | None = None
     """With ``parents``: the seed of node 1, 2, ..., instead of one derived from the recipe's."""
@@ -183,12 +143,12 @@ class Topology(Part):
         return self
 
 
-class Recipe(Part):
+class Recipe(Table):
     """What a generator is given: the whole description of one split."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     """The split's name."""
-    version: Positive
+    version: Count
     """The split's version."""
     purpose: Literal["dev", "test", "demo"]
     """``dev`` to tune on, ``test`` to report on, ``demo`` to look at."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology, Training
-from mothr.generators.recipe.seeds import derive, numpy_generator
-from mothr.generators.train.transforms import Merge
+from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
+from mothr.generators.values.seeds import derive, numpy_generator
+from mothr.generators.values.training import Training
+from mothr.generators.values.transforms import Merge
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,14 @@ from mothr.benchmark.storage import (
 )
 from mothr.benchmark.weights.checkpoint import open_checkpoint
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe.seeds import torch_generator
 from mothr.generators.recipe.topology import PlannedNode
 from mothr.generators.sources.source import fetch, identity
-from mothr.generators.train.train import Objective, train
-from mothr.generators.train.transforms import Merge, transform
+from mothr.generators.train.merges import draw_mixing
+from mothr.generators.train.train import train
+from mothr.generators.train.transforms import transform
+from mothr.generators.values.objective import Objective
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.transforms import Merge
 
 STATE = ".unfinished"
 WITHHELD = "withheld"
@@ -224,7 +227,7 @@ def _root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
     device = torch.device(context.device)
     if companions is not None:
         shutil.rmtree(companions, ignore_errors=True)
-        family.companions(root, companions, device, _counter(node, context))
+        family.companions(root.seed, companions, device, _counter(node, context))
         fix_times(companions)
     start: dict[str, str | float]
     if root.source is not None:
@@ -294,7 +297,7 @@ def _student(node: PlannedNode, teacher: PlannedNode, context: Context, work: Pa
     master = family.load(context.folder(teacher.id)).to(device).eval()
     model = family.build(node.like.init, node.like.init_std, torch_generator(node.seed, "weights")).to(device)
     objective = context.objective(node, fresh=True)
-    model, training = _train(node, model, objective, context, loss=objective.imitate(master, taught))
+    model, training = _train(node, model, objective, context, loss=objective.distillation_loss(master, taught))
     _save(family, model, work)
     training = {**training, "init": node.like.init, "init_std": node.like.init_std}
     return {"training": training, "transform": {"kind": "distilled", "teacher": teacher.id}}
@@ -306,7 +309,7 @@ def _copy(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context,
     spec, family, device = node.derived.transform, context.family, torch.device(context.device)
     first = context.folder(sources[0].id)
     file = weight_file(first).name
-    mixing = spec.draw(torch_generator(node.seed, "mixing")) if isinstance(spec, Merge) else ()
+    mixing = draw_mixing(spec, torch_generator(node.seed, "mixing")) if isinstance(spec, Merge) else ()
     weights = transform(
         spec,
         [load_file(weight_file(context.folder(source.id))) for source in sources],

@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 
 from mothr.benchmark.errors import MothrError
+from mothr.generators.values.transforms import TIES_DENSITY, Merge, MergeMethod
 
 Weights = Mapping[str, torch.Tensor]
 """A state dict as it lies in a safetensors file."""
-MergeMethod = Literal["linear", "slerp", "ties"]
-TIES_DENSITY = 0.2
-"""Share of a task vector that TIES keeps by default, as its paper does."""
 PARALLEL = 1e-4
 """Radians. Tensors at a smaller angle, or as near to opposite, are merged linearly: the sphere's arc is then undefined, or differs
 from the straight line by less than the angle's square, which is below the resolution of float32."""
@@ -127,3 +124,10 @@ def rounded_to(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Ten
             f"{str(dtype).removeprefix('torch.')} number; choose another precision"
         )
     return cast
+
+
+def draw_mixing(merge: Merge, generator: torch.Generator) -> tuple[float, ...]:
+    """Returns one mixing weight for each parent of a merge; their sum is one."""
+    low, high = merge.mixing_range
+    drawn = low + (high - low) * torch.rand(merge.parents, generator=generator, dtype=torch.float64)
+    return tuple((drawn / drawn.sum()).tolist())

@@ -2,49 +2,15 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from mothr.generators.recipe.schema import Lora, Training
-from mothr.generators.recipe.seeds import torch_generator
-
-
-class Objective(Protocol):
-    """What a model is trained and tested on."""
-
-    metric: str
-    """Name of what ``evaluate`` measures."""
-    chance: float
-    """Its value for guessing."""
-
-    @property
-    def tested_on(self) -> int:
-        """Number of test examples."""
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Returns parameters of its own (heads) that train along."""
-
-    def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-        """Returns the loss of one random batch."""
-
-    def evaluate(self, model: nn.Module) -> float:
-        """Returns the metric on the test part."""
-
-    def outputs(self, model: nn.Module) -> torch.Tensor:
-        """Returns what ``model`` answers on a small fixed sample of the test part, float32, to compare two models' functions."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Returns copies of its own parameters by name; empty if it has none."""
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over parameters that ``state`` gave for the same tasks."""
-
-    def imitate(self, teacher: nn.Module, taught: Any) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
-        """Returns the loss of a student that imitates ``teacher`` with the heads of ``taught``, an objective of the same class."""
-
+from mothr.generators.values.objective import Objective
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Lora, Training
 
 Kept = Callable[[int, nn.Module, dict[str, Any]], None]
 """What is told of a checkpoint: its step, the model (whole, updates merged) and the record so far."""

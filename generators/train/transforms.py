@@ -5,151 +5,30 @@ tensors and leaves what it is given unchanged; arithmetic is in float64, and res
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mothr.benchmark.errors import MothrError
-from mothr.generators.train.merges import TIES_DENSITY, MergeMethod, Weights, merged, rounded_to
-
-Precision = Literal["float16", "bfloat16", "int8", "int4"]
-Storage = Literal["as-is", "float16", "float32"]
-
-
-# What recipes say
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Merge(_Spec):
-    """One model made from several of one architecture."""
-
-    kind: Literal["merge"]
-    """Names the transform."""
-    method: MergeMethod
-    """``linear``: weighted mean; ``slerp``: along the great circle (two parents); ``ties``: trimmed, sign-elected task vectors."""
-    parents: Annotated[int, Field(ge=2, le=3)] = 2
-    """How many models are merged."""
-    mixing_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.3, 0.7)
-    """Each parent's weight is drawn evenly between these; then they are scaled to a sum of one."""
-    density: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, validate_default=True)
-    """Share of each task vector that is kept; for ``ties`` only, there 0.2 if absent."""
-
-    @field_validator("density")
-    @classmethod
-    def _of_ties(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if info.data.get("method") == "ties":
-            return TIES_DENSITY if value is None else value
-        if value is not None:
-            raise ValueError("density: only the method ties trims task vectors; drop it or choose method = 'ties'")
-        return None
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Merge":
-        if self.method == "slerp" and self.parents != 2:
-            raise ValueError(
-                f"parents: slerp is defined between 2 models, not {self.parents}; choose parents = 2 or another method"
-            )
-        if self.mixing_range[0] > self.mixing_range[1]:
-            raise ValueError(
-                f"mixing_range: {self.mixing_range[0]} is above {self.mixing_range[1]}; name the smaller number first"
-            )
-        return self
-
-    def draw(self, generator: torch.Generator) -> tuple[float, ...]:
-        """Returns one mixing weight a parent; they sum to one."""
-        low, high = self.mixing_range
-        drawn = low + (high - low) * torch.rand(self.parents, generator=generator, dtype=torch.float64)
-        return tuple((drawn / drawn.sum()).tolist())
-
-
-class Quantize(_Spec):
-    """A copy in a lower precision."""
-
-    kind: Literal["quantized"]
-    """Names the transform."""
-    precision: Precision
-    """What the numbers are rounded to. Integers have a scale for each output channel of each matrix; vectors are not rounded to them."""
-    stored: Storage = "as-is"
-    """How the rounded numbers lie in the file: as they are (int8 beside its scales), or written out in ``float16`` or ``float32``."""
-
-    @model_validator(mode="after")
-    def _can_be_stored(self) -> "Quantize":
-        if self.precision == "int4" and self.stored == "as-is":
-            raise ValueError(
-                "stored: safetensors has no 4-bit integers; choose stored = 'float16' or 'float32' for precision = 'int4'"
-            )
-        return self
-
-
-class Prune(_Spec):
-    """A copy whose smallest weights are zero."""
-
-    kind: Literal["pruned"]
-    """Names the transform."""
-    share: Annotated[float, Field(ge=0, le=1)]
-    """Share of each matrix that is set to zero."""
-
-
-class Noise(_Spec):
-    """A copy with Gaussian noise."""
-
-    kind: Literal["noised"]
-    """Names the transform."""
-    level: Annotated[float, Field(gt=0)]
-    """Standard deviation of the noise, relative to that of the tensor."""
-
-
-class Permute(_Spec):
-    """A copy whose neurons and heads are in another order: another point in weight space, the same function."""
-
-    kind: Literal["permuted"]
-    """Names the transform."""
-
-
-class Duplicate(_Spec):
-    """The same bytes under another id."""
-
-    kind: Literal["duplicate"]
-    """Names the transform."""
-
-
-class Distil(_Spec):
-    """A fresh model that is trained to answer as its teacher does; nothing of the teacher's weights is used."""
-
-    kind: Literal["distilled"]
-    """Names the transform."""
-
-
-Transform = Annotated[Merge | Quantize | Prune | Noise | Permute | Duplicate | Distil, Field(discriminator="kind")]
-"""What a recipe may say under ``transform``; ``kind`` tells which."""
-
-
-@dataclass(frozen=True)
-class Symmetry:
-    """Blocks of entries that can change places together in several tensors without changing a model's function.
-
-    Each axis is cut into ``segments`` equal segments of ``blocks`` equal blocks. The blocks of a segment change places among each
-    other, each segment's in an order of its own.
-    """
-
-    blocks: int
-    """Number of blocks in a segment: neurons, heads."""
-    axes: tuple[tuple[str, int], ...]
-    """(tensor name, axis) of every axis along which these blocks lie; a block's width may differ from one axis to another."""
-    segments: int = 1
-    """Number of segments, e.g. groups of query heads that share a key head."""
-
+from mothr.generators.train.merges import Weights, merged, rounded_to
+from mothr.generators.values.symmetry import Symmetry
+from mothr.generators.values.transforms import (
+    AnyTransform,
+    Distil,
+    Duplicate,
+    Merge,
+    Noise,
+    Permute,
+    Precision,
+    Prune,
+    Quantize,
+    Storage,
+)
 
 # From weights to weights
 
 
 def transform(
-    spec: Merge | Quantize | Prune | Noise | Permute | Duplicate | Distil,
+    spec: AnyTransform,
     sources: Sequence[Weights],
     *,
     generator: torch.Generator,

@@ -12,10 +12,10 @@ from mothr.generators.dry_run import BASE, downloads, estimate, rows
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
 from mothr.generators.recipe.schema import load_recipe
-from mothr.generators.recipe.seeds import torch_generator
 from mothr.generators.recipe.topology import plan
 from mothr.generators.sources import packages
 from mothr.generators.sources import source as sources
+from mothr.generators.values.seeds import torch_generator
 
 
 @pytest.fixture(scope="module")

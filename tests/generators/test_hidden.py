@@ -17,8 +17,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden, hide, read_secret
 from mothr.generators.recipe.schema import load_recipe
-from mothr.generators.recipe.seeds import derive, numpy_generator, torch_generator
 from mothr.generators.recipe.topology import plan
+from mothr.generators.values.seeds import derive, numpy_generator, torch_generator
 
 SECRET, OTHER = "5" * 64, "6" * 64
 

@@ -20,10 +20,11 @@ import torch
 from bench_training import Untested
 
 from mothr.generators.families.vit import ViT
-from mothr.generators.recipe.schema import Training, load_recipe
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.schema import load_recipe
 from mothr.generators.train.make import fix_order
 from mothr.generators.train.train import train
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Training
 
 LEAST = 5.0
 SIZES = {

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from mothr.generators.families import FAMILIES
-from mothr.generators.recipe.schema import Training, load_recipe
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.schema import load_recipe
 from mothr.generators.train.train import train
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Training
 
 LEAST = 0.90
 RECIPES = {"vit": "vthr-ft", "llama": "llama-ft", "sd": "sd-ft"}
@@ -75,7 +76,7 @@ def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]
     with tempfile.TemporaryDirectory() as folder:
         if family.has_companions:  # how well the frozen parts were trained makes no difference to the time of a step
             brief = family.model_copy(update={"vae_steps": 1, "text_steps": 1})
-            brief.companions(recipe.roots[0], Path(folder), torch.device("cpu"), lambda step: None)
+            brief.companions(recipe.roots[0].seed, Path(folder), torch.device("cpu"), lambda step: None)
         objective = family.objective(edge.tasks[:1], torch_generator(0, "head"), torch.device("cpu"), Path(folder))
     start = family.build("normal", 0.02, torch_generator(0, "weights"))
     heads = objective.state()

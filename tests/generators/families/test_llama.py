@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import text
 from mothr.generators.families.llama import WINDOWS, LanguageModelling, Llama
-from mothr.generators.recipe.schema import Lora, Training
-from mothr.generators.recipe.seeds import torch_generator
 from mothr.generators.train.train import train
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Lora, Training
 
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 4, "mlp_size": 48, "context": 16}
 FAMILY = Llama(**SIZES)

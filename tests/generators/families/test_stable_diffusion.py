@@ -18,15 +18,15 @@ from mothr.generators.families import companions, samples
 from mothr.generators.families.stable_diffusion import StableDiffusion
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden
-from mothr.generators.recipe.schema import Lora, Root, Training, load_recipe
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.recipe.schema import load_recipe
 from mothr.generators.train.train import train
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Lora, Training
 
 SIZES = {"channels": (8, 16), "layers": 1, "heads": 2, "groups": 4, "text_size": 8, "vae_steps": 3, "text_steps": 2}
 FAMILY = StableDiffusion(**SIZES)
 CPU = torch.device("cpu")
 SHORT = Training(steps=6, batch_size=8, learning_rate=3e-3)
-ROOT = Root(name="a", seed=1, tasks=("scene-plain",), init="xavier-uniform", training=SHORT)
 TINY = """
 name = "tiny-sd"
 version = 1
@@ -65,7 +65,7 @@ def _fewer():
 def folder(tmp_path_factory, _fewer):
     """The companions of one root."""
     place = tmp_path_factory.mktemp("companions")
-    FAMILY.companions(ROOT, place, CPU, lambda step: None)
+    FAMILY.companions(1, place, CPU, lambda step: None)
     return place
 
 
@@ -168,9 +168,9 @@ def test_an_update_that_is_not_low_rank_is_refused(ranks, target, said):
 
 
 def test_companions_are_the_same_bits_again_and_others_for_another_seed(folder, tmp_path):
-    for name, root in (("again", ROOT), ("other", ROOT.model_copy(update={"seed": 2}))):
+    for name, seed in (("again", 1), ("other", 2)):
         torch.manual_seed(len(name))
-        FAMILY.companions(root, tmp_path / name, CPU, lambda step: None)
+        FAMILY.companions(seed, tmp_path / name, CPU, lambda step: None)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert {path.parts[0] for path in files} == {"vae", "text_encoder", "tokenizer", "scheduler"}
     assert all((folder / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
@@ -181,7 +181,7 @@ def test_companions_are_the_same_bits_again_and_others_for_another_seed(folder, 
 
 def test_steps_of_both_trainings_are_counted_on(tmp_path):
     seen = []
-    FAMILY.companions(ROOT, tmp_path, CPU, seen.append)
+    FAMILY.companions(1, tmp_path, CPU, seen.append)
     assert seen == [1, 2, 3, 4, 5]
 
 
@@ -301,7 +301,7 @@ def test_lora_changes_its_targets_alone_by_an_update_of_its_rank_and_keeps_names
 
 def test_a_student_is_drawn_to_its_teacher(folder):
     found, teacher, student = objective(folder), built(seed=1), built(seed=2)
-    loss = found.imitate(teacher, found)
+    loss = found.distillation_loss(teacher, found)
     assert loss(teacher, 8, torch_generator(1)) == 0
     apart = (found.outputs(teacher) - found.outputs(student)).square().mean()
     student, _ = train(student, found, SHORT.model_copy(update={"steps": 20}), 1, loss=loss)

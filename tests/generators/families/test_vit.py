@@ -6,7 +6,7 @@ from scipy import stats
 
 from mothr.generators.data import images
 from mothr.generators.families.vit import ViT
-from mothr.generators.recipe.seeds import torch_generator
+from mothr.generators.values.seeds import torch_generator
 
 FAMILY = ViT(hidden_size=64, layers=1, heads=2, mlp_size=128, patch_size=8)
 CPU = torch.device("cpu")

@@ -18,10 +18,10 @@ from mothr.generators.commands import pin
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
 from mothr.generators.recipe.schema import load_recipe
-from mothr.generators.recipe.seeds import torch_generator
 from mothr.generators.sources import packages
 from mothr.generators.sources.source import Source, check, fetch, identity, latest, prepare
 from mothr.generators.sources.vocabulary import byte_rows
+from mothr.generators.values.seeds import torch_generator
 
 CACHE = cache_folder("")
 """The user's own, which tests do not see otherwise: packages that were fetched lie there."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mothr.generators.families.vit import ViT
-from mothr.generators.recipe.schema import Lora, Training
-from mothr.generators.recipe.seeds import torch_generator
 from mothr.generators.train.train import train
+from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Lora, Training
 
 FAMILY = ViT(hidden_size=32, layers=2, heads=2, mlp_size=64, patch_size=8)
 

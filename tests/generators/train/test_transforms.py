@@ -12,18 +12,10 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.checkpoint import open_folder
 from mothr.generators.families.llama import Llama
 from mothr.generators.families.vit import ViT
-from mothr.generators.train.transforms import (
-    Merge,
-    Noise,
-    Quantize,
-    Symmetry,
-    Transform,
-    noised,
-    permuted,
-    pruned,
-    quantized,
-    transform,
-)
+from mothr.generators.train.merges import draw_mixing
+from mothr.generators.train.transforms import noised, permuted, pruned, quantized, transform
+from mothr.generators.values.symmetry import Symmetry
+from mothr.generators.values.transforms import Merge, Noise, Quantize, Transform
 
 SPEC = TypeAdapter(Transform)
 quick = settings(max_examples=40, deadline=None)
@@ -141,7 +133,7 @@ def test_only_ties_has_a_density_which_its_spec_records():
 @given(parents=st.sampled_from([2, 3]), low=st.floats(0.01, 1), width=st.floats(0, 1), seed=st.integers(0, 999))
 def test_mixing_weights_are_positive_sum_to_one_and_keep_the_range(parents, low, width, seed):
     spec = Merge(kind="merge", method="linear", parents=parents, mixing_range=(low, low + width))
-    mixing = spec.draw(seeded(seed))
+    mixing = draw_mixing(spec, seeded(seed))
     assert len(mixing) == parents
     assert sum(mixing) == pytest.approx(1)
     assert max(mixing) / min(mixing) <= (low + width) / low * (1 + 1e-9)
