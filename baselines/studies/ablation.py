@@ -1,8 +1,7 @@
-"""Ablations: MoTHer with other field values, run and scored as any method is.
+"""Ablations: MoTHer with other values of its fields, run and scored as any other method.
 
-There is no second code path: each run is :func:`mothr.benchmark.run.evaluate.run`, each row comes from the record that the
-leaderboard reads, and means and intervals are the leaderboard's. Two bounds go along wherever a score is judged: the coin
-(``random``) and the truth (``oracle``).
+Means and intervals are those of the leaderboard, computed from the same run records. Two direction scores that read no weights
+are added to every ablation as bounds: ``random`` (a coin) and ``oracle`` (the truth).
 """
 
 import sys
@@ -23,7 +22,7 @@ from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.benchmark.board import board
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records.record import RunRecord, Setting
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval, mean_interval
@@ -31,75 +30,77 @@ from mothr.benchmark.weights.features import in_memory
 from mothr.benchmark.weights.layers import Layers
 
 METHOD = "mother-v2"
-"""The method that is varied, by its registered name."""
+"""Registered name of the method whose fields are varied."""
 BOUNDS = ("random", "oracle")
-"""Direction scores that are none: what a coin and what the truth would give."""
-VARIED = {
+"""Direction scores that read no weights: a coin, and the truth."""
+VARIED_FIELDS = {
     "distance": "distances", "lambda_": "weights", "direction_layers": "layers", "direction_combine": "combine", "direction": "directions",
 }  # fmt: skip
-"""Field of MoTHer -> the field of a grid, and the option, that says which values it takes; the slowest first."""
-OWN = "own"
-"""Word for each score's own way to combine tensors, which is None in a method's field."""
-SHOWN = ("edge_accuracy", "direction_accuracy", "edge_f1")
+"""Field of MoTHer -> name of the grid's field, and of the option, that holds its values. The last field changes fastest."""
+DEFAULT_COMBINATION = "own"
+"""Text for the default way in which a direction score combines tensors; the value of the method's field is None."""
+SUMMARY_METRICS = ("edge_accuracy", "direction_accuracy", "edge_f1")
 """Metrics of the summary."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What to vary: every combination is one method.
+class AblationGrid:
+    """The field values to combine; each combination is one method.
 
     Raises:
-        MothrError: an unknown name (with the nearest ones), a weight below 0, or no direction score beside the bounds.
+        MothrError: An unknown name (the error lists the nearest ones), a negative weight, or no direction score beside the
+            bounds.
     """
 
     directions: tuple[str, ...] = tuple(name for name in DIRECTIONS if name not in BOUNDS)
-    """Direction scores; the bounds are added to them."""
+    """Direction scores; the bounds are added."""
     distances: tuple[str, ...] = ("rms",)
     """Distances of an edge."""
     weights: tuple[float, ...] = (0.3,)
-    """Weights of the direction against the distance (lambda)."""
+    """Weights of the direction score against the distance: MoTHer's lambda, in units of the mean distance."""
     layers: tuple[str, ...] = ("matrices",)
-    """Tensors the direction score looks at."""
+    """Tensors that the direction score is computed on."""
     combine: tuple[str | None, ...] = (None,)
-    """How tensors are combined to the score; None for each score's own way."""
+    """How the values of single tensors become one score; None is the default of each direction score."""
     base: MoTHer = MOTHER_V2
-    """Gives all other fields."""
+    """The method that provides the values of all other fields."""
 
     def __post_init__(self) -> None:
         for name in self.directions:
             find_direction(name)
         if not set(self.directions) - set(BOUNDS):
             raise MothrError(
-                f"no direction score to ablate; name one beside the bounds {' and '.join(BOUNDS)}, which are always run"
+                f"there is no direction score to ablate; name one beside the bounds {' and '.join(BOUNDS)}, which are always run"
             )
-        _ = self.methods  # each checks its own fields
+        _ = self.methods  # each method checks its own fields
 
     @cached_property
     def methods(self) -> tuple[MoTHer, ...]:
-        """Every combination, the bounds behind the direction scores."""
-        scores = [name for name in self.directions if name not in BOUNDS]
-        values = {field: getattr(self, name) for field, name in VARIED.items()} | {"direction": (*scores, *BOUNDS)}
-        points = product(*(dict.fromkeys(choices) for choices in values.values()))
-        return tuple(replace(self.base, **dict(zip(values, point, strict=True))) for point in points)
+        """Every combination; the bounds come after the other direction scores."""
+        directions = [name for name in self.directions if name not in BOUNDS]
+        values = {field: getattr(self, name) for field, name in VARIED_FIELDS.items()}
+        values["direction"] = (*directions, *BOUNDS)
+        combinations = product(*(dict.fromkeys(choices) for choices in values.values()))
+        return tuple(replace(self.base, **dict(zip(values, choice, strict=True))) for choice in combinations)
 
     def runs(self, seeds: int) -> list[tuple[MoTHer, int]]:
-        """Returns each method with each of its seeds: ``seeds`` for the coin, one for all others, which leave nothing to chance."""
+        """Returns (method, seed) for each run: ``seeds`` runs of ``random``, and one of all others, which are deterministic."""
         return [
             (method, seed) for method in self.methods for seed in range(seeds if method.direction == "random" else 1)
         ]
 
 
-def run(grid: Grid, folder: Path, setting: results.Setting, seeds: int = 5) -> list[results.RunRecord]:
-    """Returns the record of each run of ``grid`` on the data set in ``folder``, in the grid's order; progress is on stderr.
+def run(grid: AblationGrid, folder: Path, setting: Setting, seeds: int = 5) -> list[RunRecord]:
+    """Returns the record of each run of ``grid`` on a data set, in the order of the grid. Progress is shown on stderr.
 
     Args:
-        grid: What to vary.
+        grid: The methods.
         folder: The data set, with its truth.
-        setting: What the methods are told.
-        seeds: How often the coin is tossed.
+        setting: What the methods are given beside the weights.
+        seeds: Number of runs of the direction score ``random``.
 
     Raises:
-        MothrError: the data set cannot be opened, or some layers select nothing in it.
+        MothrError: The data set cannot be opened, or it has no tensor of some choice of layers.
     """
     truth, models = dataset.open_truth(folder), dataset.open_models(folder)
     for layers in (grid.base.distance_layers, *grid.layers):
@@ -113,54 +114,61 @@ def run(grid: Grid, folder: Path, setting: results.Setting, seeds: int = 5) -> l
 
 @contextmanager
 def each_warning_once() -> Iterator[None]:
-    """Holds warnings back to the end of the block: all runs see the same models, and would all say the same of them."""
+    """Holds warnings back until the block ends, then shows each text once: all runs on the same models raise the same warnings."""
     caught: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
             yield
     finally:
-        for (text, category), one in {(str(one.message), one.category): one for one in caught}.items():
-            warnings.warn_explicit(text, category, one.filename, one.lineno)
+        distinct = {(str(warning.message), warning.category): warning for warning in caught}
+        for (text, category), warning in distinct.items():
+            warnings.warn_explicit(text, category, warning.filename, warning.lineno)
 
 
-def rows(records: Sequence[results.RunRecord], trees: int) -> pd.DataFrame:
-    """Returns the tidy table: one row a run and true Model Tree, with the method's parameters as columns and every metric.
+def table_rows(records: Sequence[RunRecord], trees: int) -> pd.DataFrame:
+    """Returns a tidy table: a row for each run and true Model Tree, with the method's parameters and every metric as columns.
 
-    ``trees`` is how many there are: a run that failed has a row for each of them as well, without metrics.
+    Args:
+        records: The runs.
+        trees: Number of true Model Trees. A failed run has a row for each of them, without metrics.
     """
     metrics = [name for name, metric in METRICS.items() if metric.per_tree]
-    found = []
+    rows = []
     for record in records:
+        # Readers of earlier tables know the column of the side information as "told".
         shared = {
             "split": record.split, "split_version": record.split_version, "setting": record.setting, "told": " ".join(record.given),
             "method": record.method, "method_version": record.method_version, **record.parameters, "seed": record.seed,
             "status": record.status, "error": record.error, "seconds": record.seconds,
         }  # fmt: skip
         scores = record.tree_scores()
-        found += [{**shared, "tree": tree, **dict.fromkeys(metrics), **scores.get(tree, {})} for tree in range(trees)]
-    return pd.DataFrame(found)
+        rows += [{**shared, "tree": tree, **dict.fromkeys(metrics), **scores.get(tree, {})} for tree in range(trees)]
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One method of the grid, judged."""
+    """One method of the grid with its scores."""
 
     varied: Mapping[str, Any]
-    """Field of :data:`VARIED` -> its value."""
+    """Field of :data:`VARIED_FIELDS` -> its value."""
     intervals: Mapping[str, Interval | None]
-    """Metric of :data:`SHOWN` -> mean over true Model Trees with its t-interval; None where it is undefined in all of them."""
+    """Metric of :data:`SUMMARY_METRICS` -> its mean over true Model Trees with a 95 % t-interval; None if it is undefined in
+    every tree."""
     runs: int
-    """Its runs; each tree counts with its mean over them."""
+    """Number of runs; the value of a tree is its mean over them."""
     failed: int
-    """Those that failed, which count as zero."""
+    """Number of failed runs, which count as zero."""
 
     def cells(self, fields: Sequence[str]) -> dict[str, str]:
-        """Returns the values of ``fields`` and the metrics as text for people."""
-        named = {field: OWN if self.varied[field] is None else str(self.varied[field]) for field in fields}
-        return named | {name: _text(interval) for name, interval in self.intervals.items()}
+        """Returns the values of ``fields`` and of the metrics as text."""
+        values = {
+            field: DEFAULT_COMBINATION if self.varied[field] is None else str(self.varied[field]) for field in fields
+        }
+        return values | {name: _text(interval) for name, interval in self.intervals.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as one flat row."""
+        """Returns the row as one flat dictionary."""
         flat: dict[str, Any] = {**self.varied, "runs": self.runs, "failed": self.failed}
         for name, interval in self.intervals.items():
             flat |= {
@@ -179,27 +187,26 @@ def _text(interval: Interval | None) -> str:
     return f"{interval.mean:.3f}{ends}"
 
 
-def summary(records: Sequence[results.RunRecord]) -> list[AblationRow]:
-    """Returns one line a method in the order of ``records``, by the leaderboard's rules."""
+def summary(records: Sequence[RunRecord]) -> list[AblationRow]:
+    """Returns one row a method, in the order of ``records``, with the leaderboard's means and intervals."""
 
-    def varied(record: results.RunRecord) -> dict[str, Any]:
-        return {field: record.parameters[field] for field in VARIED}
+    def varied(record: RunRecord) -> dict[str, Any]:
+        return {field: record.parameters[field] for field in VARIED_FIELDS}
 
-    places: dict[tuple[Any, ...], int] = {}
+    order: dict[tuple[Any, ...], int] = {}
     for record in records:
-        places.setdefault(tuple(varied(record).values()), len(places))
-    found = []
-    for row in sorted(board.rows(records), key=lambda row: places[tuple(varied(row.runs[0]).values())]):
+        order.setdefault(tuple(varied(record).values()), len(order))
+    rows = []
+    for row in sorted(board.rows(records), key=lambda row: order[tuple(varied(row.runs[0]).values())]):
         intervals: dict[str, Interval | None] = {}
-        for name in SHOWN:
+        for name in SUMMARY_METRICS:
             values, metric = row.scores[name].dropna().to_numpy(), METRICS[name]
             intervals[name] = mean_interval(values, board.LEVEL, (metric.low, metric.high)) if len(values) else None
-        found.append(
-            AblationRow(varied(row.runs[0]), intervals, len(row.runs), sum(run.status != "ok" for run in row.runs))
-        )
-    return found
+        failed = sum(run.status != "ok" for run in row.runs)
+        rows.append(AblationRow(varied(row.runs[0]), intervals, len(row.runs), failed))
+    return rows
 
 
-def differing(lines: Sequence[AblationRow]) -> list[str]:
-    """Returns the fields, the direction aside, in which ``lines`` differ."""
-    return [field for field in VARIED if field != "direction" and len({line.varied[field] for line in lines}) > 1]
+def changed_fields(rows: Sequence[AblationRow]) -> list[str]:
+    """Returns the fields, except the direction score, in which ``rows`` differ."""
+    return [field for field in VARIED_FIELDS if field != "direction" and len({row.varied[field] for row in rows}) > 1]

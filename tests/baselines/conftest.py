@@ -10,7 +10,7 @@ import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from mothr.baselines.commands import commands
+from mothr.baselines.cli import commands
 from mothr.benchmark import __version__
 from mothr.benchmark.data.dataset import fix_times, write_manifest
 from mothr.benchmark.graph import ModelGraph

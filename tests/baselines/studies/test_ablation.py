@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from mothr.baselines.commands import ablate
+from mothr.baselines.cli import ablate
 from mothr.baselines.methods.mother import MOTHER_V2
 from mothr.baselines.parts.directions import DIRECTIONS
-from mothr.baselines.studies import ablation, ablation_report
-from mothr.baselines.studies.ablation import BOUNDS, VARIED, Grid
+from mothr.baselines.studies import ablation, ablation_report, output
+from mothr.baselines.studies.ablation import BOUNDS, VARIED_FIELDS, AblationGrid
 from mothr.benchmark import __version__
 from mothr.benchmark.board import board
 from mothr.benchmark.data.dataset import fix_times, write_manifest
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.records import results
+from mothr.benchmark.records import store
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval
@@ -33,7 +33,7 @@ SHAPE = (None, 0, 0, 1, 1, 2)
 TREES = 3
 SHAPES = {f"layers.{layer}.attention.{part}_proj.weight": (16, 16) for layer in range(2) for part in "qkvo"}
 SHAPES |= {"layers.0.mlp.up_proj.weight": (32, 16), "flat.weight": (4, 4)}
-TWO = Grid(directions=("norm", "kurtosis"))
+TWO = AblationGrid(directions=("norm", "kurtosis"))
 
 
 def build(folder, lacking=None):
@@ -70,18 +70,20 @@ def tiny(tmp_path_factory):
 
 
 def test_every_combination_is_run_and_the_bounds_with_each():
-    grid = Grid(("kurtosis", "norm", "kurtosis"), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp", "all"), (None, "vote"))
-    points = {tuple(getattr(method, field) for field in VARIED) for method in grid.methods}
+    grid = AblationGrid(
+        ("kurtosis", "norm", "kurtosis"), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp", "all"), (None, "vote")
+    )
+    points = {tuple(getattr(method, field) for field in VARIED_FIELDS) for method in grid.methods}
     assert len(points) == len(grid.methods) == 2 * 3 * 2 * 2 * (2 + len(BOUNDS))
     assert {method.direction for method in grid.methods} == {"kurtosis", "norm", *BOUNDS}
 
 
 def test_all_direction_scores_are_run_if_none_is_named():
-    assert {method.direction for method in Grid().methods} == set(DIRECTIONS)
+    assert {method.direction for method in AblationGrid().methods} == set(DIRECTIONS)
 
 
 def test_fields_that_are_not_varied_are_those_of_the_base():
-    grid = Grid(("norm",), base=replace(MOTHER_V2, stage="generalisation", distance_layers="all"))
+    grid = AblationGrid(("norm",), base=replace(MOTHER_V2, stage="generalisation", distance_layers="all"))
     assert {(method.stage, method.distance_layers) for method in grid.methods} == {("generalisation", "all")}
 
 
@@ -92,7 +94,7 @@ def test_only_the_coin_is_run_again():
 
 def test_bounds_alone_are_no_ablation():
     with pytest.raises(MothrError, match="beside the bounds"):
-        Grid(("random", "oracle"))
+        AblationGrid(("random", "oracle"))
 
 
 # --- records, rows, summary ---
@@ -111,18 +113,18 @@ def test_records_are_those_of_the_harness(tiny, records):
 
 
 def test_what_is_remembered_mixes_no_two_questions(tiny):
-    grid = Grid(("kurtosis", "norm"), ("rms", "cosine"), (0.1, 1.0), ("mlp", "attention"), (None, "vote"))
+    grid = AblationGrid(("kurtosis", "norm"), ("rms", "cosine"), (0.1, 1.0), ("mlp", "attention"), (None, "vote"))
     for method, record in zip(grid.methods, ablation.run(grid, tiny, "open", seeds=1), strict=True):
         assert record.parents == evaluate.run(method, "mother-v2", tiny, "open", 0).parents
 
 
 def test_table_has_a_row_for_each_run_and_tree_with_parameters_and_metrics(records):
-    table = ablation.rows(records, TREES)
+    table = ablation.table_rows(records, TREES)
     assert len(table) == len(records) * TREES
     assert set(records[0].parameters) | {name for name, metric in METRICS.items() if metric.per_tree} <= set(
         table.columns
     )
-    assert not table.duplicated([*VARIED, "seed", "tree"]).any()
+    assert not table.duplicated([*VARIED_FIELDS, "seed", "tree"]).any()
     row = table[(table.direction == "random") & (table.seed == 2) & (table.tree == 1)].iloc[0]
     [record] = [one for one in records if one.parameters["direction"] == "random" and one.seed == 2]
     assert {name: row[name] for name in METRICS if METRICS[name].per_tree} == pytest.approx(
@@ -149,11 +151,11 @@ def test_truth_bounds_the_scores_and_the_coin_is_worse(records):
 
 
 def test_failed_run_counts_as_zero_and_has_a_row_for_each_tree(tiny):
-    made = ablation.run(Grid(("kurtosis", "norm"), layers=("re:flat",)), tiny, "known-trees", seeds=1)
+    made = ablation.run(AblationGrid(("kurtosis", "norm"), layers=("re:flat",)), tiny, "known-trees", seeds=1)
     assert made[0].status == "failed"
     kurtosis = ablation.summary(made)[0]
     assert (kurtosis.failed, kurtosis.intervals["edge_accuracy"].mean) == (1, 0)
-    table = ablation.rows(made, TREES)
+    table = ablation.table_rows(made, TREES)
     failed = table[table.direction == "kurtosis"]
     assert len(failed) == TREES
     assert failed.edge_f1.isna().all()
@@ -163,7 +165,7 @@ def test_failed_run_counts_as_zero_and_has_a_row_for_each_tree(tiny):
 def test_what_all_runs_warn_of_is_said_once(tmp_path):
     data = build(tmp_path / "data", lacking="layers.0.mlp.up_proj.weight")
     with pytest.warns(MothrWarning) as caught:
-        ablation.run(Grid(("norm", "kurtosis", "std"), weights=(0.1, 0.3)), data, "known-trees", seeds=1)
+        ablation.run(AblationGrid(("norm", "kurtosis", "std"), weights=(0.1, 0.3)), data, "known-trees", seeds=1)
     texts = [str(one.message) for one in caught]
     assert len(texts) == len(set(texts)) == 1
     assert "up_proj" in texts[0]
@@ -171,7 +173,7 @@ def test_what_all_runs_warn_of_is_said_once(tmp_path):
 
 def test_layers_that_select_nothing_stop_before_the_first_run(tiny):
     with pytest.raises(MothrError, match="'conv' select none"):
-        ablation.run(Grid(("norm",), layers=("matrices", "conv")), tiny, "known-trees")
+        ablation.run(AblationGrid(("norm",), layers=("matrices", "conv")), tiny, "known-trees")
 
 
 # --- the figure ---
@@ -187,7 +189,7 @@ def marks(axes, names):
 
 def test_figure_shows_means_intervals_and_bounds(records):
     lines = {line.varied["direction"]: line for line in ablation.summary(records)}
-    drawn = ablation_report.figure(list(lines.values()), "title").axes
+    drawn = ablation_report.ablation_figure(list(lines.values()), "title").axes
     names = [label.get_text() for label in drawn[0].get_yticklabels()]
     assert set(names) == {"norm", "kurtosis"}
     assert [axes.get_xlabel() for axes in drawn] == ["edge accuracy", "direction accuracy"]
@@ -200,8 +202,10 @@ def test_figure_shows_means_intervals_and_bounds(records):
 
 
 def test_figure_has_a_panel_for_each_choice(tiny):
-    made = ablation.run(Grid(("norm",), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp",)), tiny, "known-trees", seeds=1)
-    shown = [axes for axes in ablation_report.figure(ablation.summary(made), "title").axes if axes.axison]
+    made = ablation.run(
+        AblationGrid(("norm",), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp",)), tiny, "known-trees", seeds=1
+    )
+    shown = [axes for axes in ablation_report.ablation_figure(ablation.summary(made), "title").axes if axes.axison]
     assert len(shown) == 2 * 6
     titles = [axes.get_title() for axes in shown if axes.get_title()]
     assert titles == [
@@ -213,7 +217,7 @@ def test_figure_of_one_tree_has_no_intervals_and_says_what_is_undefined(records)
     [line, *others] = ablation.summary(records)
     point = Interval(0.5, None, None, 1)
     odd = replace(line, intervals={"edge_accuracy": point, "direction_accuracy": None, "edge_f1": point})
-    edges, directions = ablation_report.figure([odd, *others], "title").axes
+    edges, directions = ablation_report.ablation_figure([odd, *others], "title").axes
     names = [label.get_text() for label in edges.get_yticklabels()]
     mean, *ends = marks(edges, names)["norm"]
     assert (mean, np.isnan(ends).all()) == (0.5, True)
@@ -229,8 +233,8 @@ def test_command_writes_table_and_figure(tiny, tmp_path, call):
     table = pd.read_csv(out / "ablation.csv")
     assert len(table) == 2 * (2 + 2 + 1) * TREES
     assert set(table.lambda_) == {0.1, 0.3}
-    assert (out / "ablation.parquet").exists() == (ablation_report.parquet_engine() is not None)
-    assert ("no ablation.parquet" in called.stdout) == (ablation_report.parquet_engine() is None)
+    assert (out / "ablation.parquet").exists() == (output.parquet_engine() is not None)
+    assert ("no ablation.parquet" in called.stdout) == (output.parquet_engine() is None)
     assert [line.split()[:2] for line in called.stdout.splitlines()[:2]] == [["lambda_", "direction"], ["0.1", "norm"]]
     texts = "|".join(ElementTree.parse(out / "ablation.svg").getroot().itertext())
     for words in (
@@ -265,9 +269,9 @@ def test_records_are_written_if_wanted_and_make_a_board(tiny, tmp_path, call):
     call(tiny, "--directions", "norm", "--seeds", 2, "--out", tmp_path / "without")
     assert not (tmp_path / "without" / "records").exists()
     call(tiny, "--directions", "norm", "--seeds", 2, "--records", "--out", tmp_path / "with")
-    read = results.read_all(tmp_path / "with" / "records")
+    read = store.read_all(tmp_path / "with" / "records")
     assert len(read) == 4
-    assert sorted(row.kind for row in board.rows(read)) == ["method", "method", "oracle"]
+    assert sorted(row.kind for row in board.rows(read)) == ["method", "null", "oracle"]
 
 
 def test_other_fields_of_the_method_can_be_set(tiny, tmp_path, call):
@@ -307,7 +311,7 @@ def test_wrong_words_are_told_before_anything_is_opened(tmp_path, call, option, 
 
 def test_what_stands_at_out_is_left_alone(tiny, tmp_path, call):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(MothrError, match="is there already"):
+    with pytest.raises(MothrError, match="exists and is not an empty folder"):
         call(tiny, "--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -326,8 +330,6 @@ def test_failed_runs_are_written_and_then_told(tiny, tmp_path, call):
 
 def test_missing_matplotlib_is_told_before_the_runs(tiny, tmp_path, call, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "mothr.baselines.studies.ablation_report")
-    monkeypatch.delattr("mothr.baselines.studies.ablation_report")
     with pytest.raises(MothrError, match=r"mothr\[generate\]"):
         call(tiny, "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -336,5 +338,5 @@ def test_missing_matplotlib_is_told_before_the_runs(tiny, tmp_path, call, monkey
 def test_command_is_registered_and_its_module_loads_no_torch():
     [point] = [point for point in entry_points(group="mothr.commands") if point.name == "baselines"]
     assert ablate in point.load()
-    code = "import sys, mothr.baselines.commands; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    code = "import sys, mothr.baselines.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

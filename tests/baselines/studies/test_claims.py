@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mothr.baselines.commands import commands
-from mothr.baselines.studies import claims, claims_figures
-from mothr.baselines.studies.claims import BY, CLAIMS, MEASURES, Plan
-from mothr.baselines.studies.regimes import Known, Value
+from mothr.baselines.cli import commands
+from mothr.baselines.studies.claims import report, table
+from mothr.baselines.studies.claims.measures import MEASURES, POINT_COLUMNS, mean_points
+from mothr.baselines.studies.claims.settings import ClaimSettings
+from mothr.baselines.studies.claims.table import CLAIMS
+from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.baselines.studies.measurements import Measurement
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.score.statistics import mean_interval
 
@@ -19,8 +22,8 @@ COMMAND = "claims"
 
 SIDE = 12
 NAMES = tuple(f"layers.0.attention.{part}_proj.weight" for part in "qkvo")
-PLAN = Plan(directions=("norm",), seeds=1)
-COLUMNS = [*BY, "mean", "low", "high", "trees", "items"]
+SETTINGS = ClaimSettings(directions=("norm",), seeds=1)
+COLUMNS = [*POINT_COLUMNS, "mean", "low", "high", "trees", "items"]
 
 
 def fields(kind, **training):
@@ -61,13 +64,13 @@ def known(tmp_path, write_dataset):
 
     def make(nodes, name="tiny"):
         write_dataset(tmp_path / name, nodes)
-        return Known.open(tmp_path / name)
+        return OpenedDataset.open(tmp_path / name)
 
     return make
 
 
 def points(name, *known):
-    return claims.points(claims.values(CLAIMS[name], known, PLAN)).set_index("measure")
+    return mean_points(table.measurements(CLAIMS[name], known, SETTINGS)).set_index("measure")
 
 
 # --- claims about weights ---
@@ -122,7 +125,7 @@ def test_outliers_are_followed_through_training(known):
 def test_a_gap_in_a_training_is_no_training(known):
     nodes = training(np.random.default_rng(3), 1, "normal")
     nodes[2] = (nodes[2][0], [0], nodes[2][2])
-    panels = claims.values(CLAIMS["2-3-outliers"], [known(nodes)], PLAN).panel
+    panels = table.measurements(CLAIMS["2-3-outliers"], [known(nodes)], SETTINGS).panel
     assert set(panels.str.split(":").str[0]) == {"fine-tuning (full)", "matrices"}
 
 
@@ -151,7 +154,7 @@ def test_outliers_that_shrink_tell_depth(known):
 def test_what_a_claim_cannot_use_gives_nothing(known):
     rng = np.random.default_rng(6)
     lone = known([({name: rng.normal(size=(SIDE, SIDE)) for name in NAMES}, [], {})])
-    assert all(claims.values(claim, [lone], PLAN).empty for claim in CLAIMS.values())
+    assert all(table.measurements(claim, [lone], SETTINGS).empty for claim in CLAIMS.values())
 
 
 # --- tables ---
@@ -159,10 +162,10 @@ def test_what_a_claim_cannot_use_gives_nothing(known):
 
 def test_every_measure_has_one_table_row_for_each_point_within_its_range():
     values = pd.DataFrame(
-        [Value("adjusted_rand", "", series, x, "vit", "s", -1, f"draw {draw}", 1.0 - draw, 1) for series in "ab" for x in (10.0, 50.0)
+        [Measurement("adjusted_rand", "", series, x, "vit", "s", -1, f"draw {draw}", 1.0 - draw, 1) for series in "ab" for x in (10.0, 50.0)
          for draw in (0, 1)]
     )  # fmt: skip
-    found = claims.points(values)
+    found = mean_points(values)
     assert list(found.columns) == COLUMNS
     assert len(found) == 4
     assert set(found["mean"]) == {0.5}
@@ -176,7 +179,7 @@ def test_every_measure_has_one_table_row_for_each_point_within_its_range():
 )  # fmt: skip
 def test_wrong_plans_are_refused(values, says):
     with pytest.raises(MothrError, match=says):
-        Plan(**values)
+        ClaimSettings(**values)
 
 
 # --- the command ---
@@ -191,7 +194,7 @@ def test_command_writes_tables_and_figures_and_names_what_it_skips(known, tmp_pa
     done = ["1-distance", "6-clustering"]
     for name in done:
         assert list(pd.read_csv(tmp_path / "out" / f"{name}.csv").columns) == COLUMNS
-        assert list(pd.read_csv(tmp_path / "out" / f"{name}-trees.csv").columns) == list(Value._fields)
+        assert list(pd.read_csv(tmp_path / "out" / f"{name}-trees.csv").columns) == list(Measurement._fields)
         texts = "|".join(ElementTree.parse(tmp_path / "out" / f"{name}.svg").getroot().itertext())
         assert "t-intervals" in texts
         assert CLAIMS[name].title in texts
@@ -239,7 +242,7 @@ def test_numbers_are_joined_names_are_listed_and_intervals_are_drawn():
     rows = [("distance", "", "full", x, "vit", x, x - 0.5, x + 0.5, 3, 9) for x in (1.0, 2.0)]
     rows += [("distance_spearman", "", "full", "full", "vit", 0.5, 0.1, 0.9, 3, 9)]
     rows += [("distance_spearman", "", "full", "full", "llama", 0.5, np.nan, np.nan, 1, 9)]
-    drawn = claims_figures.claim_figure(CLAIMS["1-distance"], pd.DataFrame(rows, columns=COLUMNS), "Said.")
+    drawn = report.claim_figure(CLAIMS["1-distance"], pd.DataFrame(rows, columns=COLUMNS), "Said.")
     curve, listed = drawn.subfigs[0].axes
     assert (curve.get_title(), listed.get_title()) == ("n = 3", "n = 1 to 3")
     assert curve.get_xlabel() == "edges between two models"
@@ -253,11 +256,11 @@ def test_numbers_are_joined_names_are_listed_and_intervals_are_drawn():
 
 
 def test_more_series_than_colours_differ_in_dash_or_mark():
-    styles = claims_figures._styles([f"series {place}" for place in range(20)])
+    styles = report.series_styles([f"series {place}" for place in range(20)])
     assert len({(style["color"], str(style["linestyle"]), style["marker"]) for style in styles.values()}) == 20
 
 
 def test_ticks_too_near_for_their_labels_are_left_out():
-    assert claims_figures._spaced(np.array([60.0, 300.0, 400.0]), np.log2) == [60, 300]
-    assert claims_figures._spaced(np.array([2.0, 4.0, 8.0, 16.0]), np.log2) == [2, 4, 8, 16]
-    assert claims_figures._spaced(np.array([10.0, 25.0, 50.0, 75.0, 100.0]), np.positive) == [10, 25, 50, 75, 100]
+    assert report.spaced_ticks(np.array([60.0, 300.0, 400.0]), np.log2) == [60, 300]
+    assert report.spaced_ticks(np.array([2.0, 4.0, 8.0, 16.0]), np.log2) == [2, 4, 8, 16]
+    assert report.spaced_ticks(np.array([10.0, 25.0, 50.0, 75.0, 100.0]), np.positive) == [10, 25, 50, 75, 100]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mothr.benchmark.run.method import find_method, needs, own_method_names
+from mothr.benchmark.run.method import needs
+from mothr.benchmark.run.registry import find_method, own_method_names
 from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.features import in_memory
 

@@ -8,18 +8,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mothr.baselines.commands import commands
+from mothr.baselines.cli import commands
 from mothr.baselines.parts.directions import DIRECTIONS
-from mothr.baselines.studies import claims_figures, regimes
+from mothr.baselines.studies import regime_report, regimes
 from mothr.baselines.studies.ablation import BOUNDS
-from mothr.baselines.studies.regimes import FIELDS, Chart, Known, over_trees, survey
+from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset
+from mothr.baselines.studies.measurements import mean_over_trees
+from mothr.baselines.studies.regimes import RegimeMapSettings, regime_map
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.score.statistics import mean_interval
 
 COMMAND = "map"
 
 SHAPES = {f"layers.0.attention.{part}_proj.weight": (12, 12) for part in "qkvo"}
-TWO = Chart(("norm", "kurtosis"), by=(("kind",), ("init", "kind"), ("depth",)))
+TWO = RegimeMapSettings(("norm", "kurtosis"), groupings=(("kind",), ("init", "kind"), ("depth",)))
 
 
 def trained(kind, **training):
@@ -69,7 +71,7 @@ def made(tmp_path, write_dataset):
 
 
 def cells(folders, chart=TWO):
-    return claims_figures.map_cells(survey(folders, chart)).set_index(["grouping", "regime", "direction"])
+    return regime_report.regime_cells(regime_map(folders, chart)).set_index(["grouping", "regime", "direction"])
 
 
 # --- the map ---
@@ -122,7 +124,7 @@ def test_what_cannot_be_told_counts_half_and_what_is_undefined_not_at_all(made):
     weights = {"flat.weight": np.ones((4, 4)), "layers.0.mlp.up_proj.weight": np.arange(16.0).reshape(4, 4)}
     folder = made([(weights, [], {}), (weights, [0], trained("full"))])
     assert cells([folder]).loc[("kind", "full", "norm")].accuracy == 0.5
-    flat = cells([folder], Chart(("norm", "kurtosis"), "re:flat", (("kind",),)))
+    flat = cells([folder], RegimeMapSettings(("norm", "kurtosis"), "re:flat", (("kind",),)))
     assert list(flat.index.get_level_values("direction")) == ["norm"]
 
 
@@ -136,49 +138,49 @@ def test_every_edge_of_a_merge_counts_and_lone_models_and_duplicates_do_no_harm(
         {"relation": "merge", "subtype": "linear", "transform": {"kind": "merge", "method": "linear"}},
     )
     lone = ({name: rng.normal(size=shape) for name, shape in SHAPES.items()}, [], {})
-    found = survey([made([*nodes, merge, (nodes[1][0], [0], trained("full")), lone])], TWO)
+    found = regime_map([made([*nodes, merge, (nodes[1][0], [0], trained("full")), lone])], TWO)
     merged = found[(found.regime == "merge linear") & (found.direction == "norm")]
     assert (merged["items"].sum(), merged.value.item()) == (2, 0)  # a mean of two has less energy than either
     assert found[(found.grouping == "kind") & (found.direction == "norm")]["items"].sum() == 6
 
 
 def test_every_score_that_looks_at_weights_is_mapped_if_none_is_named():
-    assert set(Chart().directions) == set(DIRECTIONS) - set(BOUNDS)
+    assert set(RegimeMapSettings().directions) == set(DIRECTIONS) - set(BOUNDS)
 
 
 def test_a_data_set_of_bare_parents_is_mapped_by_what_is_known(made):
     weights = {name: np.eye(*shape) for name, shape in SHAPES.items()}
     folder = made([(weights, [], {}), ({name: 2 * value for name, value in weights.items()}, [0], {})])
-    found = survey([folder], Chart(("norm",)))
+    found = regime_map([folder], RegimeMapSettings(("norm",)))
     assert dict(zip(found.grouping, found.regime, strict=True)) == {
-        "family": "toy", "kind": "unrecorded", "depth": "1", "withheld": "0", "*".join(regimes.RECIPE): "unrecorded"
+        "family": "toy", "kind": "unrecorded", "depth": "1", "withheld": "0", "*".join(regimes.TRAINING_FIELDS): "unrecorded"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("chart", "says"),
+    ("values", "message"),
     [
-        ({"directions": ("nrom",)}, "did you mean norm"), ({"directions": ("oracle",)}, "looks at no weights"),
-        ({"layers": "bodi"}, "did you mean body"), ({"by": (("optimiser",),)}, "did you mean optimizer"),
+        ({"directions": ("nrom",)}, "did you mean norm"), ({"directions": ("oracle",)}, "reads no weights"),
+        ({"layers": "bodi"}, "did you mean body"), ({"groupings": (("optimiser",),)}, "did you mean optimizer"),
     ],
 )  # fmt: skip
-def test_wrong_words_are_refused(chart, says):
-    with pytest.raises(MothrError, match=says):
-        Chart(**chart)
+def test_unknown_names_are_refused(values, message):
+    with pytest.raises(MothrError, match=message):
+        RegimeMapSettings(**values)
 
 
 def test_data_that_cannot_be_mapped_are_named(made, tmp_path):
     weights = {name: np.eye(*shape) for name, shape in SHAPES.items()}
     lone = made([(weights, [], {})], "lone")
     with pytest.raises(MothrError, match="no model of these data sets has a parent"):
-        survey([lone], TWO)
-    with pytest.raises(MothrError, match="the split lone is also in"):
-        survey([lone, lone], TWO)
+        regime_map([lone], TWO)
+    with pytest.raises(MothrError, match="holds the same split, lone"):
+        regime_map([lone, lone], TWO)
     with pytest.raises(MothrError, match="no truth here"):
-        survey([lone, tmp_path], TWO)
+        regime_map([lone, tmp_path], TWO)
     (lone / "truth.json").unlink()
     with pytest.raises(MothrError, match="no truth here"):
-        survey([lone], TWO)
+        regime_map([lone], TWO)
 
 
 # --- what made a model ---
@@ -202,9 +204,9 @@ def test_checkpoints_are_parted_by_their_steps_and_the_root_says_how_it_began(tm
         (weights, [4], {"relation": "finetune", "subtype": "pruned", "transform": {"kind": "pruned", "share": 0.5}, "withheld": 2}),
     ]  # fmt: skip
     ids = write_dataset(tmp_path / "kept", nodes)
-    known = Known.open(tmp_path / "kept")
-    made = [known.made((known.graph.parents[node][0], node)) for node in ids[1:]]
-    assert all(tuple(one) == FIELDS for one in made)
+    known = OpenedDataset.open(tmp_path / "kept")
+    made = [known.edge_fields((known.graph.parents[node][0], node)) for node in ids[1:]]
+    assert all(tuple(one) == EDGE_FIELDS for one in made)
     assert [one["steps"] for one in made] == [100, 300, 60, 30, None, None]
     assert {one["init"] for one in made} == {"orthogonal"}
     assert [one["kind"] for one in made] == [*["pretraining"] * 4, "quantized int8", "pruned 0.5"]
@@ -217,7 +219,7 @@ def test_over_trees_weighs_things_within_an_origin_and_origins_alike():
     one = [("a", "u", 1.0, 3), ("a", "u", 0.0, 1), ("a", "v", 0.25, 8)]
     two = [("b", "u", np.nan, 1), ("b", "v", 1.0, 0), ("c", "u", 1.0, 1)]
     rows = pd.DataFrame(one + two, columns=["group", "origin", "value", "items"])
-    found = over_trees(rows, ["group"], 0, 1).set_index("group")
+    found = mean_over_trees(rows, ["group"], 0, 1).set_index("group")
     interval = mean_interval([0.75, 0.25], within=(0, 1))
     assert tuple(found.loc["a"]) == (0.5, interval.low, interval.high, 2, 12)
     assert "b" not in found.index
@@ -285,19 +287,19 @@ def test_nothing_is_left_where_it_stops_halfway(tmp_path, call):
 
 def test_help_names_all_there_is_to_choose():
     [command] = [one for one in commands if one.__name__ == "map"]
-    assert all(name in command.__doc__ for name in FIELDS)
+    assert all(name in command.__doc__ for name in EDGE_FIELDS)
 
 
 # --- the figure ---
 
 
 def test_long_maps_fall_into_pages_and_one_tree_is_never_told_apart():
-    rows = [("depth", str(depth), "norm", "s", 0, "o", 1.0, 2) for depth in range(claims_figures.PAGE + 5)]
+    rows = [("depth", str(depth), "norm", "s", 0, "o", 1.0, 2) for depth in range(regime_report.ROWS_PER_FIGURE + 5)]
     rows += [("family", "vit", "norm", "s", 0, "o", 1.0, 9)]
     trees = pd.DataFrame(rows, columns=["grouping", "regime", "direction", "split", "tree", "origin", "value", "items"])
-    pages = list(claims_figures._pages(claims_figures.map_cells(trees)))
-    assert [len(page) for page in pages] == [claims_figures.PAGE, 5]
+    pages = list(regime_report.pages(regime_report.regime_cells(trees)))
+    assert [len(page) for page in pages] == [regime_report.ROWS_PER_FIGURE, 5]
     assert set(pd.concat(pages).grouping) == {"depth"}  # one family alone makes no difference
-    drawn = claims_figures.map_figure(pages[1], "")
+    drawn = regime_report.regime_figure(pages[1], "")
     texts = [text.get_text() for axes in drawn.subfigs[0].axes for text in axes.texts]
     assert texts == ["(1.00)", "1 / 2"] * 5

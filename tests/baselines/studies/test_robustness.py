@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from mothr.baselines.parts.directions import DIRECTIONS
-from mothr.baselines.studies import claims, claims_figures, robustness
-from mothr.baselines.studies.claims import CLAIMS, Plan
-from mothr.baselines.studies.regimes import Known
+from mothr.baselines.studies import robustness
+from mothr.baselines.studies.claims import recovery, report, table, triples
+from mothr.baselines.studies.claims.measures import mean_points
+from mothr.baselines.studies.claims.settings import ClaimSettings
+from mothr.baselines.studies.claims.table import CLAIMS
+from mothr.baselines.studies.datasets import OpenedDataset
 from mothr.benchmark.run import evaluate
 
 NAMES = tuple(f"layers.0.attention.{part}_proj.weight" for part in "qkvo")
 SHAPE = (None, 0, 0, 1, 1)
-PLAN = Plan(directions=("norm",), seeds=2)
+SETTINGS = ClaimSettings(directions=("norm",), seeds=2)
 
 
 def forest(trees=2, seed=0):
@@ -49,8 +52,8 @@ def two(tmp_path_factory, write_dataset):
         patch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
         folder = tmp_path_factory.mktemp("robust") / "two"
         write_dataset(folder, forest())
-        known = Known.open(folder)
-        robustness.records(known, PLAN)
+        known = OpenedDataset.open(folder)
+        robustness.records(known, SETTINGS)
     return known
 
 
@@ -63,17 +66,20 @@ def by(values, *names):
 
 
 def test_records_are_made_once_and_are_the_harness_s(two):
-    records = robustness.records(two, PLAN)
-    assert robustness.records(two, PLAN) is records
-    [norm] = [one for one in robustness._published(two, PLAN) if robustness.name_of(one) == "norm"]
-    method, registered = robustness._methods(PLAN)["norm"]
+    records = robustness.records(two, SETTINGS)
+    assert robustness.records(two, SETTINGS) is records
+    [norm] = [one for one in robustness.published_records(two, SETTINGS) if robustness.compared_name(one) == "norm"]
+    method, registered = robustness.compared_methods(SETTINGS)["norm"]
     alone = evaluate.run(method, registered, two.folder, "known-trees")
     assert (norm.parents, norm.parameters) == (alone.parents, alone.parameters)
-    assert {robustness.name_of(one) for one in robustness._published(two, PLAN)} == {*DIRECTIONS, "linea"}
+    assert {robustness.compared_name(one) for one in robustness.published_records(two, SETTINGS)} == {
+        *DIRECTIONS,
+        "linea",
+    }
 
 
 def test_triples_are_solved_by_the_truth_and_by_a_score_that_is_right(two):
-    found = by(robustness.motifs(two, PLAN), "measure", "panel", "x")
+    found = by(triples.triples_solved(two, SETTINGS), "measure", "panel", "x")
     for panel in ("grandparent, parent, child", "parent and two children"):
         assert found["triples_solved", panel, "oracle"] == found["triples_solved", panel, "norm"] == [1, 1]
         assert {name for _, where, name in found if where == panel} == set(DIRECTIONS)
@@ -84,10 +90,10 @@ def test_triples_with_three_edges_or_three_strangers_are_none(tmp_path, write_da
     nodes = forest(1)
     nodes[2] = (nodes[2][0], [0, 1], {"relation": "merge"})  # a shortcut from 0 to 2 by way of 1
     ids = write_dataset(tmp_path / "merged", nodes)
-    known = Known.open(tmp_path / "merged")
+    known = OpenedDataset.open(tmp_path / "merged")
     named = [
         [tuple(ids.index(node) for node in triple) for triple in part]
-        for part in robustness._triples(known, sorted(ids)).values()
+        for part in triples.connected_triples(known, sorted(ids)).values()
     ]
     assert {frozenset(triple) for triple in named[0]} == {frozenset({0, 1, 3}), frozenset({0, 1, 4})}
     assert {frozenset(triple) for triple in named[1]} == {
@@ -97,21 +103,21 @@ def test_triples_with_three_edges_or_three_strangers_are_none(tmp_path, write_da
     }
     for part in named:
         for triple in part:
-            positions, parents = robustness._in_order(known, [ids[place] for place in triple])
+            positions, parents = triples.in_model_order(known, [ids[place] for place in triple])
             assert positions == sorted(positions)
             assert sorted(parents).count(-1) == 1
 
 
 def test_a_score_that_cannot_tell_is_not_helped_by_the_order_of_models(two):
-    solved = robustness._solve(np.ones((3, 3)) - np.eye(3), np.zeros((3, 3)))
-    orders = {tuple(robustness._in_order(two, triple)[1]) for tree in two.graph.trees
-              for part in robustness._triples(two, sorted(tree)).values() for triple in part}  # fmt: skip
+    solved = triples.solve(np.ones((3, 3)) - np.eye(3), np.zeros((3, 3)))
+    orders = {tuple(triples.in_model_order(two, triple)[1]) for tree in two.graph.trees
+              for part in triples.connected_triples(two, sorted(tree)).values() for triple in part}  # fmt: skip
     assert len(orders) > 1
     assert len([order for order in orders if list(order) == solved]) <= 1
 
 
 def test_trees_of_other_origin_are_told_apart_at_every_share(two):
-    found = by(robustness.clusters(two, PLAN), "series", "x")
+    found = by(recovery.clustering(two, SETTINGS), "series", "x")
     assert {x for _, x in found} == {100, 75, 50, 25}  # a tenth of ten is one model, which has no other
     assert all(value == [1] * len(value) for (series, _), value in found.items() if series != "Ward, largest gap")
     assert [len(found["cosine above 0.1", x]) for x in (100, 75)] == [1, 2]
@@ -119,11 +125,11 @@ def test_trees_of_other_origin_are_told_apart_at_every_share(two):
 
 def test_one_tree_cannot_be_told_apart(tmp_path, write_dataset):
     write_dataset(tmp_path / "one", forest(1))
-    assert robustness.clusters(Known.open(tmp_path / "one"), PLAN) == []
+    assert recovery.clustering(OpenedDataset.open(tmp_path / "one"), SETTINGS) == []
 
 
 def test_missing_models_are_bridged_by_their_nearest_ancestors(two):
-    found = robustness.robust(two, PLAN)
+    found = recovery.robustness(two, SETTINGS)
     whole = by([value for value in found if value.x == 100], "series")
     assert whole["norm",] == [1, 1]
     kept = [value for value in found if value.measure == "accuracy_by_share" and value.series == "norm"]
@@ -133,19 +139,19 @@ def test_missing_models_are_bridged_by_their_nearest_ancestors(two):
 
 
 def test_every_score_and_the_own_method_are_compared_and_siblings_classed(two):
-    found = robustness.robust(two, PLAN)
+    found = recovery.robustness(two, SETTINGS)
     scores = by([value for value in found if value.measure == "accuracy_by_score"], "x")
     assert {x for (x,) in scores} == {*DIRECTIONS, "linea"}
     assert scores["oracle",] == scores["norm",] == [1, 1]
-    assert len(scores["random",]) == 2 * PLAN.seeds
+    assert len(scores["random",]) == 2 * SETTINGS.seeds
     near = by([value for value in found if value.measure == "accuracy_by_sibling"], "x")
     assert {x for (x,) in near} <= {"0.9 to 1.2", "1.2 to 1.6", "above 1.6"}
 
 
 def test_curves_go_over_weights_ranks_depths_and_precisions(two):
-    found = by(robustness.curves(two, PLAN), "measure", "series", "x")
+    found = by(recovery.curves(two, SETTINGS), "measure", "series", "x")
     assert {x for measure, series, x in found if (measure, series) == ("accuracy_by_lambda", "norm")} == set(
-        robustness.LAMBDAS
+        SETTINGS.lambdas
     )
     assert found["accuracy_by_rank", "norm", 4] == found["accuracy_by_rank", "norm", 8] == [1]
     assert found["accuracy_by_depth", "norm", 2] == [1, 1]
@@ -156,16 +162,16 @@ def test_curves_go_over_weights_ranks_depths_and_precisions(two):
 
 @pytest.mark.parametrize("name", ["5-motifs", "7-robustness", "curves"])
 def test_each_has_a_table_and_a_figure_with_a_panel_for_each_measure(two, name):
-    table = claims.points(claims.values(CLAIMS[name], [two], PLAN))
-    assert set(table.trees) <= {1, 2}
-    assert table["mean"].between(table.low.fillna(0), table.high.fillna(1)).all()
-    drawn = claims_figures.claim_figure(CLAIMS[name], table, "")
+    points = mean_points(table.measurements(CLAIMS[name], [two], SETTINGS))
+    assert set(points.trees) <= {1, 2}
+    assert points["mean"].between(points.low.fillna(0), points.high.fillna(1)).all()
+    drawn = report.claim_figure(CLAIMS[name], points, "")
     assert len([axes for axes in drawn.subfigs[0].axes if axes.axison]) == len(
-        table[["measure", "panel"]].drop_duplicates()
+        points[["measure", "panel"]].drop_duplicates()
     )
 
 
 def test_a_measure_with_one_x_alone_is_no_curve(tmp_path, write_dataset):
     write_dataset(tmp_path / "one", forest(1))
-    measures = set(claims.values(CLAIMS["curves"], [Known.open(tmp_path / "one")], PLAN).measure)
+    measures = set(table.measurements(CLAIMS["curves"], [OpenedDataset.open(tmp_path / "one")], SETTINGS).measure)
     assert measures == {"accuracy_by_lambda", "accuracy_by_depth"}

@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.parts.distances import pair_distances
 from mothr.baselines.parts.trees import shared
-from mothr.baselines.studies.pairs import pairs_of, tree_pairs
+from mothr.baselines.studies.pair_evidence import split_pair_evidence, tree_pair_evidence
 from mothr.benchmark.board.pairs import read
 from mothr.benchmark.data.dataset import open_models, open_truth
 from mothr.benchmark.errors import MothrError
@@ -44,7 +44,7 @@ def asked(models, ids):
 
 def test_numbers_are_those_of_distance_and_direction_score_rounded(grown):
     models, _ = grown()
-    found = tree_pairs(models)
+    found = tree_pair_evidence(models)
     assert found.ids == sorted(models.ids)
     pairs = asked(models, found.ids)
     assert found.distances == [float(f"{value:.4g}") for value in pair_distances(models, "relative", pairs, BODY)]
@@ -55,7 +55,7 @@ def test_numbers_are_those_of_distance_and_direction_score_rounded(grown):
 
 def test_the_parent_is_near_and_evidence_points_to_the_child(grown):
     models, truth = grown()
-    found = tree_pairs(models)
+    found = tree_pair_evidence(models)
     far = squareform(found.distances)
     says = np.zeros_like(far)
     says[np.triu_indices(len(far), 1)] = found.evidence
@@ -68,7 +68,7 @@ def test_the_parent_is_near_and_evidence_points_to_the_child(grown):
 def test_other_names_change_the_order_and_nothing_else(grown):
     models, _ = grown()
     names = dict(zip(sorted(models.ids), reversed([f"{number:02d}" for number in range(len(models))]), strict=True))
-    old, new = tree_pairs(models), tree_pairs(models.relabel(names))
+    old, new = tree_pair_evidence(models), tree_pair_evidence(models.relabel(names))
     assert new.ids == sorted(names.values())
     for name in ("distances", "evidence"):
         sign = -1 if name == "evidence" else 1  # the order of each pair is turned round
@@ -86,7 +86,7 @@ def test_all_pairs_of_a_tree_are_compared_on_the_same_tensors(grown, contents, w
     ):  # as far from each other as can be, and the other models lack it
         held[node]["layers.7.mlp.up_proj.weight"] = sign * torch.eye(24)
     more = write_models(held)
-    assert tree_pairs(more) == tree_pairs(models)
+    assert tree_pair_evidence(more) == tree_pair_evidence(models)
     layers = shared(more, BODY)
     pairs = asked(more, sorted(held))[:1]
     with pytest.warns(MothrWarning, match="lack some"):
@@ -96,18 +96,18 @@ def test_all_pairs_of_a_tree_are_compared_on_the_same_tensors(grown, contents, w
 def test_models_that_share_no_tensor_have_no_distance_and_no_evidence(write_models):
     models = write_models({"a": {"one.weight": torch.eye(8)}, "b": {"other.weight": torch.eye(8)}})
     with pytest.warns(MothrWarning, match="share none"):
-        found = tree_pairs(models)
+        found = tree_pair_evidence(models)
     assert (found.distances, found.evidence) == ([None], [0.0])
 
 
 def test_every_true_tree_is_there_in_its_order(folder, capsys):
     truth, models = open_truth(folder), open_models(folder)
-    found = pairs_of(folder)
+    found = split_pair_evidence(folder)
     assert (found.split, found.version) == ("toy", 1)
     assert [tree.ids for tree in found.trees] == [sorted(tree) for tree in truth.graph.trees]
     assert sorted(len(tree.distances) for tree in found.trees) == [0, 1, 6]
     for tree in found.trees:
-        assert tree == tree_pairs(ModelSet(tuple(one for one in models.checkpoints if one.id in tree.ids)))
+        assert tree == tree_pair_evidence(ModelSet(tuple(one for one in models.checkpoints if one.id in tree.ids)))
     assert capsys.readouterr().out == ""
 
 
@@ -118,7 +118,7 @@ def test_the_command_writes_what_can_be_read_beside_the_results(folder, tmp_path
         "file": str(place / "pairs.json"), "trees": 3, "pairs": 7, "distance": "relative", "direction": "residual_independence",
         "layers": "body",
     }  # fmt: skip
-    assert read(place, open_truth(place).graph) == pairs_of(folder)
+    assert read(place, open_truth(place).graph) == split_pair_evidence(folder)
     before = (place / "pairs.json").read_bytes()
     assert "7 pairs of 3 trees" in call(folder, "--results", tmp_path / "results").stdout
     assert (place / "pairs.json").read_bytes() == before

@@ -1,0 +1,129 @@
+"""The command ``mothr ablate``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mothr.baselines.cli.options import (
+    NAMES,
+    Dataset,
+    DirectionsOption,
+    OutputOption,
+    SettingOption,
+    comma_separated,
+    require_matplotlib,
+)
+from mothr.benchmark.cli.main import Json, SetOption, field_values, say, table
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.weights.engine import one_thread
+
+if TYPE_CHECKING:
+    from mothr.baselines.studies.ablation import AblationGrid
+
+DistancesOption = Annotated[str, typer.Option(help=f"Distances, names of 'mothr list distances', {NAMES}.")]
+WeightsOption = Annotated[
+    str, typer.Option(help=f"Weights of the direction score against the distance (lambda), {NAMES}.")
+]
+LayersOption = Annotated[
+    str,
+    typer.Option(help=f"Tensors that the direction score is computed on: presets or re:<expression>, {NAMES}."),
+]
+CombineOption = Annotated[
+    str,
+    typer.Option(
+        help=f"How the values of single tensors become one score: own (the score's default), elements, sum, vote, {NAMES}."
+    ),
+]
+SeedsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Runs of the direction score 'random'. All other scores are deterministic and run once."),
+]
+RecordsOption = Annotated[bool, typer.Option("--records", help="Also write the run records, for 'mothr leaderboard'.")]
+
+
+def ablate(
+    data: Dataset,
+    out: OutputOption,
+    directions: DirectionsOption = None,
+    distances: DistancesOption = "rms",
+    weights: WeightsOption = "0.3",
+    layers: LayersOption = "matrices",
+    combine: CombineOption = "own",
+    setting: SettingOption = "known-trees",
+    settings: SetOption = None,
+    seeds: SeedsOption = 5,
+    keep: RecordsOption = False,
+    as_json: Json = False,
+) -> None:
+    """Run MoTHer with every combination of the given field values, and write a table and a figure.
+
+    Two direction scores are always added as bounds: 'random' (a coin) and 'oracle' (the truth).
+
+    --out gets ablation.csv, with one row for each run and true tree, ablation.svg and ablation.png. It also gets
+    ablation.parquet if pyarrow or fastparquet is installed.
+
+    Example: mothr ablate data/vthr-ft --directions kurtosis,norm --weights 0,0.1,0.3 --out ablation
+    """
+    require_matplotlib()
+    from mothr.baselines.studies import ablation, ablation_report, output
+
+    values = {"distances": distances, "weights": weights, "layers": layers, "combine": combine}
+    if directions is not None:
+        values["directions"] = directions
+    grid = _grid(values, field_values(settings or []))
+    one_thread()
+    with output.output_folder(out) as folder:
+        records = ablation.run(grid, data, setting, seeds)
+        rows = ablation.summary(records)
+        files = ablation_report.write(folder, records, rows, data, with_records=keep)
+    failed = [record for record in records if record.status != "ok"]
+    remark = None
+    if not output.parquet_engine():
+        remark = "no ablation.parquet: neither pyarrow nor fastparquet is installed"
+    value = {
+        "out": str(out), "files": files, "remark": remark, "runs": len(records), "failed": len(failed),
+        "rows": [row.to_json() for row in rows],
+    }  # fmt: skip
+
+    def text() -> str:
+        shown = [*ablation.changed_fields(rows), "direction"]
+        done = f"{len(records)} runs; means over trees with 95 % intervals; {out}: {', '.join(files)}"
+        return "\n".join([table([row.cells(shown) for row in rows]), "", done, *([remark] if remark else [])])
+
+    say(value, as_json, text)
+    if failed:
+        first = failed[0]
+        raise MothrError(
+            f"{len(failed)} of {len(records)} runs failed; the first, {first.parameters['direction']}: {first.error}"
+        )
+
+
+def _grid(values: dict[str, str], base_fields: dict[str, str]) -> "AblationGrid":
+    """Returns the grid that the options describe.
+
+    Args:
+        values: Field of the grid -> its values as given, separated by commas.
+        base_fields: Field of the method -> the value that ``--set`` gives it.
+
+    Raises:
+        MothrError: A value is malformed, or ``--set`` names a field that is varied.
+    """
+    from mothr.baselines.studies import ablation
+    from mothr.benchmark.run.registry import find_method
+
+    for field in ablation.VARIED_FIELDS.keys() & base_fields.keys():
+        raise MothrError(
+            f"--set {field}={base_fields[field]}: this field is varied; use --{ablation.VARIED_FIELDS[field]}"
+        )
+    chosen: dict[str, Any] = {option: comma_separated(option, text) for option, text in values.items()}
+    chosen["weights"] = tuple(_number(text) for text in chosen["weights"])
+    chosen["combine"] = tuple(None if name == ablation.DEFAULT_COMBINATION else name for name in chosen["combine"])
+    chosen["base"] = find_method(ablation.METHOD, base_fields)
+    return ablation.AblationGrid(**chosen)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MothrError(f"--weights {text}: not a number; write them as 0,0.1,0.3") from None

@@ -1,0 +1,109 @@
+"""The command ``mothr claims``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mothr.baselines.cli.options import (
+    NAMES,
+    Datasets,
+    OutputOption,
+    SettingOption,
+    comma_separated,
+    json_rows,
+    require_matplotlib,
+)
+from mothr.benchmark.cli.main import Json, say, table
+from mothr.benchmark.weights.engine import one_thread
+
+OnlyOption = Annotated[str | None, typer.Option(help=f"Names of claims to test, {NAMES}; all if left out.")]
+CurvesOption = Annotated[str, typer.Option(help=f"Direction scores that get a curve of their own, {NAMES}.")]
+DistanceOption = Annotated[str, typer.Option(help="Distance, a name of 'mothr list distances'.")]
+LayersOption = Annotated[
+    str, typer.Option(help="Tensors for distances and direction scores: a preset or re:<expression>.")
+]
+SeedsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Runs of the direction score 'random', and random subsets of the models at each share."),
+]
+
+
+def claims(
+    data: Datasets,
+    out: OutputOption,
+    only: OnlyOption = None,
+    directions: CurvesOption = "kurtosis,abs_kurtosis,norm,residual_independence",
+    distance: DistanceOption = "rms",
+    layers: LayersOption = "body",
+    setting: SettingOption = "known-trees",
+    seeds: SeedsOption = 3,
+    as_json: Json = False,
+) -> None:
+    """Test the claims of the MoTHer paper again: a table with intervals over trees and a figure for each claim.
+
+    The claims are 1-distance, 2-3-outliers, 4-lora, 5-motifs, 6-clustering, 7-robustness and 8-depth. 'curves' holds
+    measurements about which the paper makes no claim. A claim that the data sets cannot test is skipped, and the output names
+    the data that it needs.
+
+    For each claim, --out gets <claim>.csv, with one row a point, <claim>-trees.csv, with one row a tree, and <claim>.svg and
+    .png. It also gets the tables as .parquet if pyarrow or fastparquet is installed. Where one figure would have too many
+    lines, each model family has its own: <claim>-<family>.svg.
+
+    Example: mothr claims data/vthr-ft data/vthr-lora-v data/vit-trajectory --out claims
+    """
+    require_matplotlib()
+    from mothr.baselines.studies.claims import measures, report, settings, table
+    from mothr.baselines.studies.output import output_folder
+
+    chosen = table.find_claims(comma_separated("only", only) if only is not None else list(table.CLAIMS))
+    claim_settings = settings.ClaimSettings(layers, distance, comma_separated("directions", directions), setting, seeds)
+    one_thread()
+    with output_folder(out) as folder:
+        tables, skipped = table.measure_claims(data, chosen, claim_settings)
+        caption = f"Layers {layers}, distance {distance}, setting {setting}."
+        files = report.write_claims(folder, tables, caption)
+    points = {name: measures.mean_points(measurements) for name, measurements in tables.items()}
+    value = {
+        "out": str(out),
+        "files": files,
+        "skipped": skipped,
+        "claims": {name: _json(chosen[name], rows) for name, rows in points.items()},
+    }
+    done = f"means with 95 % intervals; the tables also hold the curves; {out}: {', '.join(files)}"
+    skipped_lines = [f"{name}: {reason}" for name, reason in skipped.items()]
+    say(
+        value,
+        as_json,
+        lambda: "\n".join([_points_table(points, claim_settings.directions), "", *skipped_lines, done]),
+    )
+
+
+def _json(claim: Any, points: Any) -> dict[str, Any]:
+    return {"title": claim.title, "paper": claim.paper, "measured": claim.measured, "rows": json_rows(points)}
+
+
+def _points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
+    """Returns the points that are no part of a curve as text; of all direction scores, only ``directions`` and the bounds."""
+    from mothr.baselines.parts.directions import DIRECTIONS
+    from mothr.baselines.studies.ablation import BOUNDS
+
+    hidden = DIRECTIONS.keys() - {*directions, *BOUNDS}
+    rows = []
+    for name, claim_points in points.items():
+        for point in claim_points.to_dict("records"):
+            if not isinstance(point["x"], str) or point["x"] in hidden:
+                continue
+            interval = "" if point["trees"] == 1 else f" [{point['low']:.3f}, {point['high']:.3f}]"
+            rows.append(
+                {
+                    "claim": name,
+                    "measure": point["measure"],
+                    "of": point["panel"] or "-",
+                    "series": point["series"],
+                    "x": point["x"],
+                    "mean": f"{point['mean']:.3f}{interval}",
+                    "n": str(point["trees"]),
+                }
+            )
+    return table(rows)

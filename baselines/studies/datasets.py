@@ -1,0 +1,211 @@
+"""Data sets with known truth, opened for a study: their models, their edges, and how each child was made.
+
+The truth groups edges and marks a prediction as right or wrong. No direction score and no distance reads it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mothr.baselines.parts.directions import pair_scores
+from mothr.baselines.studies.measurements import Measurement
+from mothr.benchmark.data import dataset
+from mothr.benchmark.data.dataset import Truth, TruthNode
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.graph import Edge, ModelGraph, NodeId
+from mothr.benchmark.weights.checkpoint import ModelSet
+from mothr.benchmark.weights.combine import Array
+from mothr.benchmark.weights.layers import Layers
+
+EDGE_FIELDS = (
+    "family",
+    "kind",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "steps",
+    "rank",
+    "task",
+    "init",
+    "depth",
+    "withheld",
+)
+"""What the truth records about an edge: how the child was made, how the tree's root was initialised, the depth of the child,
+and the number of withheld models between parent and child."""
+TRANSFORM_SETTINGS: Mapping[str, str] = {
+    "quantized": "precision", "merge": "method", "pruned": "share", "noised": "level",
+}  # fmt: skip
+"""Kind of a child that was made without training -> the setting of its transform that says how strong the change is."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedDataset:
+    """A data set with known truth whose models are open."""
+
+    folder: Path
+    """Folder of the data set."""
+    truth: Truth
+    """True parents of each model, and how each model was made."""
+    models: ModelSet
+    """The models."""
+    family: str
+    """Family of the models, as the manifest names it."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "OpenedDataset":
+        """Returns the data set in ``folder``.
+
+        Raises:
+            MothrError: The data set has no truth, is unfinished, or a file cannot be read.
+        """
+        truth = dataset.open_truth(folder)
+        return cls(folder, truth, dataset.open_models(folder), dataset.open_manifest(folder).family)
+
+    @cached_property
+    def graph(self) -> ModelGraph:
+        """The true Model Graph."""
+        return self.truth.graph
+
+    @cached_property
+    def tree_of(self) -> dict[NodeId, int]:
+        """Index of the Model Tree of each model."""
+        return self.truth.trees
+
+    @cached_property
+    def position(self) -> dict[NodeId, int]:
+        """Position of each model in ``models.ids``."""
+        return {node: position for position, node in enumerate(self.models.ids)}
+
+    @cached_property
+    def origins(self) -> tuple[str, ...]:
+        """Digest of the root weights of each tree, 12 hex digits.
+
+        Two trees whose roots hold the same weights have the same origin, also if they are in two data sets.
+        """
+        origins = []
+        for tree in self.graph.trees:
+            roots = [node for node in tree if not self.graph.parents[node]]
+            digests = sorted(self.models.checkpoints[self.position[root]].digest for root in roots)
+            origins.append(hashlib.sha256("".join(digests).encode()).hexdigest()[:12])
+        return tuple(origins)
+
+    @cached_property
+    def initialisations(self) -> tuple[str | None, ...]:
+        """Distribution that the root weights of each tree were drawn from; None if the truth does not record it.
+
+        If the root's own training was saved from its first step, the record is at the node where that training ended.
+        """
+        initialisations = []
+        for tree in self.graph.trees:
+            recorded = {init for node in tree if (init := (self.truth.nodes[node].training or {}).get("init"))}
+            initialisations.append(" and ".join(sorted(recorded)) or None)
+        return tuple(initialisations)
+
+    @cached_property
+    def edges(self) -> tuple[tuple[Edge, ...], ...]:
+        """The edges of each tree."""
+        edges: list[list[Edge]] = [[] for _ in self.graph.trees]
+        for edge in self.graph.edges:
+            edges[self.tree_of[edge[1]]].append(edge)
+        return tuple(tuple(tree_edges) for tree_edges in edges)
+
+    def kind(self, node: NodeId) -> str:
+        """Returns how ``node`` was made from its parents: full, lora, pretraining, merge, quantized, pruned, ..."""
+        record = self.truth.nodes[node]
+        if record.relation in ("merge", "quantized"):
+            return record.relation
+        return record.subtype or record.relation or "unrecorded"
+
+    def kinds(self, tree: int) -> str:
+        """Returns the kinds of all edges of a tree, joined by "and"; "many kinds" if there are more than three."""
+        kinds = sorted({self.kind(child) for _, child in self.edges[tree]})
+        return " and ".join(kinds) if len(kinds) <= 3 else "many kinds"
+
+    def training(self, edge: Edge) -> dict[str, Any]:
+        """Returns the training record of the child of ``edge``.
+
+        If parent and child are checkpoints of one training, ``steps`` is the number of steps between them.
+        """
+        parent, child = (self.truth.nodes[node].training or {} for node in edge)
+        if "steps" in child and "seed" in child and child["seed"] == parent.get("seed"):
+            return {**child, "steps": child["steps"] - parent["steps"]}
+        return child
+
+    def edge_fields(self, edge: Edge) -> dict[str, Any]:
+        """Returns the value of each of :data:`EDGE_FIELDS` for ``edge``; None if the truth does not record it."""
+        parent, child = (self.truth.nodes[node] for node in edge)
+        training, kind = self.training(edge), self.kind(edge[1])
+        setting = (child.transform or {}).get(TRANSFORM_SETTINGS.get(kind, ""))
+        return {
+            **{name: training.get(name) for name in EDGE_FIELDS},
+            "family": self.family,
+            "kind": kind if setting is None else f"{kind} {setting}",
+            "task": _task(parent, child),
+            "init": self.initialisations[self.tree_of[edge[1]]],
+            "depth": self.graph.depth(edge[1]),
+            "withheld": child.withheld or 0,
+        }
+
+    def measurement(
+        self,
+        tree: int,
+        measure: str,
+        value: float,
+        *,
+        panel: str = "",
+        series: str = "",
+        x: float | str = "",
+        items: int = 1,
+    ) -> Measurement:
+        """Returns ``value`` as a measurement of the Model Tree with index ``tree``; see :class:`Measurement`."""
+        split, origin = self.truth.split, self.origins[tree]
+        return Measurement(measure, panel, series, x, self.family, split, tree, origin, float(value), items)
+
+
+def _task(parent: TruthNode, child: TruthNode) -> str | None:
+    """Returns whether the child was trained on its parent's task; None if the child was not trained."""
+    if child.training is None or child.task is None:
+        return None
+    return "parent's task" if child.task == parent.task else "new task"
+
+
+def open_datasets(folders: Sequence[Path], layers: str) -> list[OpenedDataset]:
+    """Returns the opened data sets.
+
+    Args:
+        folders: Folders of the data sets.
+        layers: Choice of tensors, see :class:`mothr.benchmark.weights.layers.Layers`; it is checked on each data set.
+
+    Raises:
+        MothrError: A data set has no truth, is unfinished or damaged, is named twice, or has no tensor of ``layers``.
+    """
+    folder_of: dict[str, Path] = {}
+    for folder in folders:  # truths first, since they are quick to read
+        split = dataset.open_truth(folder).split
+        if split in folder_of:
+            raise MothrError(
+                f"{folder}: {folder_of[split]} holds the same split, {split}, so its trees would count twice; name it once"
+            )
+        folder_of[split] = folder
+    opened = [OpenedDataset.open(folder) for folder in folders]
+    for data in opened:
+        Layers.parse(layers).select_from(data.models)
+    return opened
+
+
+def defined_pair_scores(
+    models: ModelSet, direction: str, pairs: NDArray[np.intp], layers: Layers, rng: np.random.Generator | None = None
+) -> Array | None:
+    """Returns :func:`mothr.baselines.parts.directions.pair_scores`; None if the score is undefined for these models."""
+    try:
+        return pair_scores(models, direction, pairs, layers, rng)
+    except MothrError as error:
+        if "undefined" not in str(error):
+            raise
+        return None
