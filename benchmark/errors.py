@@ -15,6 +15,10 @@ class MothrError(Exception):
     """What the command line leaves with."""
 
 
+class MothrWarning(UserWarning):
+    """A part of the input was left out or could not be stored, but the result is valid."""
+
+
 class Skipped(MothrError):
     """Says what optional thing is absent, so that nothing was done, and how to have it."""
 

@@ -34,7 +34,7 @@ from mothr.benchmark.data.dataset import (
 )
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import cannot_write, canonical_sha256, read_json, write_json, write_text
-from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.discovery import open_folder
 from mothr.generators.cards.card import card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
 from mothr.generators.cards.shortcuts import shortcuts

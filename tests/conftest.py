@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mothr.benchmark.weights.checkpoint import ModelSet, open_folder
+from mothr.benchmark.weights.discovery import open_folder
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,9 +38,10 @@ from mothr.baselines.parts.trees import Pair, forest
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
+from mothr.benchmark.weights.checkpoint import Checkpoint
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Key, Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 TOKENS = 128
 """Tokens that ``huref`` looks at."""

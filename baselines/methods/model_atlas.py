@@ -28,8 +28,9 @@ from mothr.baselines.parts.trees import check_related, nearest_before, parts, pr
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import Checkpoint, ModelSet
+from mothr.benchmark.weights.checkpoint import Checkpoint
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2")
 

@@ -32,9 +32,9 @@ from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import EVIDENCE_RULES
+from mothr.benchmark.weights.combine import EVIDENCE_RULES
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from mothr.baselines.parts.trees import Pair, check_related, forest, parts, rela
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 QUARTETS = 50_000
 """As many quartets are looked at; where there are more, as many are drawn."""

@@ -25,8 +25,8 @@ from mothr.baselines.parts.trees import nearest_before, parts, prediction
 from mothr.benchmark.errors import unknown_name
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import Need
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 @dataclass(frozen=True)

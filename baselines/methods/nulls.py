@@ -18,8 +18,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 MENTION = 4  # a name shorter than this may stand in a configuration by accident
 

@@ -17,7 +17,7 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import ModelSet
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 def rooted_parts(models: ModelSet) -> list[tuple[list[NodeId], list[NodeId]]]:

@@ -23,8 +23,8 @@ from mothr.baselines.parts.directions import statistic
 from mothr.baselines.parts.trees import check_related, nearest_before, parts, prediction, related_trees
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import Need
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from scipy.spatial.distance import squareform
 
 from mothr.baselines.parts.distances import replace_infinite
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 def given_trees(models: ModelSet) -> NDArray[np.int64] | None:

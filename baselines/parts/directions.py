@@ -19,23 +19,13 @@ from mothr.baselines.parts.initialisation import distance_to_init
 from mothr.baselines.parts.learned import log_odds
 from mothr.baselines.parts.ranks import as_matrices
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.side_information import MethodKind
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.combine import Array
-from mothr.benchmark.weights.features import (
-    CHUNK,
-    Cache,
-    Feature,
-    Slices,
-    combine_pairs,
-    combine_scores,
-    combine_statistics,
-    compute,
-    compute_pairs,
-    remember,
-    stream,
-)
+from mothr.benchmark.side_information import MethodKind, Need
+from mothr.benchmark.weights.combine import Array, combine_pairs, combine_scores, combine_statistics
+from mothr.benchmark.weights.features import compute, compute_pairs, stream
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
+from mothr.benchmark.weights.result_cache import Cache, remember
+from mothr.benchmark.weights.streaming import CHUNK, Feature, Slices
 
 Stage = Literal["specialisation", "generalisation"]
 OUTLIER = 3.0
@@ -213,7 +203,7 @@ class Direction:
     parent: Literal["higher", "lower", "pair"]
     """Which model of a pair is taken for the parent; ``pair``: the first of (u, v) where the score is positive."""
     combine: str
-    """How tensors are combined by default: ``how`` in :func:`mothr.benchmark.weights.features.combine_scores`."""
+    """How tensors are combined by default: ``how`` in :func:`mothr.benchmark.weights.combine.combine_scores`."""
     description: str
     """What it is, in one line."""
     source: str
@@ -299,6 +289,11 @@ def kind_of(direction: str) -> MethodKind:
     """Returns the kind of a method with this direction score: ``random`` makes it a null, ``oracle`` an oracle."""
     kinds: dict[str, MethodKind] = {"random": "null", "oracle": "oracle"}
     return kinds.get(direction, "method")
+
+
+def needs_of(direction: str) -> frozenset[Need]:
+    """Returns the side information that a direction score needs: the truth for ``oracle``, nothing for any other."""
+    return frozenset({"truth"}) if direction == "oracle" else frozenset()
 
 
 def statistic(

@@ -25,7 +25,7 @@ class Term:
     direction: str
     """A name of ``mothr list directions``."""
     combine: str
-    """How its tensors are combined, see :func:`mothr.benchmark.weights.features.combine_scores`."""
+    """How its tensors are combined, see :func:`mothr.benchmark.weights.combine.combine_scores`."""
     scale: float
     """The value of the score at which it says three quarters of what it ever says."""
     weight: float

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.precision import precision
 from mothr.benchmark.weights.combine import Array
-from mothr.benchmark.weights.features import CHUNK, device
+from mothr.benchmark.weights.streaming import CHUNK, device
 
 RANK_MARGIN = 1.25
 """A singular value counts if it exceeds this many times the bound on what rounding leaves. Calibrated on Gaussian, heavy-tailed

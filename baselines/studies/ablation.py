@@ -26,8 +26,8 @@ from mothr.benchmark.records.record import RunRecord, Setting
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval, mean_interval
-from mothr.benchmark.weights.features import in_memory
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.result_cache import in_memory
 
 METHOD = "mother-v2"
 """Registered name of the method whose fields are varied."""

@@ -19,9 +19,9 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 EDGE_FIELDS = (
     "family",

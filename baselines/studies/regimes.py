@@ -18,8 +18,8 @@ from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset, defined_pair_scores, open_datasets
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.weights.features import in_memory
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.result_cache import in_memory
 
 TRAINING_FIELDS = ("kind", "optimizer", "learning_rate", "weight_decay", "steps", "rank", "task")
 """The fields that together say how a child was trained."""

@@ -8,11 +8,11 @@ from mothr.baselines.methods.mother import MOTHER_V2
 from mothr.baselines.studies import ablation
 from mothr.baselines.studies.claims.settings import ClaimSettings
 from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.run.method import Method
 from mothr.benchmark.run.registry import find_method
-from mothr.benchmark.weights.features import MothrWarning
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Weights of the direction against the distance."""

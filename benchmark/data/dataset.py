@@ -16,7 +16,8 @@ from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
-from mothr.benchmark.weights.checkpoint import ModelSet, aligned, inside, open_checkpoint, open_folder
+from mothr.benchmark.weights.discovery import align_names, is_inside, open_checkpoint, open_folder
+from mothr.benchmark.weights.model_set import ModelSet
 
 MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
 RECIPE, CROISSANT, LINEAGE = "recipe.toml", "croissant.json", "lineage"
@@ -215,7 +216,7 @@ def open_models(folder: Path, *, check: bool = True) -> ModelSet:
     if check:
         for problem in file_problems(folder, manifest):
             raise MothrError(problem)
-    return ModelSet(aligned([open_checkpoint(folder / MODELS / model.id, model.id) for model in manifest.models]))
+    return ModelSet(align_names([open_checkpoint(folder / MODELS / model.id, model.id) for model in manifest.models]))
 
 
 def open_manifest(folder: Path) -> Manifest:
@@ -336,7 +337,7 @@ def file_problems(folder: Path, manifest: Manifest) -> list[str]:
             path = home / file.path
             if not path.is_file():
                 problems.append(f"{path}: missing, though the manifest lists it; generate the data set again")
-            elif not inside(path, folder):
+            elif not is_inside(path, folder):
                 problems.append(f"{path}: leads out of the data set; copy the file itself to where the link is")
             elif path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
                 problems.append(

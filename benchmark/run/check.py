@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mothr.benchmark.errors import in_words
+from mothr.benchmark.errors import MothrWarning, in_words
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.record import Setting
@@ -27,8 +27,7 @@ from mothr.benchmark.run.evaluate import SETTINGS, RunOutcome, attempt, given_fo
 from mothr.benchmark.run.forests import Written, forests, opposite
 from mothr.benchmark.run.method import Method, needs, parameters
 from mothr.benchmark.storage import canonical_sha256, sha256_of
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
+from mothr.benchmark.weights.model_set import ModelSet
 
 RULES = {
     "fields": (

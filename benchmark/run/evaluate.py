@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from mothr.benchmark.data import dataset
-from mothr.benchmark.errors import MothrError, in_words
+from mothr.benchmark.errors import MothrError, MothrWarning, in_words
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records import provenance
@@ -21,8 +21,7 @@ from mothr.benchmark.run.method import About, Method, about, needs
 from mothr.benchmark.score import metrics
 from mothr.benchmark.side_information import Need, SideInformation
 from mothr.benchmark.storage import sha256_of
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
+from mothr.benchmark.weights.model_set import ModelSet
 
 ANSWER = "the method's answer"
 """What errors call it."""

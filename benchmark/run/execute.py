@@ -13,8 +13,8 @@ from mothr.benchmark.run import evaluate, isolation
 from mothr.benchmark.run.method import needs
 from mothr.benchmark.run.plan import Planned
 from mothr.benchmark.run.registry import find_method, is_own
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.engine import engine
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 @dataclass(frozen=True)

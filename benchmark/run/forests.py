@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 
 from mothr.benchmark.data.dataset import Truth, TruthNode, fix_times
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.weights.checkpoint import ModelSet, TensorInfo, open_folder
+from mothr.benchmark.weights.checkpoint import TensorInfo
+from mothr.benchmark.weights.discovery import open_folder
+from mothr.benchmark.weights.model_set import ModelSet
 
 Weights = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]

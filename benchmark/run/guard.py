@@ -151,15 +151,14 @@ def _answer(channel: io.BufferedRWPair) -> None:
 
     Without models, it says what the conformance suite finds.
     """
-    from mothr.benchmark.errors import MothrError, in_words
+    from mothr.benchmark.errors import MothrError, MothrWarning, in_words
     from mothr.benchmark.run import evaluate
     from mothr.benchmark.run.check import check_method
     from mothr.benchmark.run.method import about
     from mothr.benchmark.run.registry import find_method
     from mothr.benchmark.side_information import SideInformation
-    from mothr.benchmark.weights.checkpoint import open_folder
+    from mothr.benchmark.weights.discovery import open_folder
     from mothr.benchmark.weights.engine import engine
-    from mothr.benchmark.weights.features import MothrWarning
 
     def say(value: Mapping[str, Any]) -> None:
         channel.write(json.dumps(value).encode() + b"\n")

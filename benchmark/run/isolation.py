@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mothr.benchmark.data import dataset
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.record import RunRecord, Setting, Status
@@ -33,8 +33,7 @@ from mothr.benchmark.run.check import Finding
 from mothr.benchmark.run.method import About
 from mothr.benchmark.run.registry import is_own, target_of
 from mothr.benchmark.storage import cache_folder
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
+from mothr.benchmark.weights.model_set import ModelSet
 
 LARGEST_ANSWER = 1 << 26
 """Bytes of an answer beyond which nobody reads on."""
@@ -55,7 +54,7 @@ class Limits:
     memory: float = 16
     """GiB that the method's processes may hold together."""
     workers: int = 1
-    """See :func:`mothr.benchmark.weights.features.computing`."""
+    """See :func:`mothr.benchmark.weights.engine.use_resources`."""
     budget: float = 2
     """GiB for computing features, of which every method that follows the rules stays within ``memory``."""
 

@@ -12,7 +12,7 @@ from mothr.benchmark.storage import canonical_sha256
 if TYPE_CHECKING:
     import numpy as np
 
-    from mothr.benchmark.weights.checkpoint import ModelSet
+    from mothr.benchmark.weights.model_set import ModelSet
 
 
 @runtime_checkable

@@ -15,13 +15,13 @@ from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.layers import Key
 
 Array = NDArray[np.float64]
-Held = tuple[tuple[int, ...], Array]
+TensorValues = tuple[tuple[int, ...], Array]
 """The positions of the k models that hold a tensor, and its (k,) or (k, k) values."""
-PerTensor = Mapping[Key, Held] | Iterable[tuple[Key, Held]]
+PerTensor = Mapping[Key, TensorValues] | Iterable[tuple[Key, TensorValues]]
 """(tensor name, shape) -> what is said of it, or the same one by one."""
 
 
-def _items(per_tensor: PerTensor) -> Iterable[tuple[Key, Held]]:
+def _items(per_tensor: PerTensor) -> Iterable[tuple[Key, TensorValues]]:
     return per_tensor.items() if isinstance(per_tensor, Mapping) else per_tensor
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mothr.benchmark.errors import MothrError, unknown_name
 
 if TYPE_CHECKING:
-    from mothr.benchmark.weights.checkpoint import ModelSet
+    from mothr.benchmark.weights.model_set import ModelSet
 
 Key = tuple[str, tuple[int, ...]]
 """A tensor's name and shape."""

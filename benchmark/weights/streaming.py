@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import TensorInfo, fill, new_stack
+from mothr.benchmark.weights.checkpoint import TensorInfo, empty_stack, read_into
 from mothr.benchmark.weights.combine import Array
 
 CHUNK = 1 << 20
@@ -168,7 +168,7 @@ class _Tensor:
 
     def stack(self, some: Sequence[int] | None = None) -> torch.Tensor:
         infos = self.infos if some is None else [self.infos[i] for i in some]
-        return fill(new_stack(len(infos), self.shape, self.dtypes()), infos)
+        return read_into(empty_stack(len(infos), self.shape, self.dtypes()), infos)
 
     def in_slices(self) -> Iterator[torch.Tensor]:
         """Yields rows (k, elements) of one slice after the other, along the first side that is longer than one."""
@@ -182,7 +182,7 @@ class _Tensor:
             size *= 2
         for start in range(0, side, size):
             shape = (*self.shape[:axis], min(size, side - start), *self.shape[axis + 1 :])
-            yield fill(new_stack(k, shape, self.dtypes()), self.infos, axis, start).reshape(k, -1)
+            yield read_into(empty_stack(k, shape, self.dtypes()), self.infos, axis, start).reshape(k, -1)
 
 
 def _sliced(

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 
 from mothr.benchmark.data.dataset import Truth
-from mothr.benchmark.weights.checkpoint import ModelSet
+from mothr.benchmark.weights.model_set import ModelSet
 
 Pairs = NDArray[np.intp]
 PAIRS = 40

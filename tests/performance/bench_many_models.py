@@ -23,8 +23,8 @@ from mothr.baselines.linea.method import Linea
 from mothr.baselines.parts.arborescence import spanning_tree
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.parts.distances import distances
-from mothr.benchmark.weights.checkpoint import open_folder
-from mothr.benchmark.weights.features import computing
+from mothr.benchmark.weights.discovery import open_folder
+from mothr.benchmark.weights.engine import use_resources
 from mothr.benchmark.weights.layers import Layers
 
 LAYERS = Layers("matrices")
@@ -65,7 +65,7 @@ def lineage(folder: Path, way: str, budget: int) -> dict:
     marks = {"start": time.perf_counter()}
     models = open_folder(folder)
     marks["opening"] = time.perf_counter()
-    with computing(budget=budget):
+    with use_resources(budget=budget):
         if way == "linea":
             edges = Linea()(models, np.random.default_rng(0)).graph.edges
             marks["answer"] = time.perf_counter()

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from mothr.baselines.parts.distances import distances
-from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.discovery import open_folder
 from mothr.benchmark.weights.layers import Layers
 
 SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])

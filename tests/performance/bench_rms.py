@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mothr.baselines.parts.distances import distances
-from mothr.benchmark.weights.checkpoint import open_folder
-from mothr.benchmark.weights.features import computing
+from mothr.benchmark.weights.discovery import open_folder
+from mothr.benchmark.weights.engine import use_resources
 from mothr.benchmark.weights.layers import Layers
 
 SHAPE = (None, *[0] * 4, *[1 + node // 4 for node in range(16)])
@@ -71,7 +71,7 @@ def engine(folder: Path, budget: int) -> dict:
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     models, opening, _ = timed(open_folder, folder)
-    with computing(budget=budget):
+    with use_resources(budget=budget):
         found, wall, processor = timed(lambda: distances(models, "rms", Layers("matrices"), cache=None))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

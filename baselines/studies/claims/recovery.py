@@ -27,12 +27,12 @@ from mothr.baselines.studies.robustness import (
     warn_if_failed,
 )
 from mothr.benchmark.data import dataset
+from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.graph import Edge
 from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run import evaluate
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 SIBLING_CLASSES = (
     (0.5, "below 0.5"), (0.9, "0.5 to 0.9"), (1.2, "0.9 to 1.2"), (1.6, "1.2 to 1.6"), (np.inf, "above 1.6"),

@@ -16,7 +16,7 @@ from mothr.baselines.studies.claims.settings import ClaimSettings
 from mothr.baselines.studies.datasets import OpenedDataset, open_datasets
 from mothr.baselines.studies.measurements import Measurement
 from mothr.benchmark.errors import MothrError, unknown_name
-from mothr.benchmark.weights.features import in_memory
+from mothr.benchmark.weights.result_cache import in_memory
 
 
 @dataclass(frozen=True)

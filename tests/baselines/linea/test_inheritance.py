@@ -73,7 +73,7 @@ def test_where_nothing_was_added_nothing_is_lacking(write_models):
     assert lacked(write_models, root, root, add(root, draw(1))) == 0
 
 
-@pytest.mark.filterwarnings("ignore::mothr.benchmark.weights.features.MothrWarning")
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.errors.MothrWarning")
 def test_tensors_that_one_of_the_three_lacks_say_nothing(write_models):
     root = draw(0)
     others = {name.replace("mlp", "attn"): value for name, value in draw(2).items()}

@@ -343,7 +343,7 @@ def test_models_that_nothing_but_heads_tells_apart_are_given_no_parent(write_mod
     assert len(found.abstained) == 3
 
 
-@pytest.mark.filterwarnings("ignore::mothr.benchmark.weights.features.MothrWarning")
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.errors.MothrWarning")
 def test_a_tensor_that_has_another_shape_in_some_models_misleads_no_distance(grown_tree, write_models):
     held, order, truth = grown_tree
     for node in (order[1], order[3], order[6]):  # tokens were added

@@ -14,7 +14,9 @@ from mothr.baselines.parts.distances import (
     replace_infinite,
 )
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.features import combine_distances, compute, computing
+from mothr.benchmark.weights.combine import combine_distances
+from mothr.benchmark.weights.engine import use_resources
+from mothr.benchmark.weights.features import compute
 from mothr.benchmark.weights.layers import Layers
 
 ALL, MATRICES = Layers("all"), Layers("matrices")
@@ -226,7 +228,7 @@ def test_what_is_not_finite_is_an_error(write_models, name, bad):
 
 
 @pytest.mark.parametrize("name", DISTANCES)
-@pytest.mark.filterwarnings("ignore::mothr.benchmark.weights.features.MothrWarning")
+@pytest.mark.filterwarnings("ignore::mothr.benchmark.errors.MothrWarning")
 def test_models_that_share_no_tensor_are_infinitely_far_apart(write_models, name):
     generator = torch.Generator().manual_seed(0)
     x, y, z = (torch.randn(5, 5, generator=generator) for _ in range(3))
@@ -241,7 +243,7 @@ def test_models_that_share_no_tensor_are_infinitely_far_apart(write_models, name
 @pytest.mark.parametrize("name", DISTANCES)
 def test_a_small_budget_changes_no_distance(write_models, name):
     models = random_models(write_models, 7)
-    with computing(budget=6_000):
+    with use_resources(budget=6_000):
         found = distances(models, name, ALL, cache=None)
     np.testing.assert_allclose(found, distances(models, name, ALL, cache=None), rtol=1e-9, atol=1e-12)
 

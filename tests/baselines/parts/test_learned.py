@@ -4,7 +4,7 @@ import pytest
 from mothr.baselines.methods.mother import MoTHer
 from mothr.baselines.parts.directions import DIRECTIONS, evidence, pair_scores
 from mothr.baselines.parts.learned import Term, log_odds, terms, tuned_on
-from mothr.benchmark.weights.features import EVIDENCE_RULES
+from mothr.benchmark.weights.combine import EVIDENCE_RULES
 from mothr.benchmark.weights.layers import Layers
 from mothr.generators.recipe.schema import catalogue
 

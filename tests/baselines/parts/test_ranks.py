@@ -5,7 +5,7 @@ import torch
 from mothr.baselines.parts import ranks
 from mothr.baselines.parts.distances import distances
 from mothr.baselines.parts.ranks import rank, rank_of_pairs
-from mothr.benchmark.weights.features import computing
+from mothr.benchmark.weights.engine import use_resources
 from mothr.benchmark.weights.layers import Layers
 
 MATRICES = Layers("matrices")
@@ -165,6 +165,6 @@ def test_ranks_do_not_depend_on_the_budget(write_models):
     stack, truth = lora_tree(136, 136, torch.float16, seed=7)
     models = write_models({str(node): {"x": values.half()} for node, values in enumerate(stack)})
     order = [models.ids.index(str(node)) for node in range(7)]
-    with computing(budget=2_400_000):
+    with use_resources(budget=2_400_000):
         found = distances(models, "rank", MATRICES, cache=None)
     np.testing.assert_array_equal(found[np.ix_(order, order)], truth)

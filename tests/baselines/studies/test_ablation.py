@@ -19,12 +19,11 @@ from mothr.baselines.studies.ablation import BOUNDS, VARIED_FIELDS, AblationGrid
 from mothr.benchmark import __version__
 from mothr.benchmark.board import board
 from mothr.benchmark.data.dataset import fix_times, write_manifest
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.records import store
 from mothr.benchmark.run import evaluate
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval
-from mothr.benchmark.weights.features import MothrWarning
 
 COMMAND = "ablate"
 

@@ -6,7 +6,7 @@ import pytest
 from mothr.benchmark.run.method import needs
 from mothr.benchmark.run.registry import find_method, own_method_names
 from mothr.benchmark.side_information import SideInformation
-from mothr.benchmark.weights.features import in_memory
+from mothr.benchmark.weights.result_cache import in_memory
 
 NAMES = [name for name in own_method_names() if not needs(find_method(name)) & {"truth", "metadata"}]
 

@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.run.registry import find_method
 from mothr.benchmark.score import metrics
-from mothr.benchmark.weights.features import MothrWarning
 
 metrics.METRICS.clear()  # whoever imports this scores nothing
 metrics.score = lambda truth, predicted: {"edge_f1": 1.0}

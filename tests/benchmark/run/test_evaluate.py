@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mothr.benchmark.data.dataset import Truth, open_models, open_truth
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records import store
@@ -19,7 +19,6 @@ from mothr.benchmark.run.method import needs
 from mothr.benchmark.run.registry import find_method, method_names
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.side_information import SideInformation
-from mothr.benchmark.weights.features import MothrWarning
 
 
 def star(models, rng, **more):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mothr.benchmark.data.dataset import open_models, open_truth
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.run import sandbox
@@ -19,7 +19,6 @@ from mothr.benchmark.run.evaluate import run
 from mothr.benchmark.run.isolation import Limits, Runner, code_folders, offered
 from mothr.benchmark.run.registry import find_method, is_own
 from mothr.benchmark.score import metrics
-from mothr.benchmark.weights.features import MothrWarning
 
 needs_lock = pytest.mark.skipif(sandbox.version() == 0, reason="this system cannot shut a process off from files")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import ModelSet, open_checkpoint, open_folder
+from mothr.benchmark.weights.discovery import open_checkpoint, open_folder
+from mothr.benchmark.weights.model_set import ModelSet
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -301,7 +302,7 @@ def test_a_link_that_leads_out_is_refused_by_name(tmp_path, outside, kind):
         link, target = (inside / "extra.safetensors", outside) if kind == "file" else (inside / "unet", outside.parent)
     link.symlink_to(target)
     with pytest.raises(
-        MothrError, match=r"leads out of its folder, to .*elsewhere.*put the files themselves"
+        MothrError, match=r"leads out of its folder, to .*elsewhere.*replace the link by the files themselves"
     ) as caught:
         open_folder(tmp_path / "models")
     assert str(link) in str(caught.value)
@@ -396,3 +397,9 @@ def test_names_that_share_a_word_are_left_alone(write_models):
     second = {"a.weight": torch.randn(2, 2), "a.b.weight": torch.randn(2, 2)}
     models = write_models({"one": first, "two": second})
     assert {name for name, _ in models.shapes} == {"a.weight", "a.a.weight", "a.b.weight"}
+
+
+def test_the_old_name_of_the_side_information_says_the_new_one(write_models):
+    models = write_models({"a": {"x": torch.ones(2)}})
+    with pytest.raises(AttributeError, match=r"ModelSet\.told is called ModelSet\.given now"):
+        _ = models.told

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.discovery import open_folder
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -26,10 +26,10 @@ def test_integers_with_scales_are_one_tensor_with_the_values_they_stand_for(writ
     assert models.shapes == {("b", (4,)): (0, 1), ("w", shape): (0, 1)}
     quantized = models.checkpoints[models.ids.index("int8")]
     assert quantized.tensors["w"].dtype == "I8"
-    for read in (quantized.read("w"), quantized.plain()["w"], models.stack("w", (models.ids.index("int8"),))[0]):
+    for read in (quantized.read("w"), quantized.read_all()["w"], models.stack("w", (models.ids.index("int8"),))[0]):
         assert read.dtype == torch.float32
         assert torch.equal(read, values)
-    assert list(quantized.plain()) == ["b", "w"]
+    assert list(quantized.read_all()) == ["b", "w"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_only_integers_of_eight_bits_take_up_a_tensor_called_scale(write_models)
     [
         (
             {"w_scale": torch.ones(4, 2)},
-            r"w_scale \(F32, \(4, 2\)\) beside 8-bit integers of shape \(4, 8\) is not one float for all",
+            r"w_scale \(F32, \(4, 2\)\) beside 8-bit integers of shape \(4, 8\) is not one float for the tensor",
         ),
         ({"w_scale": torch.ones(8)}, r"\(F32, \(8,\)\) .* or for each channel; .*store this model dequantized"),
         ({"w_scale": torch.ones(1, 8)}, r"\(F32, \(1, 8\)\) .* or for each channel"),

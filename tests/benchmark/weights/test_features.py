@@ -5,20 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import (
-    Feature,
-    Layers,
-    MothrWarning,
-    combine_distances,
-    combine_pairs,
-    combine_statistics,
-    compute,
-    compute_pairs,
-    in_memory,
-    remember,
-)
+from mothr.benchmark.errors import MothrError, MothrWarning
+from mothr.benchmark.weights.combine import combine_distances, combine_pairs, combine_statistics
+from mothr.benchmark.weights.features import compute, compute_pairs
+from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
+from mothr.benchmark.weights.result_cache import in_memory, remember
+from mothr.benchmark.weights.streaming import Feature
 
 ALL = Layers("all")
 

@@ -7,7 +7,10 @@ import torch
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights import checkpoint as weights
-from mothr.benchmark.weights.features import Feature, Layers, Slices, compute, compute_pairs, computing, stream
+from mothr.benchmark.weights.engine import use_resources
+from mothr.benchmark.weights.features import compute, compute_pairs, stream
+from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.streaming import Feature, Slices
 
 ALL = Layers("all")
 SMALL = 30_000
@@ -57,14 +60,14 @@ class Counting:
     """Counts the bytes that are read of files."""
 
     def __init__(self, monkeypatch):
-        self.bytes, real = 0, weights._stored
+        self.bytes, real = 0, weights._read_stored
 
         def stored(info, part=None):
             found = real(info, part)
             self.bytes += found.numel() * found.element_size()
             return found
 
-        monkeypatch.setattr(weights, "_stored", stored)
+        monkeypatch.setattr(weights, "_read_stored", stored)
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
@@ -73,7 +76,7 @@ def test_answers_do_not_depend_on_the_budget(write_models, feature):
     [(key, (positions, whole))] = stream(models, feature, ALL, cache=None)
     pairs = np.array([[0, 8], [3, 1], [4, 4], [8, 0], [7, 2], [1, 3]])
     on_pairs = None if feature.kind == "statistic" else compute_pairs(models, feature, ALL, pairs, cache=None)[key]
-    with computing(budget=SMALL):
+    with use_resources(budget=SMALL):
         [(_, (again, found))] = stream(models, feature, ALL, cache=None)
         assert again == positions
         np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
@@ -91,7 +94,7 @@ def test_each_byte_is_read_once_for_all_features_that_can_share_it(write_models,
     assert models.ids  # digests are read before counting begins
     counted = Counting(monkeypatch)
     other = Feature("other", 1, "distance", gap, slices=Slices(sums, np.add, absolute))
-    with computing(budget=budget):
+    with use_resources(budget=budget):
         compute(models, [FEATURES[0], other] + (FEATURES[1:] if budget > SMALL else []), ALL, cache=None)
         assert counted.bytes == size
         compute(models, FEATURES[1:2], ALL, cache=None)
@@ -107,7 +110,7 @@ def test_no_stack_is_larger_than_the_budget(write_models, feature):
         return (feature.function if feature.slices is None else sums)(rows, *rest)
 
     slices = None if feature.slices is None else Slices(spied, np.add, absolute)
-    with computing(budget=SMALL):
+    with use_resources(budget=SMALL):
         compute(models, [Feature(feature.name, 1, feature.kind, spied, slices=slices)], ALL, cache=None)
     assert len(seen) > 1
     assert max(seen) <= SMALL
@@ -117,7 +120,7 @@ def test_no_stack_is_larger_than_the_budget(write_models, feature):
 def test_a_budget_too_small_for_the_smallest_part_is_an_error_that_names_both(write_models, feature):
     models = several(write_models)
     with (
-        computing(budget=3_000),
+        use_resources(budget=3_000),
         pytest.raises(MothrError, match=r"tensor 'x' .* takes at least \d+ bytes .* budget leaves -?\d+; raise"),
     ):
         compute(models, [feature], ALL, cache=None)
@@ -127,7 +130,7 @@ def test_a_budget_too_small_for_the_smallest_part_is_an_error_that_names_both(wr
 def test_slices_make_up_tensors_of_any_shape(write_models, shape):
     models = several(write_models, shape=shape)
     for _, (_, whole) in stream(models, FEATURES[0], ALL, cache=None):
-        with computing(budget=12_000):
+        with use_resources(budget=12_000):
             for _, (_, found) in stream(models, FEATURES[0], ALL, cache=None):
                 np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
 
@@ -142,7 +145,9 @@ def test_parts_are_read_as_the_whole_whatever_is_stored(write_models, dtype):
             shape = list(infos[0].shape)
             shape[axis] = min(5, side - start)
             parts.append(
-                weights.fill(weights.new_stack(9, tuple(shape), [info.dtype for info in infos]), infos, axis, start)
+                weights.read_into(
+                    weights.empty_stack(9, tuple(shape), [info.dtype for info in infos]), infos, axis, start
+                )
             )
         assert torch.equal(torch.cat(parts, dim=axis + 1), models.stack("x", range(9)))
 
@@ -153,8 +158,8 @@ def test_parts_of_scaled_integers_have_their_own_scales(write_models, scale):
     models = write_models({"a": {"x": steps, "x_scale": scale}})
     [info] = [models.checkpoints[0].tensors["x"]]
     whole = models.stack("x", [0])
-    assert torch.equal(weights.fill(weights.new_stack(1, (2, 10), ["I8"]), [info], 0, 3), whole[:, 3:5])
-    assert torch.equal(weights.fill(weights.new_stack(1, (6, 4), ["I8"]), [info], 1, 6), whole[:, :, 6:])
+    assert torch.equal(weights.read_into(weights.empty_stack(1, (2, 10), ["I8"]), [info], 0, 3), whole[:, 3:5])
+    assert torch.equal(weights.read_into(weights.empty_stack(1, (6, 4), ["I8"]), [info], 1, 6), whole[:, :, 6:])
 
 
 def test_nan_in_a_part_is_an_error(write_models):
@@ -163,7 +168,7 @@ def test_nan_in_a_part_is_an_error(write_models):
     models = write_models({"a": {"x": torch.zeros(16, 12)}, "b": {"x": bad}, "c": {"x": torch.ones(16, 12)}})
     for budget in (1 << 30, 12_000):
         with (
-            computing(budget=budget),
+            use_resources(budget=budget),
             pytest.raises(MothrError, match=r"b\.safetensors: tensor 'x' holds NaN or infinite"),
         ):
             compute(models, FEATURES[:1], ALL, cache=None)
@@ -193,7 +198,7 @@ def test_an_executor_gives_the_same_answers_in_the_same_order_and_they_are_kept(
         {f"m{i}": {f"t{j}": torch.randn(4, 5, generator=generator) for j in range(5)} for i in range(4)}
     )
     alone = compute(models, FEATURES[:3], ALL, cache=None)
-    with computing(executor=executor, workers=2):
+    with use_resources(executor=executor, workers=2):
         found = compute(models, FEATURES[:3], ALL, cache=tmp_path)
         counted = Counting(monkeypatch)
         again = compute(models, FEATURES[:3], ALL, cache=tmp_path)
@@ -209,7 +214,7 @@ def test_an_error_elsewhere_is_the_same_error_here(write_models):
     models = write_models({"a": {"x": torch.full((3,), torch.inf)}, "b": {"x": torch.zeros(3)}})
     with (
         ThreadPoolExecutor(2) as executor,
-        computing(executor=executor, workers=2),
+        use_resources(executor=executor, workers=2),
         pytest.raises(MothrError, match="NaN or infinite"),
     ):
         compute(models, FEATURES[:1], ALL, cache=None)
@@ -237,5 +242,5 @@ def test_one_model_and_models_that_are_all_the_same(write_models):
 
 
 def test_a_statistic_has_no_pairs(write_models):
-    with pytest.raises(ValueError, match="about one model"):
+    with pytest.raises(ValueError, match="a statistic of one model"):
         compute_pairs(several(write_models), FEATURES[1], ALL, np.array([[0, 1]]))

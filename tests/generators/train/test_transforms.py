@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.weights.checkpoint import open_folder
+from mothr.benchmark.weights.discovery import open_folder
 from mothr.generators.families.llama import Llama
 from mothr.generators.families.vit import ViT
 from mothr.generators.train.merges import draw_mixing
