@@ -1,6 +1,7 @@
-"""Layers: which tensors of a model are meant, by role or by name.
+"""Layers: selects tensors of a model by their role or by their name.
 
-Roles are read off the names that transformers 4 and 5 (ViT, BERT, Llama, GPT), timm, CLIP and diffusers give.
+The role of a tensor follows from its name. The rules know the names of transformers 4 and 5 (ViT, BERT, Llama, GPT), timm,
+CLIP and diffusers. This module does not load torch.
 """
 
 import math
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from mothr.benchmark.weights.model_set import ModelSet
 
 Key = tuple[str, tuple[int, ...]]
-"""A tensor's name and shape."""
+"""Name and shape of a tensor."""
 
-# A name is split at its dots, lower case; the first rule that fits gives the role. Ambiguous words need "attn" before them.
+# A name is made lower case and split at its dots. The first rule that matches a word gives the role. A word that is ambiguous
+# counts only if a word such as "attn" comes before it.
 _NORM = re.compile(r".*norm.*|(ln|bn)_?[0-9a-z]*")
 _EMBEDDING = re.compile(r"(?!time_|add_).*embed.*|wte|wpe|cls_token|pos_emb.*")
 _HEAD = re.compile(r"lm_head|classifier|score|heads?|fc|logits|pre_logits|qa_outputs|.*_head|head_.*")
@@ -34,11 +36,11 @@ _PARTS = {
 _ATTENTION_ROLES = ("query", "key", "value", "output", "fused")
 
 PRESETS = {
-    "all": "every tensor but integer buffers",
-    "matrices": "every two-dimensional tensor with no side of one",
-    "body": "the same and kernels of convolutions, but no heads, which each task replaces or bends to its own labels",
-    "backbone": "every tensor but heads and integer buffers, vectors included",
-    "attention": "matrices of attention: query, key, value, output, and those fused into one",
+    "all": "every tensor except integer buffers",
+    "matrices": "every two-dimensional tensor without an axis of length 1",
+    "body": "matrices and kernels of convolutions, without heads, since each task replaces its head or changes it strongly",
+    "backbone": "every tensor except heads and integer buffers; vectors are included",
+    "attention": "matrices of attention: query, key, value, output, and fused ones",
     "query": "query matrices of attention",
     "key": "key matrices of attention",
     "value": "value matrices of attention",
@@ -49,18 +51,18 @@ PRESETS = {
     "conv": "kernels of convolutions",
     "head": "classifier and language-model heads",
 }
-"""Name of each preset -> what it selects. ``square-<preset>`` keeps its square matrices alone."""
-
-_BUFFERS = ("I64", "I32", "I16", "U64", "U32", "U16", "BOOL")  # positions, counters, masks; eight bits may be weights
+"""Name of each preset -> the tensors that it selects. ``square-<preset>`` selects only the square matrices among them."""
+_BUFFERS = ("I64", "I32", "I16", "U64", "U32", "U16", "BOOL")
+"""Number formats of buffers: positions, counters and masks. Integers of 8 bits are not among them, since they may be weights."""
 
 
 @cache
 def role(name: str) -> str:
-    """Returns the role that tensor ``name`` has in its model: a preset's name, ``fused`` or ``other``."""
+    """Returns the role of the tensor ``name`` in its model: the name of a preset, ``fused`` or ``other``."""
     words = name.lower().split(".")
     if any(_NORM.fullmatch(word) for word in words):
         return "norm"
-    attention = max((place for place, word in enumerate(words) if _ATTENTION.fullmatch(word)), default=len(words))
+    attention = max((index for index, word in enumerate(words) if _ATTENTION.fullmatch(word)), default=len(words))
     if not any(_MLP.fullmatch(word) for word in words[min(attention, len(words) - 1) :]):
         for part, (plain, ambiguous) in _PARTS.items():
             if any(plain.fullmatch(word) for word in words):
@@ -76,18 +78,18 @@ def role(name: str) -> str:
 
 @dataclass(frozen=True)
 class Layers:
-    """A choice of tensors: a preset of :data:`PRESETS`, or a regular expression searched for in the names.
+    """A choice of tensors: a preset of :data:`PRESETS`, or a regular expression that is searched for in the names.
 
     Raises:
-        MothrError: the preset is unknown or the expression is not one.
+        MothrError: The preset is unknown, or the regular expression is not valid.
     """
 
     select: str
-    """A preset, or ``re:`` and a regular expression."""
+    """A preset, or ``re:`` followed by a regular expression."""
     square: bool = False
-    """Whether to keep only square matrices."""
+    """Whether to select only square matrices."""
     among: frozenset[str] | None = None
-    """Names of the tensors to choose from; None for all."""
+    """Names of the tensors to select from; None for all."""
 
     def __post_init__(self) -> None:
         if self.select.startswith("re:"):
@@ -102,14 +104,14 @@ class Layers:
 
     @classmethod
     def parse(cls, text: str) -> "Layers":
-        """Returns the choice written as ``<preset>``, ``re:<expression>``, or either after ``square-``."""
+        """Returns the choice that is written as ``<preset>`` or ``re:<expression>``, with or without ``square-`` before it."""
         return cls(text.removeprefix("square-"), square=text.startswith("square-"))
 
     def __str__(self) -> str:
         return f"square-{self.select}" if self.square else self.select
 
     def holds(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Returns whether a tensor of this name and shape is meant."""
+        """Returns whether a tensor of this name and shape is selected. The number format is not checked."""
         matrix = len(shape) == 2 and min(shape) >= 2
         if self.among is not None and name not in self.among:
             return False
@@ -132,10 +134,10 @@ class Layers:
         return role(name) == self.select and (matrix or self.select in ("embedding", "norm", "head"))
 
     def select_from(self, models: "ModelSet") -> list[Key]:
-        """Returns the (name, shape) of every tensor of ``models`` that is meant, sorted.
+        """Returns the (name, shape) of every selected tensor of ``models``, sorted.
 
         Raises:
-            MothrError: none is; the error names what there is.
+            MothrError: No tensor is selected. The error lists the roles that exist.
         """
         keys = []
         for (name, shape), positions in models.shapes.items():
@@ -146,11 +148,11 @@ class Layers:
             name, shape = max(models.shapes, key=lambda key: len(key[1]))
             raise MothrError(
                 f"layers {str(self)!r} select none of the {len(models.shapes)} tensors; there are "
-                f"{', '.join(f'{count} {kind}' for kind, count in roles.most_common())}, for example {name!r} of shape {shape}. "
-                f"Choose others: a preset ({', '.join(PRESETS)}), square-<preset>, or re:<expression>"
+                f"{', '.join(f'{count} {role_name}' for role_name, count in roles.most_common())}, for example {name!r} of shape {shape}. "
+                f"Choose other layers: a preset ({', '.join(PRESETS)}), square-<preset>, or re:<expression>"
             )
         return keys
 
     def elements(self, models: "ModelSet") -> int:
-        """Returns how many weights these tensors have, each (name, shape) counted once."""
+        """Returns the number of elements of the selected tensors. Each (name, shape) counts once."""
         return sum(math.prod(shape) for _, shape in self.select_from(models))
