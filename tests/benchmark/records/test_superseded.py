@@ -63,7 +63,7 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
     [
         ({"superseded_by": "tiny-v2"}, "field 'reason' is missing"),
         (LATER | {"superseded_by": "../../x"}, "superseded_by: .*pattern"),
-        (LATER | {"superseded_by": "tiny-v1"}, "names the very split that it lies with"),
+        (LATER | {"superseded_by": "tiny-v1"}, "names the split that it lies with; name the version"),
         (LATER | {"resaon": ""}, "unknown field 'resaon'; did you mean reason"),
         ([], "Input should be"),
     ],

@@ -1,0 +1,92 @@
+"""Record files of every schema version load for ever.
+
+``stored/<k>/`` holds files of schema version k as they were written. A failed run is among them. The files are never edited:
+their hashes are below. A field with a default may be added within a version. Any other change of the format makes version
+k + 1: ``SCHEMA_VERSION`` becomes k + 1, and ``upgrade`` turns a value of version k into one of version k + 1. New samples go
+into ``stored/<k + 1>/``; those of all earlier versions stay.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.records import store
+from mothr.benchmark.records.record import SCHEMA_VERSION, RunRecord, identity
+from mothr.benchmark.storage import canonical_sha256, read_json, sha256_of
+
+HOME = Path(__file__).with_name("stored")
+HASHES = {
+    "1/fingerprint-8848b483.json": "8eb5446d33eaad0ea08fbf5e858ae48d779e1873e02402fa059db9d8453a8648",
+    "1/linea-3bb2bcdd.json": "a71d6b9946a59cf7b8ad8c04fced13bf7d10d351abf8ad2ec7563d1b54237063",
+    "1/linea-5e21af27.json": "90172db487a8e90366ecd6450bfc2c14d1e3fd936592542c59c03c5eae212481",
+    "1/null-star-c9104543.json": "f758bdabd50a246fa2ff901785cf8ff4e73db979dc38962d608c0c47cc1003e8",
+    "2/tiny-hidden-v1/runs.jsonl": "c1a025fc6bf6f400b2658db422ede220ffa418f0df4cd6e54bb6b95aa21dd70d",
+    "2/vit-missing-v1/runs.jsonl": "2d0c01e33281661885faf0adead72946db1956e8cb449f0dfe052645d3678ed5",
+}
+"""File -> SHA-256 of its bytes."""
+SINGLE_FILES = [name for name in HASHES if name.startswith("1/")]
+FOLDERS = [HOME / name.rpartition("/")[0] for name in HASHES if name.endswith(store.RUNS)]
+
+
+def stored(name):
+    return RunRecord.from_json(read_json(HOME / name), name)
+
+
+def test_the_samples_are_unchanged():
+    files = [path for path in HOME.rglob("*") if path.is_file()]
+    assert {path.relative_to(HOME).as_posix(): sha256_of(path) for path in files} == HASHES
+
+
+@pytest.mark.parametrize("name", SINGLE_FILES)
+def test_a_record_of_version_1_keeps_its_identity_and_its_prediction(name, tmp_path):
+    value, record = json.loads((HOME / name).read_text()), stored(name)
+    assert f"{record.run_id}.json" == Path(name).name
+    assert f"-{canonical_sha256(identity(record))[:8]}.json" in name
+    assert (record.status, record.parents, record.metrics) == (value["status"], value["parents"], value["metrics"])
+    assert record.given == value["told"]
+    store.write(record, tmp_path)
+    assert store.read_all(tmp_path) == [record]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_file_of_lines_is_written_again_byte_for_byte(folder, tmp_path):
+    records = store.read_runs(folder)
+    assert store.write(reversed(records), tmp_path).read_bytes() == (folder / store.RUNS).read_bytes()
+
+
+def test_samples_of_both_versions_are_the_same_records():
+    newer = {record.run_id: record for record in store.read_all(HOME / "2")}
+    for name in SINGLE_FILES:
+        assert newer[stored(name).run_id] == stored(name)
+
+
+def test_every_version_has_a_sample_of_a_failed_run():
+    assert sorted(path.name for path in HOME.iterdir()) == [str(version) for version in range(1, SCHEMA_VERSION + 1)]
+    assert {"ok", "failed"} <= {stored(name).status for name in SINGLE_FILES}
+    assert {"ok", "failed"} <= {record.status for record in store.read_all(HOME / "2")}
+
+
+@pytest.mark.parametrize(
+    ("method", "told", "kind"),
+    [
+        ("linea", ["trees"], "method"),
+        ("null-star", [], "null"),
+        ("null-metadata", ["metadata"], "null"),
+        ("oracle-star", ["truth"], "oracle"),
+        ("lab:Cheat", ["metadata", "truth"], "oracle"),
+        ("model-atlas", ["metadata"], "metadata"),
+    ],
+)
+def test_the_kind_of_a_record_of_version_1_comes_from_its_name_and_what_it_was_given(method, told, kind):
+    value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"method": method, "told": told}
+    record = RunRecord.from_json(value, "old.json")
+    assert (record.kind, record.given, record.schema_version) == (kind, told, SCHEMA_VERSION)
+
+
+@pytest.mark.parametrize("version", [0, 3, None, "1", 1.5, True])
+def test_an_unknown_version_is_refused_by_its_number(version, tmp_path):
+    value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"schema_version": version}
+    with pytest.raises(MothrError, match=rf"old\.json: schema_version.*{version!r}.*update mothr"):
+        RunRecord.from_json(value, "old.json")
