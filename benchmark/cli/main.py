@@ -244,11 +244,19 @@ def run(
         warnings.warn(f"{place.name} is superseded by {later.superseded_by}: {later.reason}", stacklevel=2)
     datasets.keep_beside_results(dataset, place)
     rows: list[dict[str, Any]] = []
-    for one, record in tqdm(made, desc=truth.split, unit="run", total=len(wanted), disable=len(wanted) < 2):
-        path = store.write(record, out)
-        shown = {key: record.metrics.get(key) for key in SHOWN}
-        row = {"method": record.method, "fields": one.planned.fields, "setting": record.setting, "seed": record.seed}
-        rows.append({**row, "status": record.status, "error": record.error, **shown, "file": f"{path}#{record.run_id}"})
+    with store.RunWriter(out) as writer:
+        for one, record in tqdm(made, desc=truth.split, unit="run", total=len(wanted), disable=len(wanted) < 2):
+            path = writer.add(record)
+            shown = {key: record.metrics.get(key) for key in SHOWN}
+            row = {
+                "method": record.method,
+                "fields": one.planned.fields,
+                "setting": record.setting,
+                "seed": record.seed,
+            }
+            rows.append(
+                {**row, "status": record.status, "error": record.error, **shown, "file": f"{path}#{record.run_id}"}
+            )
     order = [(one.method, one.fields) for one in planned]
     rows.sort(key=lambda row: (order.index((row["method"], row["fields"])), told.index(row["setting"]), row["seed"]))
     visible = [
