@@ -49,12 +49,12 @@ from mothr.baselines.parts.checks import check_at_least, check_between, check_re
 from mothr.baselines.parts.directions import find_direction, kind_of, needs_of
 from mothr.baselines.parts.distances import check_symmetric
 from mothr.baselines.parts.trees import Pair, related_trees, shared_layers, subset, tree_labels, tree_positions
+from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction, Relation
 from mothr.benchmark.side_information import MethodKind, Need
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +99,19 @@ class Linea:
     """Log-odds of a direction for each unit of evidence. It decides which roots are candidates, and it moves confidence."""
     detect_derived: bool = True
     """Whether derived models are set aside. If not, every model is treated as fine-tuned."""
-    norm_growth: NormGrowth = NormGrowth()
+    norm_growth: NormGrowth = field(default_factory=NormGrowth)
     """Direction evidence by the growth of the squared norm."""
-    root: Root = Root()
+    root: Root = field(default_factory=Root)
     """Choice of the root."""
-    inheritance: Inheritance = Inheritance()
+    inheritance: Inheritance = field(default_factory=Inheritance)
     """The inheritance test."""
-    copies: Copies = Copies()
+    copies: Copies = field(default_factory=Copies)
     """Recognition of copies."""
-    merges: Merges = Merges()
+    merges: Merges = field(default_factory=Merges)
     """Recognition of merges."""
-    descendants: Descendants = Descendants()
+    descendants: Descendants = field(default_factory=Descendants)
     """Recognition of the descendants of derived models."""
-    confidence: Confidence = Confidence()
+    confidence: Confidence = field(default_factory=Confidence)
     """Probabilities that are not computed from evidence."""
 
     def __post_init__(self) -> None:

@@ -1,20 +1,23 @@
-"""MoTHer: cluster the models into trees, then one minimum directed spanning tree a cluster.
+"""MoTHer: models are clustered into trees; each cluster is one minimum directed spanning tree (MDST).
 
-Horwitz, Shul, Hoshen: Unsupervised Model Tree Heritage Recovery, ICLR 2025, arXiv 2405.18432. Written from the papers'
-descriptions. It keeps the weaknesses of what was published: the stage and the number of trees are told to it, only some square
-matrices are looked at, and the distance of v1 misses large changes of one sign and depends on the other models of its tree.
+Idea: an edge costs the distance of its two models. It costs more if the direction score says the opposite direction: the
+cost matrix is M = D + lambda mean(D) K, with the distances D and K[i, j] = 1 if the score says that j is the parent of i.
 
-Where this differs from what was published, and why:
+Source: Horwitz, Shul, Hoshen: Unsupervised Model Tree Heritage Recovery, ICLR 2025, arXiv 2405.18432, from the papers'
+descriptions. The weaknesses of the publication are kept: the training stage and the number of trees are given, only some
+square matrices are used, and the distance of v1 misses large changes of one sign and depends on the other models.
 
-* ties: the published code breaks them by the order in which models are listed; here by content digest, so that neither
-  names nor order say anything;
-* rank (LoRA): the published tolerance is numpy's default, which finds full rank in weights stored in 16 bits; here it is the
-  noise of the storage (:func:`mothr.baselines.parts.distances.rank`);
-* v1's distance takes differences over all ordered pairs of a tree, so that listing order plays no part. The edge i -> j uses
-  w_i - w_j. In a tensor that is the same in all models of a tree the scaling is 0 / 0; it is left out;
-* models whose tensors differ are compared on what both hold; pairs with nothing in common count as twice as far apart as the
-  farthest that can be compared;
-* the number of trees is chosen by the largest gap where nobody tells it.
+Departures, with the reason:
+
+* Ties: the published code breaks them by the order in which models are listed. Here content digests break them, so that
+  neither names nor order matter.
+* Rank (LoRA): the published tolerance is numpy's default, which finds full rank in weights stored in 16 bits. Here the
+  tolerance is the noise of storage (:func:`mothr.baselines.parts.distances.rank`).
+* The distance of v1 takes differences over all ordered pairs of a tree, so that the listing order does not matter. The edge
+  i -> j uses w_i - w_j. A tensor that is equal in all models of a tree has the scaling 0 / 0 and is left out.
+* Models with different tensors are compared on the tensors that both hold. A pair without a common tensor counts as twice as
+  far apart as the farthest pair that can be compared.
+* The largest gap chooses the number of trees if it is not given.
 """
 
 from dataclasses import dataclass
@@ -24,10 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import arborescence
+from mothr.baselines.parts.checks import check_at_least
 from mothr.baselines.parts.clustering import given_trees, largest_gap, ward
-from mothr.baselines.parts.directions import Stage, evidence, find_direction, kind_of
-from mothr.baselines.parts.distances import distances, find_distance, replace_infinite
+from mothr.baselines.parts.directions import Stage, evidence, find_direction, kind_of, needs_of
+from mothr.baselines.parts.distances import distances, find_distance, finite_distances
 from mothr.baselines.parts.learned import tuned_on
+from mothr.baselines.parts.trees import subset, tree_labels, tree_positions
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
@@ -39,11 +44,10 @@ from mothr.benchmark.weights.model_set import ModelSet
 
 @dataclass(frozen=True)
 class MoTHer:
-    """Clusters of models, each spanned by the directed tree of least distance, with a charge on edges against the direction score.
+    """Clusters of models, each spanned by the directed tree of least cost: distances, and a charge against the direction score.
 
-    The defaults are those of v2 for fully fine-tuned ViTs. SideInformation the trees (setting ``known-trees``), it
-    finds one tree with one root
-    in each; else it clusters first.
+    The defaults are those of v2 for fully fine-tuned ViTs. If the trees are given (setting ``known-trees``), the method
+    finds one tree with one root in each of them. Otherwise it clusters first.
     """
 
     version: ClassVar[str] = "1"
@@ -51,25 +55,25 @@ class MoTHer:
     distance: str = "rms"
     """Distance of an edge, a name of ``mothr list distances``."""
     distance_layers: str = "square-attention"
-    """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
+    """Tensors that the distance uses; see :class:`mothr.benchmark.weights.layers.Layers`."""
     direction: str = "kurtosis"
     """Direction score, a name of ``mothr list directions``; ``oracle`` needs the truth."""
     direction_layers: str = "square-output"
-    """Tensors the direction score looks at. As published: ``square-output`` for ViT and Llama, ``value`` for LoRA,
+    """Tensors that the direction score uses. As published: ``square-output`` for ViT and Llama, ``value`` for LoRA,
     ``square-matrices`` for Stable Diffusion."""
     direction_combine: str | None = "sum"
-    """How tensors are combined to the score: ``sum`` (published), ``elements``, ``vote``, or None for the score's own way."""
+    """How the scores of tensors are combined: ``sum`` (published), ``elements``, ``vote``, or None for the score's default."""
     stage: Stage = "specialisation"
-    """``specialisation``: the parent has the higher kurtosis; ``generalisation`` (Stable Diffusion): the lower. It turns round
-    only those scores that depend on it."""
+    """``specialisation``: the parent has the higher kurtosis. ``generalisation`` (Stable Diffusion): the lower one. It
+    reverses only the scores that depend on the stage."""
     lambda_: float = 0.3
-    """Weight of the direction against the distance, in units of the mean distance."""
+    """Charge for an edge against the direction score. Unit: the mean distance."""
     clustering: str = "mean_abs"
-    """Distance by which models are clustered into trees; a symmetric one."""
+    """Symmetric distance by which models are clustered into trees."""
     clustering_layers: str = "square-matrices"
-    """Tensors the clustering looks at."""
+    """Tensors that the clustering uses."""
     n_trees: int | None = None
-    """Number of trees to cluster into. None: as told, or by the largest gap where it is not; 0: always by the largest gap."""
+    """Number of trees. None: as given, or by the largest gap if it is not given. 0: always by the largest gap."""
 
     def __post_init__(self) -> None:
         find_distance(self.distance)
@@ -84,72 +88,61 @@ class MoTHer:
             raise unknown_name("way to combine scores", self.direction_combine, EVIDENCE_RULES)
         if self.stage not in ("specialisation", "generalisation"):
             raise unknown_name("stage", self.stage, ("specialisation", "generalisation"))
-        if not 0 <= self.lambda_ < np.inf:
-            raise MothrError(f"lambda_ is {self.lambda_}; it must be a finite number >= 0")
+        check_at_least(self, 0, "lambda_")
         if self.n_trees is not None and self.n_trees < 0:
             raise MothrError(
-                f"n_trees is {self.n_trees}; give a number >= 1, 0 for the largest gap, or none for the number told"
+                f"n_trees is {self.n_trees}; give a number >= 1, 0 for the largest gap, or none for the given number"
             )
 
     @property
-    def tuned_on(self) -> tuple[str, ...]:
-        """The splits that its direction score was fitted on, if it was."""
-        return tuned_on(self.direction)
-
-    @property
     def kind(self) -> MethodKind:
-        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        """The kind of method, which follows from the direction score."""
         return kind_of(self.direction)
 
     @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The splits that the direction score was fitted on."""
+        return tuned_on(self.direction)
+
+    @property
     def needs(self) -> frozenset[Need]:
-        """What it must be told beside the weights: the number of trees unless that is set, and the truth for ``oracle``."""
-        count: set[Need] = {"tree_count"} if self.n_trees is None else set()
-        truth: set[Need] = {"truth"} if self.direction == "oracle" else set()
-        return frozenset(count | truth)
+        """The side information that the method needs: the number of trees unless it is set, and the truth for ``oracle``."""
+        count: frozenset[Need] = frozenset({"tree_count"} if self.n_trees is None else ())
+        return count | needs_of(self.direction)
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
-        """Returns one tree with one root for each part of ``models``; ``rng`` is for the direction ``random`` alone."""
+        """Returns one tree with one root for each part of ``models``; only the direction ``random`` uses ``rng``."""
         labels = self._partition(models)
         parents: dict[NodeId, tuple[NodeId, ...]] = {}
-        for label in range(int(labels.max()) + 1):
-            part = tuple(models.checkpoints[position] for position in np.flatnonzero(labels == label))
-            parents |= self._tree(ModelSet(part, models.given), rng)
-        return Prediction(
-            ModelGraph(parents), trees={node: int(label) for node, label in zip(models.ids, labels, strict=True)}
-        )
+        for positions in tree_positions(labels):
+            parents |= self._tree(subset(models, positions), rng)
+        return Prediction(ModelGraph(parents), trees=tree_labels(models, labels))
 
     def _partition(self, models: ModelSet) -> NDArray[np.int64]:
         """Returns the tree of each model, (n,), numbered in the order in which trees first appear."""
-        told = given_trees(models)
-        if told is not None:
-            return told
-        found = distances(models, self.clustering, Layers.parse(self.clustering_layers))
+        given = given_trees(models)
+        if given is not None:
+            return given
+        matrix = distances(models, self.clustering, Layers.parse(self.clustering_layers))
         n_trees = models.given.tree_count if self.n_trees is None else self.n_trees
-        return ward(found, n_trees) if n_trees else largest_gap(found)
+        return ward(matrix, n_trees) if n_trees else largest_gap(matrix)
 
     def _tree(self, models: ModelSet, rng: np.random.Generator) -> dict[NodeId, tuple[NodeId, ...]]:
-        """Returns the parents of the models of one tree: the MDST of D + lambda mean(D) K, K[i, j] = 1 if j -> i is likelier."""
+        """Returns the parents of the models of one tree: the MDST of D + lambda mean(D) K."""
         ids = models.ids
         if len(models) == 1:
             return {ids[0]: ()}
-        far = replace_infinite(distances(models, self.distance, Layers.parse(self.distance_layers)))
-        says = evidence(
-            models,
-            self.direction,
-            Layers.parse(self.direction_layers),
-            rng,
-            how=self.direction_combine,
-            stage=self.stage,
-        )
-        parents = arborescence(far + self.lambda_ * far.mean() * (says < 0))
+        cost = finite_distances(models, self.distance, Layers.parse(self.distance_layers))
+        layers, how = Layers.parse(self.direction_layers), self.direction_combine
+        scores = evidence(models, self.direction, layers, rng, how=how, stage=self.stage)
+        parents = arborescence(cost + self.lambda_ * cost.mean() * (scores < 0))
         return {ids[child]: () if parent < 0 else (ids[parent],) for child, parent in enumerate(parents)}
 
 
 MOTHER_V1 = MoTHer(distance="signed_max")
-"""As in the code of July 2024 (arXiv 2405.18432v1), for fully fine-tuned ViTs."""
+"""MoTHer as in the code of July 2024 (arXiv 2405.18432v1), for fully fine-tuned ViTs."""
 MOTHER_V2 = MoTHer()
-"""As in the later paper and code, for fully fine-tuned ViTs."""
+"""MoTHer as in the later paper and code (arXiv 2405.18432v2), for fully fine-tuned ViTs."""
 MOTHER_LORA = MoTHer(
     distance="rank",
     distance_layers="value",
@@ -157,4 +150,4 @@ MOTHER_LORA = MoTHer(
     clustering="rank",
     clustering_layers="square-matrices",
 )
-"""As published for models fine-tuned with LoRA, merged into dense weights."""
+"""MoTHer as published for models that were fine-tuned with LoRA and merged into dense weights."""

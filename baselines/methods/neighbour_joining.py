@@ -1,22 +1,25 @@
-"""Neighbour joining: the tree whose path lengths fit the distances, over models that are leaves and inner nodes alike.
+"""Neighbour joining: the tree whose path lengths fit the distances, with models as leaves and as inner nodes.
 
-Saitou and Nei, The neighbor-joining method, Mol. Biol. Evol. 4, 1987; the branch lengths are those of Studier and Keppler 1988.
-Updates of different models are nearly orthogonal, so the squared distance of two models is nearly the sum of the squared
-lengths of the edges between them, which is what the algorithm asks for. Written from the papers' descriptions.
+Idea: updates of different models are nearly orthogonal. So the squared distance of two models is nearly the sum of the
+squared lengths of the edges between them, and neighbour joining recovers a tree from such additive distances.
 
-Where this differs from what was published, and why:
+Source: Saitou and Nei, The neighbor-joining method, Mol. Biol. Evol. 4, 1987; the branch lengths are those of Studier and
+Keppler 1988. Written from the papers' descriptions.
 
-* neighbour joining puts all that was observed at the leaves of a binary tree and hidden nodes inside. Here a parent was
-  observed, too: it hangs from its place inside the tree by an edge of length near zero, and a parent of many children is a
-  chain of hidden nodes with near-zero edges between them. So each hidden node is merged into a model, over the edges of
-  least total length (:func:`contract`). An ancestor that is not among the models thus gives its place to the nearest one;
-* the joined tree has no root; it is rooted where the evidence of a direction score, summed over all edges, is highest;
-* where the trees are not told, models are related if the cosine of their weights says so, as in Linea.
+Departures, with the reason:
 
-The confidence of an edge is the share of quartets of its tree that keep the four-point condition (Buneman 1971): how treelike
-the distances of that tree are, which needs no labels and says nothing about the direction.
+* Neighbour joining puts all observed objects at the leaves of a binary tree, with hidden nodes inside. Here a parent is
+  observed too: it hangs from its place inside the tree by an edge of length near zero. A parent of many children is a chain
+  of hidden nodes with edges near zero between them. So each hidden node is merged into a model, over the edges of least
+  total length (:func:`contract`). An ancestor that is not among the models gives its place to the nearest model.
+* The joined tree has no root. The direction evidence, summed over all edges, chooses it.
+* If the trees are not given, models are related by the cosine of their weights, as in Linea.
+
+The confidence of an edge is the share of quartets of its tree that satisfy the four-point condition (Buneman 1971). It says
+how treelike the distances are. It needs no labels and says nothing about the direction.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -25,10 +28,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mothr.baselines.methods.nulls import check_undirected, lengths
-from mothr.baselines.parts.directions import find_direction, kind_of
+from mothr.baselines.parts.checks import check_relatedness
+from mothr.baselines.parts.directions import find_direction, kind_of, needs_of
+from mothr.baselines.parts.distances import check_symmetric, finite_distances
 from mothr.baselines.parts.learned import tuned_on
-from mothr.baselines.parts.trees import Pair, check_related, forest, parts, related_trees
+from mothr.baselines.parts.trees import Pair, related_trees, rooted_forest, tree_positions
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
@@ -37,67 +41,69 @@ from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
 QUARTETS = 50_000
-"""As many quartets are looked at; where there are more, as many are drawn."""
+"""Most quartets that :func:`four_point_share` uses. The standard error of a share of so many is at most
+0.5 / sqrt(50000) = 0.002."""
 
 
 def join(distances: Array) -> list[tuple[int, int, float]]:
     """Returns the edges (node, node, length) of the neighbour-joining tree (Saitou and Nei 1987).
 
-    The n given nodes are 0 ... n - 1, hidden ones n, n + 1, ... in the order in which they are made. Joins the pair of least
-    (m - 2) d[i, j] - r[i] - r[j], r the row sums over the m nodes left; ties go to the pair of lower position. Lengths may be
-    negative where distances are not additive.
+    The n given nodes are 0 ... n - 1; hidden nodes are n, n + 1, ... in the order in which they are made. Each step joins the
+    pair of least (m - 2) d[i, j] - r[i] - r[j], with r the row sums over the m remaining nodes. Ties go to the pair of lower
+    position. A length may be negative if the distances are not additive.
 
     Args:
-        distances: (n, n), symmetric, finite, meant to be sums of edge lengths.
+        distances: (n, n), symmetric and finite; nearly sums of edge lengths.
     """
     d, nodes, edges = np.array(distances, dtype=np.float64), list(range(len(distances))), list[tuple[int, int, float]]()
-    made = len(nodes)
+    hidden = len(nodes)
     while (m := len(nodes)) > 2:
         sums = d.sum(axis=1)
-        gain = (m - 2) * d - sums[:, None] - sums[None, :]
-        gain[np.tril_indices(m)] = np.inf
-        i, j = divmod(int(gain.argmin()), m)
+        criterion = (m - 2) * d - sums[:, None] - sums[None, :]
+        criterion[np.tril_indices(m)] = np.inf
+        i, j = divmod(int(criterion.argmin()), m)
         to_i = d[i, j] / 2 + (sums[i] - sums[j]) / (2 * (m - 2))
-        edges += [(nodes[i], made, float(to_i)), (nodes[j], made, float(d[i, j] - to_i))]
+        edges += [(nodes[i], hidden, float(to_i)), (nodes[j], hidden, float(d[i, j] - to_i))]
         d[i] = d[:, i] = (d[i] + d[j] - d[i, j]) / 2
         d[i, i] = 0.0
         d = np.delete(np.delete(d, j, axis=0), j, axis=1)
-        nodes[i], made = made, made + 1
+        nodes[i], hidden = hidden, hidden + 1
         del nodes[j]
     return [*edges, (nodes[0], nodes[1], float(d[0, 1]))] if len(nodes) == 2 else edges
 
 
 def contract(edges: list[tuple[int, int, float]], n: int) -> list[Pair]:
-    """Returns the edges of the tree that is left of ``edges`` when each hidden node is merged into one of the nodes 0 ... n - 1.
+    """Returns the edges of the tree ``edges`` after each hidden node was merged into one of the nodes 0 ... n - 1.
 
-    Of all ways to do so this one merges over edges of least total length: the shortest edge goes first, and one is kept
-    only where both of its ends hold a given node already (Kruskal's rule with all given nodes taken for one).
+    Among all ways to do so, this one merges over edges of least total length. The shortest edge is contracted first. An edge
+    is kept only if both its ends already hold a given node (Kruskal's rule with all given nodes as one).
     """
-    holds = {node: node if node < n else None for edge in edges for node in edge[:2]}
-    group = {node: [node] for node in holds}
+    owner = {node: node if node < n else None for edge in edges for node in edge[:2]}
+    group = {node: [node] for node in owner}
     kept = []
     for first, second, _ in sorted(edges, key=lambda edge: edge[2]):
-        one, two = group[first], group[second]
-        owners = {holds[one[0]], holds[two[0]]} - {None}
+        group_1, group_2 = group[first], group[second]
+        owners = {owner[group_1[0]], owner[group_2[0]]} - {None}
         if len(owners) == 2:
             kept.append((first, second))
             continue
-        one += two
-        for node in one:
-            group[node], holds[node] = one, next(iter(owners), None)
-    tree = [(holds[first], holds[second]) for first, second in kept]
+        group_1 += group_2
+        for node in group_1:
+            group[node], owner[node] = group_1, next(iter(owners), None)
+    tree = [(owner[first], owner[second]) for first, second in kept]
     return sorted((min(i, j), max(i, j)) for i, j in tree if i is not None and j is not None)
 
 
 def four_point_share(distances: Array, slack: float = 0.05) -> float:
     """Returns the share of quartets that satisfy the four-point condition, in [0, 1]; NaN for fewer than four models.
 
-    Distances are path lengths of a tree exactly if of the sums d[i, j] + d[k, l], d[i, k] + d[j, l] and d[i, l] + d[j, k] the
-    two largest are equal, for all i, j, k, l (Buneman 1971). Of more than QUARTETS quartets as many are drawn, always the same.
+    Distances are path lengths of a tree exactly if, for all i, j, k, l, the two largest of the sums d[i, j] + d[k, l],
+    d[i, k] + d[j, l] and d[i, l] + d[j, k] are equal (Buneman 1971). If there are more than QUARTETS quartets, that many are
+    drawn, with a fixed seed.
 
     Args:
         distances: (n, n), symmetric.
-        slack: By what share of the largest sum the second may fall short of it.
+        slack: Largest difference of the two largest sums, as a fraction of the largest one.
     """
     n = len(distances)
     if n < 4:
@@ -107,7 +113,7 @@ def four_point_share(distances: Array, slack: float = 0.05) -> float:
     else:
         drawn = np.sort(np.random.default_rng(0).integers(n, size=(2 * QUARTETS, 4)), axis=1)
         quartets = drawn[(np.diff(drawn, axis=1) > 0).all(axis=1)][:QUARTETS]
-    i, j, k, l = quartets.T  # noqa: E741 - as the condition is written
+    i, j, k, l = quartets.T  # noqa: E741 - the names of the condition
     sums = np.sort(
         [distances[i, j] + distances[k, l], distances[i, k] + distances[j, l], distances[i, l] + distances[j, k]],
         axis=0,
@@ -120,54 +126,56 @@ class NeighbourJoining:
     """The neighbour-joining tree of squared distances, hidden nodes merged into models, rooted by summed direction evidence."""
 
     version: ClassVar[str] = "1"
+    renamed: ClassVar[Mapping[str, str]] = {"related": "relatedness_threshold"}
 
     layers: str = "body"
-    """Tensors that everything looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
+    """Tensors that all steps use; see :class:`mothr.benchmark.weights.layers.Layers`."""
     distance: str = "frobenius"
-    """What is squared, a name of ``mothr list distances``; this one's squares add up over tensors, too."""
+    """Distance that is squared, a name of ``mothr list distances``. The squares of this one also add up over tensors."""
     direction: str = "residual_independence"
     """Direction score, a name of ``mothr list directions``."""
-    related: float = 0.1
-    """Cosine of two models' weights, mean over tensors, above which they are of one tree where the trees are not told."""
+    relatedness_threshold: float = 0.1
+    """Cosine of the weights of two models, mean over tensors, above which they are in one tree. Used if no trees are given."""
     slack: float = 0.05
-    """By what share the two largest sums of a quartet may differ; it moves confidence, not the answer."""
+    """Largest difference of the two largest sums of a treelike quartet, as a fraction. It moves confidence only."""
 
     def __post_init__(self) -> None:
-        check_undirected(self.distance, self.layers)
+        check_symmetric(self.distance, self.layers)
         find_direction(self.direction)
-        check_related(self.related)
+        check_relatedness(self.relatedness_threshold)
         if not 0 <= self.slack < 1:
             raise MothrError(f"slack is {self.slack}; it must be at least 0 and below 1")
 
     @property
-    def tuned_on(self) -> tuple[str, ...]:
-        """The splits that its direction score was fitted on, if it was."""
-        return tuned_on(self.direction)
-
-    @property
     def kind(self) -> MethodKind:
-        """The kind of method: ``null`` with the direction ``random``, ``oracle`` with the direction ``oracle``."""
+        """The kind of method, which follows from the direction score."""
         return kind_of(self.direction)
 
     @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The splits that the direction score was fitted on."""
+        return tuned_on(self.direction)
+
+    @property
     def needs(self) -> frozenset[Need]:
-        """What it must be told beside the weights: nothing, save the truth for the direction ``oracle``."""
-        return frozenset({"truth"}) if self.direction == "oracle" else frozenset()
+        """The side information that the direction score needs."""
+        return needs_of(self.direction)
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
-        """Returns a forest, each edge with the share of treelike quartets of its tree; ``rng`` is for the direction ``random``."""
+        """Returns a forest; the confidence of an edge is the share of treelike quartets of its tree.
+
+        Only the direction ``random`` uses ``rng``.
+        """
         layers = Layers.parse(self.layers)
-        labels = related_trees(models, layers, self.related)
-        squared = lengths(models, self.distance, self.layers) ** 2
+        labels = related_trees(models, layers, self.relatedness_threshold)
+        squared = finite_distances(models, self.distance, layers) ** 2
 
         def span(part: NDArray[np.intp]) -> list[Pair]:
-            tree = contract(join(squared[np.ix_(part, part)]), len(part))
-            return [(int(part[i]), int(part[j])) for i, j in tree]
+            return contract(join(squared[np.ix_(part, part)]), len(part))
 
-        found = forest(models, labels, span, self.direction, layers, rng)
-        treelike = [four_point_share(squared[np.ix_(part, part)], self.slack) for part in parts(labels)]
-        trees = found.trees or {}
-        confidence = {edge: treelike[trees[edge[0]]] for edge in found.graph.edges}
-        return Prediction(
-            found.graph, {edge: share for edge, share in confidence.items() if not np.isnan(share)}, found.trees
-        )
+        forest = rooted_forest(models, labels, span, self.direction, layers, rng)
+        treelike = [four_point_share(squared[np.ix_(part, part)], self.slack) for part in tree_positions(labels)]
+        trees = forest.trees or {}
+        share = {edge: treelike[trees[edge[0]]] for edge in forest.graph.edges}
+        confidence = {edge: value for edge, value in share.items() if not np.isnan(value)}
+        return Prediction(forest.graph, confidence, forest.trees)

@@ -1,8 +1,8 @@
-"""Oracle methods: told part of the truth, they show what the rest is worth. They are never ranked.
+"""Oracle methods: they are given a part of the truth and show what the rest is worth. They are never ranked.
 
-Only the true roots are used, or only the true directions. Where the partition into trees is told, each part gets one tree
-at its true root; should it have several (a merge of two trees), at the one with the most descendants. Where it is not told,
-there are as many trees as true roots.
+Idea: an oracle uses only the true roots, or only the true directions. With a given partition, each part gets one tree at
+its true root. If a part has several true roots (two trees joined by a merge), the root with the most descendants is used.
+Without a partition there are as many trees as true roots.
 """
 
 from dataclasses import dataclass, replace
@@ -11,92 +11,86 @@ from typing import ClassVar
 import numpy as np
 
 from mothr.baselines.methods.mother import MOTHER_V2
-from mothr.baselines.methods.nulls import answer, check_undirected, lengths, parts
-from mothr.baselines.parts.arborescence import orient, spanning_tree
+from mothr.baselines.methods.nulls import given_parts, predict_edges, spanning_forest, star
+from mothr.baselines.parts.distances import check_symmetric, finite_distances
+from mothr.baselines.parts.trees import Pair
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.graph import Edge, NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.side_information import MethodKind, Need
+from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
 
-def rooted_parts(models: ModelSet) -> list[tuple[list[NodeId], list[NodeId]]]:
-    """Returns (models, true roots) of each part in digest order: one root for each told tree, all where none are told.
+def parts_with_roots(models: ModelSet) -> list[tuple[list[int], list[int]]]:
+    """Returns (models, true roots) of each part, as positions: one root for each given tree, or all roots if no trees are given.
 
     Raises:
-        MothrError: the truth was not told.
+        MothrError: The truth was not given.
     """
-    truth = models.given.truth
+    truth, ids = models.given.truth, models.ids
     if truth is None:
         raise MothrError("an oracle needs the truth; it can only be run on a data set whose truth is open")
     if models.given.trees is None:
-        return [(list(models.ids), [node for node in models.ids if not truth.parents[node]])]
-    descendants = dict.fromkeys(models.ids, 0)
-    for node in models.ids:
-        for above in truth.ancestors(node):
-            descendants[above] += 1
-    return [(part, [min(part, key=lambda node: (truth.depth(node), -descendants[node]))]) for part in parts(models)]
+        return [(list(range(len(ids))), [place for place, node in enumerate(ids) if not truth.parents[node]])]
+    descendants = dict.fromkeys(ids, 0)
+    for node in ids:
+        for ancestor in truth.ancestors(node):
+            descendants[ancestor] += 1
+    depth = {node: truth.depth(node) for node in ids}
+    return [
+        (part, [min(part, key=lambda place: (depth[ids[place]], -descendants[ids[place]]))])
+        for part in given_parts(models)
+    ]
 
 
 @dataclass(frozen=True)
 class OracleStar:
-    """A star at each true root: every other model is a child of the nearest one."""
+    """A star at each true root: every other model is a child of the nearest root."""
 
     distance: str = "rms"
-    """What nearest means where there are several roots, a name of ``mothr list distances``."""
+    """Distance to the roots if there are several, a name of ``mothr list distances``."""
     layers: str = "matrices"
-    """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
+    """Tensors that the distance uses; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
     kind: ClassVar[MethodKind] = "oracle"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
 
     def __post_init__(self) -> None:
-        check_undirected(self.distance, self.layers)
+        check_symmetric(self.distance, self.layers)
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns the stars; ``rng`` is not used."""
-        place = {node: position for position, node in enumerate(models.ids)}
-        edges: list[Edge] = []
-        for part, roots in rooted_parts(models):
-            nearest = np.zeros(len(models), dtype=np.int64)
-            if len(roots) > 1:
-                far = lengths(models, self.distance, self.layers)
-                nearest = far[:, [place[root] for root in roots]].argmin(axis=1)
-            edges += [(roots[nearest[place[node]]], node) for node in part if node not in roots]
-        return answer(models, edges)
+        edges: list[Pair] = []
+        for part, roots in parts_with_roots(models):
+            several = len(roots) > 1
+            distances = finite_distances(models, self.distance, Layers.parse(self.layers)) if several else None
+            edges += star(part, roots, distances)
+        return predict_edges(models, edges)
 
 
 @dataclass(frozen=True)
 class OracleSpanningTree:
-    """The undirected minimum spanning forest in which each tree holds one true root, directed away from it."""
+    """The undirected minimum spanning forest with one true root in each tree, directed away from the root."""
 
     distance: str = "rms"
     """Length of an edge, a name of ``mothr list distances``."""
     layers: str = "matrices"
-    """Tensors the distance looks at; see :class:`mothr.benchmark.weights.layers.Layers`."""
+    """Tensors that the distance uses; see :class:`mothr.benchmark.weights.layers.Layers`."""
 
     kind: ClassVar[MethodKind] = "oracle"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"truth"})
 
     def __post_init__(self) -> None:
-        check_undirected(self.distance, self.layers)
+        check_symmetric(self.distance, self.layers)
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns the spanning forest; ``rng`` is not used."""
-        far = lengths(models, self.distance, self.layers)
-        place = {node: position for position, node in enumerate(models.ids)}
-        edges: list[Edge] = []
-        for part, roots in rooted_parts(models):
-            positions = [place[node] for node in part]
-            between = far[np.ix_(positions, positions)]
-            at = [part.index(root) for root in roots]
-            between[np.ix_(at, at)] = -1.0  # shorter than any: the roots are joined first, and then cut apart
-            tree = [pair for pair in spanning_tree(between) if not set(pair) <= set(at)]
-            edges += [(part[parent], part[child]) for root in at for parent, child in orient(tree, root)]
-        return answer(models, edges)
+        distances = finite_distances(models, self.distance, Layers.parse(self.layers))
+        edges = [edge for part, roots in parts_with_roots(models) for edge in spanning_forest(part, roots, distances)]
+        return predict_edges(models, edges)
 
 
 MOTHER_TRUE_DIRECTION = replace(MOTHER_V2, direction="oracle")
-"""MoTHer with the true direction of every pair: what its distance and its tree search cost."""
+"""MoTHer with the true direction of every pair: what its distance and its tree search lose."""

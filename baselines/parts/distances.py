@@ -11,23 +11,13 @@ from scipy.spatial.distance import squareform
 
 from mothr.baselines.parts import invariant, spectra
 from mothr.baselines.parts.ranks import RANK_MARGIN, as_matrices, rank, rank_of_pairs
-from mothr.benchmark.errors import unknown_name
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.combine import Array
-from mothr.benchmark.weights.features import (
-    CHUNK,
-    Cache,
-    Feature,
-    Pairs,
-    Slices,
-    combine_distances,
-    combine_pair_distances,
-    compute_pairs,
-    device,
-    remember,
-    stream,
-)
+from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.weights.combine import Array, combine_distances, combine_pair_distances
+from mothr.benchmark.weights.features import compute_pairs, stream
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
+from mothr.benchmark.weights.result_cache import Cache, remember
+from mothr.benchmark.weights.streaming import CHUNK, Feature, Pairs, Slices, device
 
 
 def flat(stack: torch.Tensor) -> torch.Tensor:
@@ -329,6 +319,20 @@ def replace_infinite(matrix: Array) -> Array:
     """Returns distances with each inf replaced by twice the largest finite one (1 if that is 0), for what needs numbers."""
     largest = matrix[np.isfinite(matrix)].max(initial=0.0)
     return np.where(np.isinf(matrix), 2 * largest if largest > 0 else 1.0, matrix)
+
+
+def finite_distances(models: ModelSet, name: str, layers: Layers) -> Array:
+    """Returns the (n, n) distances of :func:`distances`, with inf replaced as by :func:`replace_infinite`."""
+    return replace_infinite(distances(models, name, layers))
+
+
+def check_symmetric(distance: str, layers: str) -> None:
+    """Raises MothrError unless ``distance`` is the name of a symmetric distance and ``layers`` a choice of tensors."""
+    if find_distance(distance).feature.kind != "distance":
+        raise MothrError(
+            f"distance {distance!r} is not symmetric, so no undirected spanning tree exists; choose another"
+        )
+    Layers.parse(layers)
 
 
 def catalogue() -> list[dict[str, str]]:

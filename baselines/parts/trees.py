@@ -1,7 +1,7 @@
-"""From distances and evidence to trees: which models are related, where a tree's root is, and the nearest model before each."""
+"""From distances and direction scores to trees: related models, the root of a tree, and the nearest predecessor of a model."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,78 +12,86 @@ from mothr.baselines.parts.arborescence import orient
 from mothr.baselines.parts.clustering import given_trees
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.parts.distances import distances
-from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 Pair = tuple[int, int]
-"""Positions of two models."""
+"""Positions of two models in ``models.ids``."""
 
 
-def check_related(related: float) -> None:
-    """Raises MothrError unless ``related`` can be a cosine above which two models are of one tree."""
-    if not 0 < related < 1:
-        raise MothrError(f"related is {related}; it must lie between 0 and 1")
+def related_trees(models: ModelSet, layers: Layers, relatedness_threshold: float) -> NDArray[np.int64]:
+    """Returns the tree of each model, (n,) int64, numbered in the order in which trees first appear.
 
-
-def related_trees(models: ModelSet, layers: Layers, related: float) -> NDArray[np.int64]:
-    """Returns the tree of each model, (n,), numbered in the order in which trees first appear.
-
-    The told partition; where none is told, chains of models whose weights have a cosine above ``related``, mean over tensors.
+    The result is the given partition, if there is one. Otherwise two models are related if the cosine of their weights,
+    mean over tensors, is above ``relatedness_threshold``, and a tree is a connected component of related models.
     """
-    told = given_trees(models)
-    if told is not None:
-        return told
-    _, labels = connected_components(distances(models, "cosine", layers) < 1 - related, directed=False)
+    given = given_trees(models)
+    if given is not None:
+        return given
+    _, labels = connected_components(distances(models, "cosine", layers) < 1 - relatedness_threshold, directed=False)
     return np.asarray(labels, dtype=np.int64)
 
 
-def parts(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """Returns the positions of the models of each tree."""
+def tree_positions(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """Returns the positions of the models of each tree, ascending; ``labels``, (n,), are numbered from 0."""
     return [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
 
 
-def shared(models: ModelSet, layers: Layers) -> Layers:
-    """Returns those of ``layers`` that all models hold in one shape, or all of them where the rest is most of the weights.
+def subset(models: ModelSet, positions: Iterable[int]) -> ModelSet:
+    """Returns the models at ``positions``, with the same side information."""
+    return ModelSet(tuple(models.checkpoints[position] for position in positions), models.given)
 
-    Pairs that are compared on different tensors cannot be told near from far: a tensor may change ten times as much as another.
+
+def shared_layers(models: ModelSet, layers: Layers, min_fraction: float = 0.5) -> Layers:
+    """Returns those of ``layers`` that all models hold in one shape; ``layers`` itself if they hold too few of the weights.
+
+    Two pairs that are compared on different tensors have distances that cannot be compared. One tensor may change ten
+    times as much as another.
+
+    Args:
+        models: The models.
+        layers: The tensors to choose from.
+        min_fraction: Least fraction of all models' weights that the shared tensors must hold.
     """
     keys = layers.select_from(models)
     common = [key for key in keys if len(models.shapes[key]) == len(models)]
     elements = sum(math.prod(shape) * len(models.shapes[name, shape]) for name, shape in keys)
-    if 2 * len(models) * sum(math.prod(shape) for _, shape in common) < elements:
+    if len(models) * sum(math.prod(shape) for _, shape in common) < min_fraction * elements:
         return layers
     return replace(layers, among=frozenset(name for name, _ in common))
 
 
 def root_evidence(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> dict[int, float]:
-    """Returns for each model of the undirected tree ``span`` the summed evidence of all edges if it is the root.
+    """Returns, for each node of the undirected tree ``span``, the summed evidence of all edges if that node is the root.
+
+    A root directs all edges. If the root moves over one edge, only that edge is reversed. So the sums of all n roots take
+    O(n) time.
 
     Args:
         span: The edges of one tree.
-        evidence: For each edge (i, j) of ``span`` what speaks for i -> j; negative for j -> i.
+        evidence: For each edge (i, j) of ``span``, or for its reverse, the evidence for i -> j; it is negative for j -> i.
     """
     first = min(min(edge) for edge in span)
     outward = orient(span, first)
     gain = {edge: evidence[edge] if edge in evidence else -evidence[edge[::-1]] for edge in outward}
     total = {first: sum(gain.values())}
-    for parent, child in outward:  # moving the root over an edge turns that edge alone
+    for parent, child in outward:
         total[child] = total[parent] - 2 * gain[parent, child]
     return dict(sorted(total.items()))
 
 
-def rooted(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> list[Pair]:
-    """Returns the undirected tree ``span`` as (parent, child) pairs, from the root where :func:`root_evidence` is highest."""
+def root_by_evidence(span: Sequence[Pair], evidence: Mapping[Pair, float]) -> list[Pair]:
+    """Returns the undirected tree ``span`` as (parent, child) pairs, directed away from the root of highest summed evidence."""
     if not span:
         return []
     total = root_evidence(span, evidence)
     return orient(span, max(total, key=total.__getitem__))
 
 
-def forest(
+def rooted_forest(
     models: ModelSet,
     labels: NDArray[np.int64],
     span: Callable[[NDArray[np.intp]], Sequence[Pair]],
@@ -91,39 +99,48 @@ def forest(
     layers: Layers,
     rng: np.random.Generator,
 ) -> Prediction:
-    """Returns the prediction of one tree for each label, its edges those that ``span`` gives, rooted by summed evidence.
+    """Returns the prediction of one tree for each label: an undirected tree, rooted by summed direction evidence.
 
     Args:
         models: The models.
         labels: The tree of each model, (n,).
-        span: Gives the undirected edges of the tree of the models at the positions it is called with.
+        span: Maps the positions of a tree's models, (k,), to the edges of its undirected tree. The edges are pairs of
+            places in these positions.
         direction: A name of ``mothr list directions``.
-        layers: Tensors the direction score looks at.
-        rng: What the direction ``random`` tosses with.
+        layers: The tensors that the direction score uses.
+        rng: The generator of the direction ``random``.
     """
-    spans = [[(int(i), int(j)) for i, j in span(part)] for part in parts(labels)]
-    joined = [edge for edges in spans for edge in edges]
-    says = pair_scores(models, direction, np.array(joined, dtype=np.intp), layers, rng) if joined else np.zeros(0)
-    evidence = dict(zip(joined, says.tolist(), strict=True))
-    return prediction(models, labels, [edge for edges in spans for edge in rooted(edges, evidence)])
+    spans = [
+        [(int(positions[first]), int(positions[second])) for first, second in span(positions)]
+        for positions in tree_positions(labels)
+    ]
+    edges = [edge for edges in spans for edge in edges]
+    scores = pair_scores(models, direction, np.array(edges, dtype=np.intp), layers, rng) if edges else np.zeros(0)
+    evidence = dict(zip(edges, scores.tolist(), strict=True))
+    return forest_prediction(models, labels, [edge for edges in spans for edge in root_by_evidence(edges, evidence)])
 
 
-def prediction(models: ModelSet, labels: NDArray[np.int64], edges: Sequence[Pair]) -> Prediction:
-    """Returns the prediction of the (parent, child) pairs ``edges``, given as positions, and of the trees ``labels``."""
+def forest_prediction(models: ModelSet, labels: NDArray[np.int64], edges: Sequence[Pair]) -> Prediction:
+    """Returns the prediction of the (parent, child) pairs ``edges``, given as positions, with the tree labels ``labels``, (n,)."""
     graph = ModelGraph.from_edges(models.ids, [(models.ids[parent], models.ids[child]) for parent, child in edges])
-    return Prediction(graph, trees={node: int(label) for node, label in zip(models.ids, labels, strict=True)})
+    return Prediction(graph, trees=tree_labels(models, labels))
 
 
-def nearest_before(far: Array, order: Sequence[int], barren: Sequence[int] = ()) -> list[Pair]:
-    """Returns (parent, child) pairs that make each model but the first the child of the nearest of those before it.
+def tree_labels(models: ModelSet, labels: NDArray[np.int64]) -> dict[str, int]:
+    """Returns {id of a model: its tree}; ``labels``, (n,), are in the order of ``models.ids``."""
+    return {node: int(label) for node, label in zip(models.ids, labels, strict=True)}
+
+
+def nearest_predecessor(distances: Array, order: Sequence[int], leaf_only: Sequence[int] = ()) -> list[Pair]:
+    """Returns (parent, child) pairs: the parent of each model but the first is the nearest of those before it in ``order``.
 
     Args:
-        far: (n, n) distances.
-        order: The positions of the models of one tree, the root first. Of models equally near, the first is the parent.
-        barren: Models that may be a parent only where no other is before the child.
+        distances: (n, n).
+        order: The positions of the models of one tree, the root first. Of equally near models the earlier one is the parent.
+        leaf_only: Models that are a parent only if no other model comes before the child.
     """
     edges = []
     for place, child in enumerate(order[1:], start=1):
-        before = [node for node in order[:place] if node not in barren] or list(order[:place])
-        edges.append((before[int(far[before, child].argmin())], child))
+        allowed = [node for node in order[:place] if node not in leaf_only] or list(order[:place])
+        edges.append((allowed[int(distances[allowed, child].argmin())], child))
     return edges

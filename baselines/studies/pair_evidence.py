@@ -12,13 +12,13 @@ from tqdm import tqdm
 from mothr.baselines.linea.method import Linea
 from mothr.baselines.parts.directions import evidence
 from mothr.baselines.parts.distances import distances
-from mothr.baselines.parts.trees import shared
+from mothr.baselines.parts.trees import shared_layers
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.data.dataset import MANIFEST, open_models, open_truth
 from mothr.benchmark.storage import sha256_of
-from mothr.benchmark.weights.checkpoint import ModelSet
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 DISTANCE, DIRECTION, LAYERS = Linea.distance, Linea.direction, Linea.layers
 """The distance, the direction score and the tensors that Linea uses."""
@@ -57,7 +57,7 @@ def tree_pair_evidence(models: ModelSet) -> TreePairs:
     ids = sorted(models.ids)
     if len(ids) == 1:
         return TreePairs(ids=ids, distances=[], evidence=[])
-    layers = shared(models, Layers.parse(LAYERS))
+    layers = shared_layers(models, Layers.parse(LAYERS))
     pair_distances = _upper_triangle(distances(models, DISTANCE, layers), models)
     pair_evidence = _upper_triangle(evidence(models, DIRECTION, layers), models)
     return TreePairs(

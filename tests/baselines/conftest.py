@@ -72,7 +72,7 @@ def permuted() -> Callable:
 @pytest.fixture
 def contents() -> Callable:
     """Returns a function that gives {id: {name: tensor}} of all that models hold."""
-    return lambda models: {checkpoint.id: dict(checkpoint.plain()) for checkpoint in models.checkpoints}
+    return lambda models: {checkpoint.id: dict(checkpoint.read_all()) for checkpoint in models.checkpoints}
 
 
 @pytest.fixture(scope="session")

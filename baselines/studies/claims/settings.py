@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from mothr.baselines.methods.nulls import check_undirected
 from mothr.baselines.parts.directions import find_direction
+from mothr.baselines.parts.distances import check_symmetric
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
 
@@ -36,7 +36,7 @@ class ClaimSettings:
     """Cosine of two models' weights above which clustering by cosine joins them, as in Linea."""
 
     def __post_init__(self) -> None:
-        check_undirected(self.distance, self.layers)
+        check_symmetric(self.distance, self.layers)
         for name in self.directions:
             find_direction(name)
         if self.seeds < 1 or not self.directions:

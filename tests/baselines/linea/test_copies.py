@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mothr.baselines.linea.copies import copies, reordered
+from mothr.baselines.linea.copies import find_copies, find_reordered
 from mothr.baselines.parts.distances import distances
 from mothr.benchmark.weights.layers import Layers
 
@@ -44,9 +44,9 @@ def test_a_copy_is_told_with_its_source_and_nothing_else_is(grown, contents, wri
     held = contents(models)
     for node in (truth.roots[0], truth.edges[0][1], truth.edges[-1][1]):
         found = write_models({**held, "copy": COPIES[kind](held[node])})
-        assert {found.ids[at]: (found.ids[copy.source], copy.rounded) for at, copy in copies(found, BODY).items()} == {
-            "copy": (node, not kind.startswith("pruned"))
-        }
+        assert {
+            found.ids[at]: (found.ids[copy.source], copy.quantized) for at, copy in find_copies(found, BODY).items()
+        } == {"copy": (node, not kind.startswith("pruned"))}
 
 
 def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, contents, write_models):
@@ -54,8 +54,8 @@ def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, conten
     held = contents(models)
     node = models.ids[3]
     found = write_models({**held, **{kind.replace(" ", "-"): make(held[node]) for kind, make in COPIES.items()}})
-    assert {found.ids[copy.source] for copy in copies(found, BODY).values()} == {node}
-    assert len(copies(found, BODY)) == len(COPIES)
+    assert {found.ids[copy.source] for copy in find_copies(found, BODY).values()} == {node}
+    assert len(find_copies(found, BODY)) == len(COPIES)
 
 
 def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_told_apart(write_models):
@@ -66,7 +66,7 @@ def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_t
     far = distances(found, "relative", BODY)
     place = found.ids.index
     assert far[place("a-half"), place("b-half")] < far[place("a-half"), place("a")] / 1.2
-    assert {found.ids[at]: found.ids[copy.source] for at, copy in copies(found, BODY).items()} == {
+    assert {found.ids[at]: found.ids[copy.source] for at, copy in find_copies(found, BODY).items()} == {
         "a-half": "a",
         "b-half": "b",
     }
@@ -75,17 +75,17 @@ def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_t
 def test_fine_tuned_models_and_twins_are_no_copies(grown, contents, write_models):
     models, _ = grown(rank=2)
     held = contents(models)
-    assert copies(models, BODY) == {}
-    assert copies(write_models({**held, "twin": held[models.ids[0]]}), BODY) == {}
+    assert find_copies(models, BODY) == {}
+    assert find_copies(write_models({**held, "twin": held[models.ids[0]]}), BODY) == {}
     stored = write_models(
         {node: {name: value.bfloat16() for name, value in weights.items()} for node, weights in held.items()}
     )
-    assert copies(stored, BODY) == {}
+    assert find_copies(stored, BODY) == {}
 
 
 def test_one_model_alone_is_no_copy(grown, contents, write_models):
     models, _ = grown()
-    assert copies(write_models({"a": contents(models)[models.ids[0]]}), BODY) == {}
+    assert find_copies(write_models({"a": contents(models)[models.ids[0]]}), BODY) == {}
 
 
 def test_models_with_the_same_numbers_in_another_order_are_one_group(grown, contents, permuted, write_models):
@@ -93,8 +93,8 @@ def test_models_with_the_same_numbers_in_another_order_are_one_group(grown, cont
     held = contents(models)
     node, other = models.ids[:2]
     found = write_models({**held, "reordered": permuted(held[node]), "twin": held[other]})
-    assert [{found.ids[at] for at in group} for group in reordered(found, BODY)] == [{node, "reordered"}]
-    assert reordered(models, BODY) == []
+    assert [{found.ids[at] for at in group} for group in find_reordered(found, BODY)] == [{node, "reordered"}]
+    assert find_reordered(models, BODY) == []
 
 
 def test_models_with_the_same_numbers_in_the_same_order_are_no_group(grown, contents, permuted, write_models):
@@ -104,10 +104,10 @@ def test_models_with_the_same_numbers_in_the_same_order_are_no_group(grown, cont
     biased = {
         number: {**held[node], "layers.0.mlp.up_proj.bias": torch.full((40,), float(number))} for number in range(3)
     }
-    assert reordered(write_models({str(number): weights for number, weights in biased.items()}), BODY) == []
+    assert find_reordered(write_models({str(number): weights for number, weights in biased.items()}), BODY) == []
     found = write_models(
         {**{str(number): weights for number, weights in biased.items()}, "reordered": permuted(held[node])}
     )
-    [group] = reordered(found, BODY)
+    [group] = find_reordered(found, BODY)
     assert len(group) == 2
     assert found.ids.index("reordered") in group

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.linea.inheritance import lacking
+from mothr.baselines.linea.inheritance import update_loss
 from mothr.benchmark.weights.layers import Layers
 
 BODY = Layers("body")
@@ -22,7 +22,7 @@ def add(weights, *updates):
 def judged(write_models, above, parent, child):
     models = write_models({"above": above, "parent": parent, "child": child})
     triple = [models.ids.index(name) for name in ("child", "parent", "above")]
-    share, undone = lacking(models, np.array([triple]), BODY)
+    share, undone = update_loss(models, np.array([triple]), BODY)
     return share[0], undone[0]
 
 
@@ -79,7 +79,7 @@ def test_tensors_that_one_of_the_three_lacks_say_nothing(write_models):
     others = {name.replace("mlp", "attn"): value for name, value in draw(2).items()}
     assert lacked(write_models, root, add(root, draw(1)), others) == 0
     assert undone(write_models, root, add(root, draw(1)), others) == 0
-    assert [found.shape for found in lacking(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY)] == [
+    assert [found.shape for found in update_loss(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY)] == [
         (0,),
         (0,),
     ]
@@ -91,7 +91,9 @@ def test_each_triple_is_judged_by_itself(write_models):
         {"a": root, "b": add(root, step), "c": add(root, step, draw(2, 0.1)), "d": add(root, draw(3, 0.1))}
     )
     at = {name: place for place, name in enumerate(models.ids)}
-    for child, stranger in lacking(models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY):
+    for child, stranger in update_loss(
+        models, np.array([[at["c"], at["b"], at["a"]], [at["d"], at["b"], at["a"]]]), BODY
+    ):
         assert child < 0.05
         assert stranger > 0.4
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.linea.method import Linea, _heirs
+from mothr.baselines.linea import Linea
+from mothr.baselines.linea.norm_growth import NormGrowth
+from mothr.baselines.linea.reassignment import reassign
 from mothr.baselines.parts.distances import distances
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
@@ -154,9 +156,9 @@ def test_told_the_true_directions_it_needs_the_truth(write_models):
         ({"distance": "relativ"}, "unknown distance 'relativ'; did you mean relative"),
         ({"direction": "kurtossis"}, "unknown direction 'kurtossis'; did you mean kurtosis"),
         ({"layers": "matrix"}, "unknown layers 'matrix'; did you mean matrices"),
-        ({"related": 0.0}, "related is 0.0; it must lie between 0 and 1"),
-        ({"related": 1.0}, "related is 1.0"),
-        ({"related": float("nan")}, "related is nan"),
+        ({"relatedness_threshold": 0.0}, "relatedness_threshold is 0.0; it must lie between 0 and 1"),
+        ({"relatedness_threshold": 1.0}, "relatedness_threshold is 1.0"),
+        ({"relatedness_threshold": float("nan")}, "relatedness_threshold is nan"),
         ({"distance": "signed_max"}, "distance 'signed_max' is not symmetric"),
         ({"sharpness": -1.0}, "sharpness is -1.0; it must be a finite number >= 0"),
         ({"sharpness": float("inf")}, "sharpness is inf"),
@@ -206,7 +208,7 @@ def test_a_merge_has_both_its_parents_and_its_own_child(grown_tree, write_models
         {"merge": (order[1], order[2]), "below": ("merge",), "last": ("below",)},
     )  # fmt: skip
     assert found == wanted
-    assert ask(write_models({**held, "merge": merge}), made=False).graph != ModelGraph(
+    assert ask(write_models({**held, "merge": merge}), detect_derived=False).graph != ModelGraph(
         {**truth.parents, "merge": (order[1], order[2])}
     )
 
@@ -364,8 +366,8 @@ def test_where_all_weights_are_gaussian_growth_tells_the_root(write_models):
     ids = [str(number) for number in (5, 3, 6, 0, 2, 1, 4)]
     models = write_models(dict(zip(ids, tree, strict=True)))
     truth = ModelGraph({ids[node]: () if above is None else (ids[above],) for node, above in enumerate(SHAPE)})
-    assert ask(models, growth=0.01).graph == truth
-    assert ask(models, growth=0.0).graph.roots != truth.roots
+    assert ask(models, norm_growth=NormGrowth(0.01)).graph == truth
+    assert ask(models, norm_growth=NormGrowth(0.0)).graph.roots != truth.roots
 
 
 def test_a_model_that_came_to_lie_nearest_to_its_parents_sibling_is_hung_below_its_parent(write_models):
@@ -447,6 +449,6 @@ def test_whatever_tree_it_begins_with_everyone_comes_below_its_parent_if_the_roo
         return [0.0 if parent in ancestors(child) else 2.0 for child, parent, _ in triples]
 
     far = np.array([[len({*ancestors(one)} ^ {*ancestors(other)}) ** 0.5 for other in range(14)] for one in range(14)])
-    found, lacked = _heirs(start, far, lacks)
+    found, lacked = reassign(start, far, lacks, max_siblings=8)
     assert found == truth
     assert set(lacked.values()) == {0.0}

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.methods.model_atlas import ModelAtlas, quantised
+from mothr.baselines.methods.model_atlas import ModelAtlas, is_quantised
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.run.method import needs
-from mothr.benchmark.score.metrics import edge_accuracy, undirected_f1
+from mothr.benchmark.score.edges import edge_accuracy, undirected_f1
 from mothr.benchmark.side_information import SideInformation
 
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
@@ -57,7 +57,7 @@ def test_without_different_times_roots_are_drawn_evenly_and_nothing_else_is_read
 
 def test_without_metadata_it_says_so(grown):
     with pytest.raises(
-        MothrError, match="model-atlas orders models by the times of their files and was told none; use 'mothr run'"
+        MothrError, match="model-atlas orders models by file times, and none were given; use 'mothr run'"
     ):
         ask(grown((None, 0))[0])
 
@@ -82,7 +82,7 @@ def test_quantised_models_are_leaves_however_early(write_models):
     models = write_models(
         {"root": {"w.weight": root}, "eight": eight, "child": {"w.weight": child}, "half": {"w.weight": child.half()}}
     )
-    coarse = [model.id for model in models.checkpoints if quantised(model)]
+    coarse = [model.id for model in models.checkpoints if is_quantised(model)]
     assert coarse == ["eight"]
     found = ask(dated(models, {"eight": 0, "root": 1, "child": 2, "half": 3})).graph
     assert found == ModelGraph({"root": (), "eight": ("root",), "child": ("root",), "half": ("child",)})

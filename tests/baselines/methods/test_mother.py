@@ -9,9 +9,10 @@ from sklearn.metrics import adjusted_rand_score
 from mothr.baselines.methods.mother import MOTHER_LORA, MOTHER_V1, MOTHER_V2, MoTHer
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import find_method, needs, parameters
+from mothr.benchmark.run.method import needs, parameters
+from mothr.benchmark.run.registry import find_method
 from mothr.benchmark.side_information import SideInformation
-from mothr.benchmark.weights.checkpoint import ModelSet
+from mothr.benchmark.weights.model_set import ModelSet
 
 SHAPE = (0, 0, 0, 1, 1, 2, 2, 5)  # parent of nodes 1, 2, ...; node 0 is the root
 SIDE = 32

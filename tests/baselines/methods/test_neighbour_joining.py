@@ -174,7 +174,7 @@ def test_other_names_give_the_same_answer_renamed(grown):
     [
         ({"distance": "signed_max"}, "distance 'signed_max' is not symmetric"),
         ({"direction": "kurtossis"}, "unknown direction 'kurtossis'; did you mean kurtosis"),
-        ({"related": 1.0}, "related is 1.0; it must lie between 0 and 1"),
+        ({"relatedness_threshold": 1.0}, "relatedness_threshold is 1.0; it must lie between 0 and 1"),
         ({"slack": -0.1}, "slack is -0.1; it must be at least 0 and below 1"),
     ],
 )

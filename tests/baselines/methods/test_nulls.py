@@ -9,8 +9,8 @@ import torch
 from mothr.baselines.methods.nulls import MOTHER_RANDOM_DIRECTION, Metadata, NullSpanningTree, NullStar, RandomTree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.run.method import find_method
-from mothr.benchmark.score.metrics import edge_accuracy, undirected_f1
+from mothr.benchmark.run.registry import find_method
+from mothr.benchmark.score.edges import edge_accuracy, undirected_f1
 from mothr.benchmark.side_information import SideInformation
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)
@@ -128,7 +128,7 @@ def test_metadata_is_at_chance_where_nothing_leaks(forest):
             node: value | {"name": f"{names[place]:012x}"}
             for place, (node, value) in enumerate(flat_metadata(models).items())
         }
-        guess = Metadata()(models.with_given(SideInformation(told(models, truth).told.trees, metadata=flat)), rng)
+        guess = Metadata()(models.with_given(SideInformation(told(models, truth).given.trees, metadata=flat)), rng)
         found.append(edge_accuracy(truth, guess.graph))
     assert np.mean(found) == pytest.approx(1 / 7, abs=0.025)
 
@@ -157,7 +157,7 @@ def test_metadata_reads_what_leaks(forest, leak):
 
 
 def test_metadata_must_be_told(forest):
-    with pytest.raises(MothrError, match="was told nothing"):
+    with pytest.raises(MothrError, match="none were given"):
         Metadata()(forest[0], np.random.default_rng(0))
 
 

@@ -8,7 +8,7 @@ from mothr.baselines.methods.oracles import MOTHER_TRUE_DIRECTION, OracleSpannin
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.run.method import needs
-from mothr.benchmark.score.metrics import direction_accuracy, edge_accuracy
+from mothr.benchmark.score.edges import direction_accuracy, edge_accuracy
 from mothr.benchmark.side_information import SideInformation
 
 SHAPE = (None, 0, 0, 1, 1, 2, 2)

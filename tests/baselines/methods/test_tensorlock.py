@@ -5,7 +5,7 @@ import torch
 from mothr.baselines.methods.tensorlock import TensorLock
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.score.metrics import direction_accuracy, undirected_f1
+from mothr.benchmark.score.edges import direction_accuracy, undirected_f1
 from mothr.benchmark.side_information import SideInformation
 
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
@@ -68,5 +68,5 @@ def test_legal_answers_and_other_names(grown, contents, write_models):
 def test_a_field_that_cannot_be_is_refused():
     with pytest.raises(MothrError, match="unknown distance 'rsm'; did you mean rms"):
         TensorLock(distance="rsm")
-    with pytest.raises(MothrError, match=r"related is 0\.0"):
-        TensorLock(related=0.0)
+    with pytest.raises(MothrError, match=r"relatedness_threshold is 0\.0"):
+        TensorLock(relatedness_threshold=0.0)

@@ -6,7 +6,7 @@ from mothr.baselines.parts.directions import DIRECTIONS, evidence, pair_scores
 from mothr.baselines.parts.learned import Term, log_odds, terms, tuned_on
 from mothr.benchmark.weights.combine import EVIDENCE_RULES
 from mothr.benchmark.weights.layers import Layers
-from mothr.generators.recipe.schema import catalogue
+from mothr.generators.recipe.loading import catalogue
 
 # --- the file ---
 

@@ -3,7 +3,15 @@ import pytest
 import torch
 
 from mothr.baselines.parts.arborescence import orient
-from mothr.baselines.parts.trees import forest, nearest_before, parts, prediction, related_trees, rooted, shared
+from mothr.baselines.parts.trees import (
+    forest_prediction,
+    nearest_predecessor,
+    related_trees,
+    root_by_evidence,
+    rooted_forest,
+    shared_layers,
+    tree_positions,
+)
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
@@ -25,27 +33,27 @@ def test_the_root_is_the_best_of_all_roots_tried_one_by_one(seed):
     evidence = {edge: float(rng.normal()) for edge in span}
     gain = evidence | {edge[::-1]: -value for edge, value in evidence.items()}
     best = max(range(9), key=lambda root: sum(gain[edge] for edge in orient(span, root)))
-    assert rooted(span, evidence) == orient(span, best)
+    assert root_by_evidence(span, evidence) == orient(span, best)
 
 
 def test_without_evidence_the_first_node_is_the_root_and_no_edges_need_none():
-    assert rooted([(4, 7), (2, 7)], {(4, 7): 0.0, (2, 7): 0.0}) == [(2, 7), (7, 4)]
-    assert rooted([], {}) == []
+    assert root_by_evidence([(4, 7), (2, 7)], {(4, 7): 0.0, (2, 7): 0.0}) == [(2, 7), (7, 4)]
+    assert root_by_evidence([], {}) == []
 
 
 def test_each_model_is_the_child_of_the_nearest_before_it():
     far = np.array([[0, 1, 9, 9], [1, 0, 2, 9], [9, 2, 0, 2], [9, 9, 2, 0]], dtype=float)
-    assert nearest_before(far, [0, 1, 2, 3]) == [(0, 1), (1, 2), (2, 3)]
-    assert nearest_before(far, [3, 0, 1, 2]) == [(3, 0), (0, 1), (3, 2)]  # of 3 and 1, equally near, the first
-    assert nearest_before(far, [0, 1, 2, 3], barren=[1]) == [(0, 1), (0, 2), (2, 3)]
-    assert nearest_before(far, [1, 0], barren=[0, 1]) == [(1, 0)]
-    assert nearest_before(far, [2]) == []
+    assert nearest_predecessor(far, [0, 1, 2, 3]) == [(0, 1), (1, 2), (2, 3)]
+    assert nearest_predecessor(far, [3, 0, 1, 2]) == [(3, 0), (0, 1), (3, 2)]  # of 3 and 1, equally near, the first
+    assert nearest_predecessor(far, [0, 1, 2, 3], leaf_only=[1]) == [(0, 1), (0, 2), (2, 3)]
+    assert nearest_predecessor(far, [1, 0], leaf_only=[0, 1]) == [(1, 0)]
+    assert nearest_predecessor(far, [2]) == []
 
 
 def test_related_models_share_a_tree_and_told_trees_are_kept(grown):
     models, truth = grown((None, 0, 1, None, 3, None))
     labels = related_trees(models, BODY, 0.1)
-    assert {frozenset(models.ids[node] for node in part) for part in parts(labels)} == set(truth.trees)
+    assert {frozenset(models.ids[node] for node in part) for part in tree_positions(labels)} == set(truth.trees)
     assert labels[0] == 0
     told = {node: place % 2 for place, node in enumerate(sorted(models.ids))}
     labels = related_trees(models.with_given(SideInformation(trees=told)), BODY, 0.1)
@@ -60,22 +68,23 @@ def test_a_forest_of_given_spans_is_rooted_by_the_truth_where_the_truth_is_the_e
     models, truth = grown((None, 0, 0, 1, None, 4))
     place = {node: position for position, node in enumerate(models.ids)}
     labels = related_trees(models, BODY, 0.1)
-    spans = {frozenset(part): [] for part in (frozenset(part.tolist()) for part in parts(labels))}
-    for parent, child in truth.edges:
-        edge = sorted((place[parent], place[child]))
-        next(span for part, span in spans.items() if edge[0] in part).append(tuple(edge))
-    told = models.with_given(SideInformation(truth=truth))
-    found = forest(told, labels, lambda part: spans[frozenset(part.tolist())], "oracle", BODY, np.random.default_rng(0))
-    assert found.graph == truth
-    assert {frozenset(node for node in found.trees if found.trees[node] == label) for label in (0, 1)} == set(
-        truth.trees
-    )
+    edges = [sorted((place[parent], place[child])) for parent, child in truth.edges]
+
+    def span(positions):
+        inside = positions.tolist()
+        return [(inside.index(first), inside.index(second)) for first, second in edges if first in inside]
+
+    given = models.with_given(SideInformation(truth=truth))
+    forest = rooted_forest(given, labels, span, "oracle", BODY, np.random.default_rng(0))
+    assert forest.graph == truth
+    trees = {frozenset(node for node in forest.trees if forest.trees[node] == label) for label in (0, 1)}
+    assert trees == set(truth.trees)
 
 
 def test_positions_become_ids(grown):
     models, _ = grown((None, 0))
     first, second = models.ids
-    found = prediction(models, np.zeros(2, dtype=np.int64), [(1, 0)])
+    found = forest_prediction(models, np.zeros(2, dtype=np.int64), [(1, 0)])
     assert found.graph == ModelGraph({second: (), first: (second,)})
     assert found.trees == {first: 0, second: 0}
 
@@ -84,6 +93,6 @@ def test_shared_layers_are_those_of_all_models_unless_few_are(write_models):
     body = {"layers.0.mlp.fc1.weight": torch.ones(9, 9), "layers.1.mlp.fc1.weight": torch.ones(9, 9)}
     small, large = ({**body, "embed_tokens.weight": torch.ones(rows, 9)} for rows in (8, 10))
     models = write_models({"a": small, "b": small, "c": large})
-    assert [name for name, _ in shared(models, BODY).select_from(models)] == list(body)
+    assert [name for name, _ in shared_layers(models, BODY).select_from(models)] == list(body)
     odd = write_models({"a": small, "b": small, "c": {"embed_tokens.weight": torch.ones(8, 9)}})
-    assert shared(odd, BODY) == BODY
+    assert shared_layers(odd, BODY) == BODY

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mothr.baselines.linea.mixtures import mixtures
+from mothr.baselines.linea.merges import find_merges
 from mothr.benchmark.weights.layers import Layers
 
 BODY = Layers("body")
@@ -53,7 +53,8 @@ def tree(grown, contents):
 
 def told(models):
     return {
-        models.ids[node]: {models.ids[source] for source in sources} for node, sources in mixtures(models, BODY).items()
+        models.ids[node]: {models.ids[source] for source in sources}
+        for node, sources in find_merges(models, BODY).items()
     }
 
 
@@ -94,9 +95,9 @@ def test_two_merges_of_the_same_models_are_not_taken_for_each_others_parents(tre
 @pytest.mark.parametrize("parents", [(None, 0, 1, 2, 3, 4), (None, 0, 0, 0, 0, 0), (None, 0, 0, 1, 1, 2, 2)])
 def test_fine_tuned_models_are_no_mixtures(grown, parents, rank):
     models, _ = grown(parents, rank)
-    assert mixtures(models, BODY) == {}
+    assert find_merges(models, BODY) == {}
 
 
 def test_two_models_have_no_mixture(grown):
     models, _ = grown((None, 0))
-    assert mixtures(models, BODY) == {}
+    assert find_merges(models, BODY) == {}

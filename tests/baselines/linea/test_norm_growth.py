@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mothr.baselines.linea.growth import growth
+from mothr.baselines.linea.norm_growth import NormGrowth, norm_growth
 from mothr.benchmark.weights.layers import Layers
 
 BODY = Layers("body")
@@ -18,7 +18,7 @@ def draw(seed, size=1.0):
 def grown(write_models, one, other):
     models = write_models({"one": one, "other": other})
     pair = [models.ids.index("one"), models.ids.index("other")]
-    found = growth(models, np.array([pair, pair[::-1]]), BODY)
+    found = norm_growth(models, np.array([pair, pair[::-1]]), BODY, NormGrowth().max_ratio)
     assert found[0] == -found[1]
     return found[0]
 
