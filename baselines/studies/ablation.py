@@ -23,7 +23,10 @@ from mothr.benchmark.board import board
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import RunRecord, Setting
-from mothr.benchmark.run import evaluate
+from mothr.benchmark.run.execute import execute
+from mothr.benchmark.run.in_process import InProcess
+from mothr.benchmark.run.outcome import RunRequest
+from mothr.benchmark.run.registry import settings_from
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval, mean_interval
 from mothr.benchmark.weights.layers import Layers
@@ -105,11 +108,10 @@ def run(grid: AblationGrid, folder: Path, setting: Setting, seeds: int = 5) -> l
     truth, models = dataset.open_truth(folder), dataset.open_models(folder)
     for layers in (grid.base.distance_layers, *grid.layers):
         Layers.parse(layers).select_from(models)
-    runs = tqdm(grid.runs(seeds), desc=truth.split, unit="run", file=sys.stderr)
+    requests = [RunRequest(METHOD, settings_from(method, METHOD), setting, seed) for method, seed in grid.runs(seeds)]
+    runs = execute(requests, folder, truth, InProcess(models=models))
     with in_memory(), each_warning_once():
-        return [
-            evaluate.run(method, METHOD, folder, setting, seed, models=models, truth=truth) for method, seed in runs
-        ]
+        return [record for _, record in tqdm(runs, desc=truth.split, unit="run", total=len(requests), file=sys.stderr)]
 
 
 @contextmanager

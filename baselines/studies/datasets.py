@@ -4,7 +4,7 @@ The truth groups edges and marks a prediction as right or wrong. No direction sc
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,10 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.run.execute import execute
+from mothr.benchmark.run.in_process import InProcess
+from mothr.benchmark.run.outcome import RunRequest
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
@@ -151,6 +155,22 @@ class OpenedDataset:
             "depth": self.graph.depth(edge[1]),
             "withheld": child.withheld or 0,
         }
+
+    def run(self, requests: Iterable[RunRequest]) -> list[RunRecord]:
+        """Returns the record of each run on this data set; the methods run in this process."""
+        executor = InProcess(models=self.models)
+        return [record for _, record in execute(requests, self.folder, self.truth, executor)]
+
+    def subset(self, positions: Sequence[int]) -> "OpenedDataset":
+        """Returns the data set with the models at ``positions`` only.
+
+        In its truth, the parent of a model is its nearest ancestor in the subset. Nothing else is recorded of a model.
+        """
+        models = ModelSet(tuple(self.models.checkpoints[position] for position in positions))
+        graph = self.graph.restricted(models.ids)
+        nodes = {node: TruthNode(parents=parents) for node, parents in graph.parents.items()}
+        truth = Truth(split=self.truth.split, version=self.truth.version, nodes=nodes)
+        return OpenedDataset(self.folder, truth, models, self.family)
 
     def measurement(
         self,

@@ -6,6 +6,7 @@ When models are missing, the truth is that of the remaining models: the parent o
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -15,24 +16,21 @@ from tqdm import tqdm
 from mothr.baselines.parts.clustering import largest_gap, ward
 from mothr.baselines.parts.distances import distances
 from mothr.baselines.studies import ablation
-from mothr.baselines.studies.claims.settings import ClaimSettings
-from mothr.baselines.studies.datasets import TRANSFORM_SETTINGS, OpenedDataset
-from mothr.baselines.studies.measurements import Measurement
-from mothr.baselines.studies.robustness import (
+from mothr.baselines.studies.claims.runs import (
     COMPARED_METHOD,
-    compared_methods,
     compared_name,
+    compared_requests,
     published_records,
     records,
     warn_if_failed,
 )
-from mothr.benchmark.data import dataset
+from mothr.baselines.studies.claims.settings import ClaimSettings
+from mothr.baselines.studies.datasets import TRANSFORM_SETTINGS, OpenedDataset
+from mothr.baselines.studies.measurements import Measurement
 from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.graph import Edge
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.run import evaluate
 from mothr.benchmark.weights.layers import Layers
-from mothr.benchmark.weights.model_set import ModelSet
 
 SIBLING_CLASSES = (
     (0.5, "below 0.5"), (0.9, "0.5 to 0.9"), (1.2, "0.9 to 1.2"), (1.6, "1.2 to 1.6"), (np.inf, "above 1.6"),
@@ -96,24 +94,18 @@ def robustness(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement
 
 
 def _with_models_missing(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement]:
-    measurements, methods = [], compared_methods(settings)
+    measurements, methods = [], compared_requests(settings)
     runs = [(*subset, name) for subset in model_subsets(data, settings) for name in methods]
     for share, draw, kept, name in tqdm(runs, desc=f"{data.truth.split}, models missing", unit="run", file=sys.stderr):
-        models = ModelSet(tuple(data.models.checkpoints[position] for position in kept))
-        graph = data.graph.restricted(models.ids)
-        if not graph.edges:
+        remaining = data.subset(kept)
+        if not remaining.graph.edges:
             continue
-        remaining = {node: dataset.TruthNode(parents=parents) for node, parents in graph.parents.items()}
-        truth = dataset.Truth(split=data.truth.split, version=data.truth.version, nodes=remaining)
-        method, registered_name = methods[name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MothrWarning)  # the runs on all models have shown these warnings
-            record = evaluate.run(
-                method, registered_name, data.folder, settings.setting, draw, models=models, truth=truth
-            )
+            [record] = remaining.run([replace(methods[name], seed=draw)])
         warn_if_failed(record)
         by_tree: dict[int, list[Edge]] = {}
-        for edge in graph.edges:
+        for edge in remaining.graph.edges:
             by_tree.setdefault(data.tree_of[edge[1]], []).append(edge)
         for tree, edges in by_tree.items():
             accuracy = edge_accuracy(record, edges)

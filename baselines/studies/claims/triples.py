@@ -11,10 +11,10 @@ from mothr.baselines.methods.mother import MOTHER_V2
 from mothr.baselines.parts.arborescence import arborescence
 from mothr.baselines.parts.directions import DIRECTIONS
 from mothr.baselines.parts.distances import distances, replace_infinite
+from mothr.baselines.studies.claims.runs import compared_name, published_records
 from mothr.baselines.studies.claims.settings import ClaimSettings
 from mothr.baselines.studies.datasets import OpenedDataset, defined_pair_scores
 from mothr.baselines.studies.measurements import Measurement
-from mothr.baselines.studies.robustness import compared_name, published_records
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.combine import Array

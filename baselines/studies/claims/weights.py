@@ -8,7 +8,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
 from scipy.stats import spearmanr
 
-from mothr.baselines.methods.oracles import OracleSpanningTree
 from mothr.baselines.parts.directions import statistic
 from mothr.baselines.parts.distances import distances
 from mothr.baselines.studies.claims.settings import ClaimSettings
@@ -16,7 +15,7 @@ from mothr.baselines.studies.datasets import OpenedDataset
 from mothr.baselines.studies.measurements import Measurement
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.run import evaluate
+from mothr.benchmark.run.outcome import RunRequest
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
 
@@ -174,10 +173,8 @@ def lora_rank_and_rms(data: OpenedDataset, settings: ClaimSettings) -> list[Meas
     measurements = []
     for name in ("rank", "rms") if lora_trees else ():
         matrix = distances(data.models, name, Layers(LORA_LAYERS))
-        method = OracleSpanningTree(name, LORA_LAYERS)
-        record = evaluate.run(
-            method, "oracle-mst-root", data.folder, "known-trees", models=data.models, truth=data.truth
-        )
+        oracle = RunRequest("oracle-mst-root", {"distance": name, "layers": LORA_LAYERS}, "known-trees")
+        [record] = data.run([oracle])
         for tree, nodes, positions in _trees(data):
             if tree not in lora_trees:
                 continue

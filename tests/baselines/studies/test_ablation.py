@@ -1,3 +1,5 @@
+"""Ablations: which methods are run, their records, table, summary and figure, and the command ``mothr ablate``."""
+
 import json
 import subprocess
 import sys
@@ -18,39 +20,48 @@ from mothr.baselines.studies import ablation, ablation_report, output
 from mothr.baselines.studies.ablation import BOUNDS, VARIED_FIELDS, AblationGrid
 from mothr.benchmark import __version__
 from mothr.benchmark.board import board
-from mothr.benchmark.data.dataset import fix_times, write_manifest
+from mothr.benchmark.data.dataset import fix_times, open_truth, write_manifest
 from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.records import store
-from mothr.benchmark.run import evaluate
+from mothr.benchmark.run.execute import execute
+from mothr.benchmark.run.in_process import InProcess
+from mothr.benchmark.run.outcome import RunRequest
+from mothr.benchmark.run.registry import settings_from
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.score.statistics import Interval
 
 COMMAND = "ablate"
 
-SHAPE = (None, 0, 0, 1, 1, 2)
+PARENTS = (None, 0, 0, 1, 1, 2)
 """Parent of each node of a tree."""
 TREES = 3
 SHAPES = {f"layers.{layer}.attention.{part}_proj.weight": (16, 16) for layer in range(2) for part in "qkvo"}
 SHAPES |= {"layers.0.mlp.up_proj.weight": (32, 16), "flat.weight": (4, 4)}
-TWO = AblationGrid(directions=("norm", "kurtosis"))
+TWO_SCORES = AblationGrid(directions=("norm", "kurtosis"))
 
 
-def build(folder, lacking=None):
-    """Returns ``folder``, made a data set: heavy-tailed roots, Gaussian updates, and one matrix that is all ones in every model."""
+def build(folder, left_out=None):
+    """Writes a data set to ``folder`` and returns ``folder``: heavy-tailed roots, Gaussian updates, and one matrix of ones in every model.
+
+    The first root has no tensor called ``left_out``.
+    """
     rng, nodes = np.random.default_rng(0), {}
     for tree in range(TREES):
-        ids, weights = [rng.bytes(6).hex() for _ in SHAPE], []
-        for node, above in enumerate(SHAPE):
-            draw, old = (rng.laplace, None) if above is None else (rng.normal, weights[above])
+        ids, weights = [rng.bytes(6).hex() for _ in PARENTS], []
+        for node, parent in enumerate(PARENTS):
+            draw, inherited = (rng.laplace, None) if parent is None else (rng.normal, weights[parent])
             weights.append(
-                {name: draw(0, 0.1, size=shape) + (0 if old is None else old[name]) for name, shape in SHAPES.items()}
+                {
+                    name: draw(0, 0.1, size=shape) + (0 if inherited is None else inherited[name])
+                    for name, shape in SHAPES.items()
+                }
             )
             weights[-1]["flat.weight"] = np.ones(SHAPES["flat.weight"])
-            place = folder / "models" / ids[node]
-            place.mkdir(parents=True)
-            kept = {name: value for name, value in weights[-1].items() if (tree, node, name) != (0, 0, lacking)}
-            save_file({name: value.astype(np.float32) for name, value in kept.items()}, place / "model.safetensors")
-            nodes[ids[node]] = {"parents": [] if above is None else [ids[above]], "tree": tree}
+            model = folder / "models" / ids[node]
+            model.mkdir(parents=True)
+            stored = {name: value for name, value in weights[-1].items() if (tree, node, name) != (0, 0, left_out)}
+            save_file({name: value.astype(np.float32) for name, value in stored.items()}, model / "model.safetensors")
+            nodes[ids[node]] = {"parents": [] if parent is None else [ids[parent]], "tree": tree}
     (folder / "truth.json").write_text(json.dumps({"schema_version": 1, "split": "tiny", "version": 1, "nodes": nodes}))
     fix_times(folder / "models")
     write_manifest(
@@ -61,19 +72,19 @@ def build(folder, lacking=None):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """Three trees of six models, never to be changed."""
+    """Three trees of six models. No test changes them."""
     return build(tmp_path_factory.mktemp("tiny") / "data")
 
 
 # --- what is run ---
 
 
-def test_every_combination_is_run_and_the_bounds_with_each():
+def test_every_combination_is_run_with_both_bounds():
     grid = AblationGrid(
         ("kurtosis", "norm", "kurtosis"), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp", "all"), (None, "vote")
     )
-    points = {tuple(getattr(method, field) for field in VARIED_FIELDS) for method in grid.methods}
-    assert len(points) == len(grid.methods) == 2 * 3 * 2 * 2 * (2 + len(BOUNDS))
+    combinations = {tuple(getattr(method, field) for field in VARIED_FIELDS) for method in grid.methods}
+    assert len(combinations) == len(grid.methods) == 2 * 3 * 2 * 2 * (2 + len(BOUNDS))
     assert {method.direction for method in grid.methods} == {"kurtosis", "norm", *BOUNDS}
 
 
@@ -86,12 +97,12 @@ def test_fields_that_are_not_varied_are_those_of_the_base():
     assert {(method.stage, method.distance_layers) for method in grid.methods} == {("generalisation", "all")}
 
 
-def test_only_the_coin_is_run_again():
-    counts = pd.Series([method.direction for method, _ in TWO.runs(4)]).value_counts()
+def test_only_the_direction_random_is_run_several_times():
+    counts = pd.Series([method.direction for method, _ in TWO_SCORES.runs(4)]).value_counts()
     assert counts.to_dict() == {"random": 4, "norm": 1, "kurtosis": 1, "oracle": 1}
 
 
-def test_bounds_alone_are_no_ablation():
+def test_a_grid_of_bounds_only_is_refused():
     with pytest.raises(MothrError, match="beside the bounds"):
         AblationGrid(("random", "oracle"))
 
@@ -101,20 +112,27 @@ def test_bounds_alone_are_no_ablation():
 
 @pytest.fixture(scope="module")
 def records(tiny):
-    return ablation.run(TWO, tiny, "known-trees", seeds=3)
+    return ablation.run(TWO_SCORES, tiny, "known-trees", seeds=3)
 
 
-def test_records_are_those_of_the_harness(tiny, records):
+def single_run(method, folder, setting):
+    """Returns the record of one run with seed 0."""
+    request = RunRequest("mother-v2", settings_from(method, "mother-v2"), setting)
+    [(_, record)] = execute([request], folder, open_truth(folder), InProcess())
+    return record
+
+
+def test_records_equal_those_of_single_runs(tiny, records):
     timed = {"seconds", "date"}
-    for method, record in zip(TWO.methods, [one for one in records if one.seed == 0], strict=True):
-        alone = evaluate.run(method, "mother-v2", tiny, "known-trees", 0)
+    for method, record in zip(TWO_SCORES.methods, [record for record in records if record.seed == 0], strict=True):
+        alone = single_run(method, tiny, "known-trees")
         assert record.model_dump(exclude=timed) == alone.model_dump(exclude=timed)
 
 
-def test_what_is_remembered_mixes_no_two_questions(tiny):
+def test_features_kept_in_memory_do_not_change_a_prediction(tiny):
     grid = AblationGrid(("kurtosis", "norm"), ("rms", "cosine"), (0.1, 1.0), ("mlp", "attention"), (None, "vote"))
     for method, record in zip(grid.methods, ablation.run(grid, tiny, "open", seeds=1), strict=True):
-        assert record.parents == evaluate.run(method, "mother-v2", tiny, "open", 0).parents
+        assert record.parents == single_run(method, tiny, "open").parents
 
 
 def test_table_has_a_row_for_each_run_and_tree_with_parameters_and_metrics(records):
@@ -125,47 +143,48 @@ def test_table_has_a_row_for_each_run_and_tree_with_parameters_and_metrics(recor
     )
     assert not table.duplicated([*VARIED_FIELDS, "seed", "tree"]).any()
     row = table[(table.direction == "random") & (table.seed == 2) & (table.tree == 1)].iloc[0]
-    [record] = [one for one in records if one.parameters["direction"] == "random" and one.seed == 2]
+    [record] = [run for run in records if run.parameters["direction"] == "random" and run.seed == 2]
     assert {name: row[name] for name in METRICS if METRICS[name].per_tree} == pytest.approx(
         record.tree_scores()[1], nan_ok=True
     )
 
 
-def test_summary_is_the_leaderboards(records):
+def test_summary_equals_the_leaderboard(records):
     table = board.board(records).set_index("parameters")
-    lines = ablation.summary(records)
-    assert [line.varied["direction"] for line in lines] == ["norm", "kurtosis", *BOUNDS]
-    for line, (_, row) in zip(
-        sorted(lines, key=lambda line: line.varied["direction"]), table.sort_index().iterrows(), strict=True
+    rows = ablation.summary(records)
+    assert [row.varied["direction"] for row in rows] == ["norm", "kurtosis", *BOUNDS]
+    for row, (_, board_row) in zip(
+        sorted(rows, key=lambda row: row.varied["direction"]), table.sort_index().iterrows(), strict=True
     ):
-        for name, interval in line.intervals.items():
-            assert (interval.mean, interval.low, interval.high) == (row[name], row[f"{name}_low"], row[f"{name}_high"])
-        assert line.runs == (3 if line.varied["direction"] == "random" else 1)
+        for name, interval in row.intervals.items():
+            expected = (board_row[name], board_row[f"{name}_low"], board_row[f"{name}_high"])
+            assert (interval.mean, interval.low, interval.high) == expected
+        assert row.runs == (3 if row.varied["direction"] == "random" else 1)
 
 
-def test_truth_bounds_the_scores_and_the_coin_is_worse(records):
-    means = {line.varied["direction"]: line.intervals["edge_accuracy"].mean for line in ablation.summary(records)}
+def test_the_true_direction_is_perfect_and_a_random_one_is_worst(records):
+    means = {row.varied["direction"]: row.intervals["edge_accuracy"].mean for row in ablation.summary(records)}
     assert means["oracle"] == 1
     assert means["random"] < means["norm"] <= 1
 
 
 def test_failed_run_counts_as_zero_and_has_a_row_for_each_tree(tiny):
-    made = ablation.run(AblationGrid(("kurtosis", "norm"), layers=("re:flat",)), tiny, "known-trees", seeds=1)
-    assert made[0].status == "failed"
-    kurtosis = ablation.summary(made)[0]
+    records = ablation.run(AblationGrid(("kurtosis", "norm"), layers=("re:flat",)), tiny, "known-trees", seeds=1)
+    assert records[0].status == "failed"
+    kurtosis = ablation.summary(records)[0]
     assert (kurtosis.failed, kurtosis.intervals["edge_accuracy"].mean) == (1, 0)
-    table = ablation.table_rows(made, TREES)
+    table = ablation.table_rows(records, TREES)
     failed = table[table.direction == "kurtosis"]
     assert len(failed) == TREES
     assert failed.edge_f1.isna().all()
     assert failed.error.str.contains("undefined").all()
 
 
-def test_what_all_runs_warn_of_is_said_once(tmp_path):
-    data = build(tmp_path / "data", lacking="layers.0.mlp.up_proj.weight")
+def test_a_warning_of_all_runs_is_shown_once(tmp_path):
+    data = build(tmp_path / "data", left_out="layers.0.mlp.up_proj.weight")
     with pytest.warns(MothrWarning) as caught:
         ablation.run(AblationGrid(("norm", "kurtosis", "std"), weights=(0.1, 0.3)), data, "known-trees", seeds=1)
-    texts = [str(one.message) for one in caught]
+    texts = [str(warning.message) for warning in caught]
     assert len(texts) == len(set(texts)) == 1
     assert "up_proj" in texts[0]
 
@@ -179,7 +198,7 @@ def test_layers_that_select_nothing_stop_before_the_first_run(tiny):
 
 
 def marks(axes, names):
-    """Returns name -> (mean, low, high) as drawn by errorbar, the ends NaN where no bar is drawn."""
+    """Returns name -> (mean, low, high) as drawn by errorbar. The ends are NaN if no bar is drawn."""
     [bars] = axes.containers
     middle, _, [reach] = bars
     ends = [segment[:, 0] if len(segment) else (np.nan, np.nan) for segment in reach.get_segments()]
@@ -187,24 +206,24 @@ def marks(axes, names):
 
 
 def test_figure_shows_means_intervals_and_bounds(records):
-    lines = {line.varied["direction"]: line for line in ablation.summary(records)}
-    drawn = ablation_report.ablation_figure(list(lines.values()), "title").axes
-    names = [label.get_text() for label in drawn[0].get_yticklabels()]
+    rows = {row.varied["direction"]: row for row in ablation.summary(records)}
+    panels = ablation_report.ablation_figure(list(rows.values()), "title").axes
+    names = [label.get_text() for label in panels[0].get_yticklabels()]
     assert set(names) == {"norm", "kurtosis"}
-    assert [axes.get_xlabel() for axes in drawn] == ["edge accuracy", "direction accuracy"]
-    for axes, metric in zip(drawn, ("edge_accuracy", "direction_accuracy"), strict=True):
+    assert [axes.get_xlabel() for axes in panels] == ["edge accuracy", "direction accuracy"]
+    for axes, metric in zip(panels, ("edge_accuracy", "direction_accuracy"), strict=True):
         for name, ends in marks(axes, names).items():
-            interval = lines[name].intervals[metric]
+            interval = rows[name].intervals[metric]
             assert ends == pytest.approx((interval.mean, interval.low, interval.high))
-        upright = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() in (":", "--")]
-        assert upright == [lines[bound].intervals[metric].mean for bound in BOUNDS]
+        bounds = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() in (":", "--")]
+        assert bounds == [rows[bound].intervals[metric].mean for bound in BOUNDS]
 
 
 def test_figure_has_a_panel_for_each_choice(tiny):
-    made = ablation.run(
+    records = ablation.run(
         AblationGrid(("norm",), ("rms", "cosine"), (0.0, 0.1, 0.3), ("mlp",)), tiny, "known-trees", seeds=1
     )
-    shown = [axes for axes in ablation_report.ablation_figure(ablation.summary(made), "title").axes if axes.axison]
+    shown = [axes for axes in ablation_report.ablation_figure(ablation.summary(records), "title").axes if axes.axison]
     assert len(shown) == 2 * 6
     titles = [axes.get_title() for axes in shown if axes.get_title()]
     assert titles == [
@@ -212,11 +231,11 @@ def test_figure_has_a_panel_for_each_choice(tiny):
     ]
 
 
-def test_figure_of_one_tree_has_no_intervals_and_says_what_is_undefined(records):
-    [line, *others] = ablation.summary(records)
+def test_figure_of_one_tree_has_no_intervals_and_marks_undefined_values(records):
+    [row, *others] = ablation.summary(records)
     point = Interval(0.5, None, None, 1)
-    odd = replace(line, intervals={"edge_accuracy": point, "direction_accuracy": None, "edge_f1": point})
-    edges, directions = ablation_report.ablation_figure([odd, *others], "title").axes
+    altered = replace(row, intervals={"edge_accuracy": point, "direction_accuracy": None, "edge_f1": point})
+    edges, directions = ablation_report.ablation_figure([altered, *others], "title").axes
     names = [label.get_text() for label in edges.get_yticklabels()]
     mean, *ends = marks(edges, names)["norm"]
     assert (mean, np.isnan(ends).all()) == (0.5, True)
@@ -235,7 +254,7 @@ def test_command_writes_table_and_figure(tiny, tmp_path, call):
     assert (out / "ablation.parquet").exists() == (output.parquet_engine() is not None)
     assert ("no ablation.parquet" in called.stdout) == (output.parquet_engine() is None)
     assert [line.split()[:2] for line in called.stdout.splitlines()[:2]] == [["lambda_", "direction"], ["0.1", "norm"]]
-    texts = "|".join(ElementTree.parse(out / "ablation.svg").getroot().itertext())
+    svg_text = "|".join(ElementTree.parse(out / "ablation.svg").getroot().itertext())
     for words in (
         "norm",
         "kurtosis",
@@ -246,7 +265,7 @@ def test_command_writes_table_and_figure(tiny, tmp_path, call):
         "layers matrices",
         "direction oracle",
     ):
-        assert words in texts
+        assert words in svg_text
     with Image.open(out / "ablation.png") as image:
         image.load()
         assert image.width == 1400
@@ -264,7 +283,7 @@ def test_json_is_one_value_with_intervals(tiny, tmp_path, call):
         assert row["edge_accuracy_n"] == TREES
 
 
-def test_records_are_written_if_wanted_and_make_a_board(tiny, tmp_path, call):
+def test_records_are_written_on_request_and_make_a_board(tiny, tmp_path, call):
     call(tiny, "--directions", "norm", "--seeds", 2, "--out", tmp_path / "without")
     assert not (tmp_path / "without" / "records").exists()
     call(tiny, "--directions", "norm", "--seeds", 2, "--records", "--out", tmp_path / "with")
@@ -282,14 +301,14 @@ def test_other_fields_of_the_method_can_be_set(tiny, tmp_path, call):
     assert set(table.direction_combine.fillna("own")) == {"own", "vote"}
 
 
-def test_open_setting_is_told_no_trees(tiny, tmp_path, call):
+def test_in_the_open_setting_methods_are_not_given_the_trees(tiny, tmp_path, call):
     call(tiny, "--directions", "norm", "--setting", "open", "--seeds", 1, "--out", tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "ablation.csv")
     assert set(table.told) == {"tree_count", "tree_count truth"}
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "says"),
+    ("option", "value", "message"),
     [
         ("--directions", "norm,kurtossis", "did you mean .*kurtosis"),
         ("--distances", "rsm", "did you mean rms"),
@@ -302,39 +321,39 @@ def test_open_setting_is_told_no_trees(tiny, tmp_path, call):
         ("--set", "stages=x", "did you mean stage"),
     ],
 )
-def test_wrong_words_are_told_before_anything_is_opened(tmp_path, call, option, value, says):
-    with pytest.raises(MothrError, match=says):
+def test_wrong_values_are_refused_before_data_are_opened(tmp_path, call, option, value, message):
+    with pytest.raises(MothrError, match=message):
         call(tmp_path / "no-such-data", f"{option}={value}", "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_stands_at_out_is_left_alone(tiny, tmp_path, call):
+def test_an_output_folder_with_files_is_refused_and_left_alone(tiny, tmp_path, call):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(MothrError, match="exists and is not an empty folder"):
         call(tiny, "--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_nothing_is_left_where_it_stops_halfway(tmp_path, call):
+def test_a_failed_command_leaves_no_files(tmp_path, call):
     with pytest.raises(MothrError, match="no truth here"):
         call(tmp_path / "no-such-data", "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_runs_are_written_and_then_told(tiny, tmp_path, call):
+def test_failed_runs_are_written_and_then_reported(tiny, tmp_path, call):
     with pytest.raises(MothrError, match=r"1 of 4 runs failed; the first, kurtosis: .*undefined"):
         call(tiny, "--directions", "kurtosis,norm", "--layers", "re:flat", "--seeds", 1, "--out", tmp_path / "out")
     assert set(pd.read_csv(tmp_path / "out" / "ablation.csv").status) == {"failed", "ok"}
 
 
-def test_missing_matplotlib_is_told_before_the_runs(tiny, tmp_path, call, monkeypatch):
+def test_missing_matplotlib_is_reported_before_the_runs(tiny, tmp_path, call, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MothrError, match=r"mothr\[generate\]"):
         call(tiny, "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_is_registered_and_its_module_loads_no_torch():
+def test_the_command_is_registered_and_its_module_imports_no_torch():
     [point] = [point for point in entry_points(group="mothr.commands") if point.name == "baselines"]
     assert ablate in point.load()
     code = "import sys, mothr.baselines.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"

@@ -1,4 +1,4 @@
-"""What is kept in memory is read only: no method may change it, and each answers as it does without."""
+"""Features kept in memory are read-only: each method predicts the same with them and without them."""
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ NAMES = [name for name in own_method_names() if not needs(find_method(name)) & {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_answers_alike_with_features_kept_in_memory(grown, contents, write_models, name):
+def test_every_method_predicts_the_same_with_features_kept_in_memory(grown, contents, write_models, name):
     models, truth = grown()
     held = contents(models)
     copied = truth.edges[-1][1]
     models = write_models({**held, "copy": {key: value.half() for key, value in held[copied].items()}})
-    told = models.with_given(
+    given = models.with_given(
         SideInformation(tree_count=1) if "tree_count" in needs(find_method(name)) else SideInformation()
     )
-    outside = find_method(name)(told, np.random.default_rng(0))
+    outside = find_method(name)(given, np.random.default_rng(0))
     with in_memory():
-        assert find_method(name)(told, np.random.default_rng(0)) == outside
-        assert find_method(name)(told, np.random.default_rng(0)) == outside  # now all of it is kept
+        assert find_method(name)(given, np.random.default_rng(0)) == outside
+        assert find_method(name)(given, np.random.default_rng(0)) == outside  # now all features are kept

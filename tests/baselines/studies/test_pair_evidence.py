@@ -1,6 +1,7 @@
-"""What lies between the models of a tree: the numbers that methods see, on the tensors that all its models hold."""
+"""Distance and direction evidence of all pairs of the models of a tree, on the tensors that all its models share."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,15 +10,14 @@ from scipy.spatial.distance import squareform
 
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.parts.distances import pair_distances
-from mothr.baselines.parts.trees import shared
+from mothr.baselines.parts.trees import shared_layers
 from mothr.baselines.studies.pair_evidence import split_pair_evidence, tree_pair_evidence
 from mothr.benchmark.board.pairs import read
 from mothr.benchmark.data.dataset import open_models, open_truth
-from mothr.benchmark.errors import MothrError
+from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.run.forests import grow
-from mothr.benchmark.weights.checkpoint import ModelSet
-from mothr.benchmark.weights.features import MothrWarning
 from mothr.benchmark.weights.layers import Layers
+from mothr.benchmark.weights.model_set import ModelSet
 
 COMMAND = "pairs"
 
@@ -31,64 +31,67 @@ PARENTS = (None, 0, 0, 1, None, 4, None)
 def folder(tmp_path, write_dataset):
     """A data set of three trees."""
     weights = grow(np.random.default_rng(3), PARENTS, SHAPES)
-    nodes = [(held, [] if above is None else [above], {}) for held, above in zip(weights, PARENTS, strict=True)]
+    nodes = [(held, [] if parent is None else [parent], {}) for held, parent in zip(weights, PARENTS, strict=True)]
     write_dataset(tmp_path / "toy", nodes)
     return tmp_path / "toy"
 
 
-def asked(models, ids):
-    """Returns the positions in ``models`` of the pairs of ``ids``: first with second, first with third, ..."""
-    place = [models.ids.index(node) for node in ids]
-    return np.array([(place[i], place[j]) for i in range(len(ids)) for j in range(i + 1, len(ids))])
+def pair_positions(models, ids):
+    """Returns the positions in ``models`` of the pairs of ``ids``: (0, 1), (0, 2), ..., (1, 2), ..."""
+    position = [models.ids.index(node) for node in ids]
+    return np.array([(position[i], position[j]) for i in range(len(ids)) for j in range(i + 1, len(ids))])
 
 
-def test_numbers_are_those_of_distance_and_direction_score_rounded(grown):
+def test_values_are_rounded_distances_and_direction_scores(grown):
     models, _ = grown()
-    found = tree_pair_evidence(models)
-    assert found.ids == sorted(models.ids)
-    pairs = asked(models, found.ids)
-    assert found.distances == [float(f"{value:.4g}") for value in pair_distances(models, "relative", pairs, BODY)]
-    assert found.evidence == pytest.approx(pair_scores(models, "residual_independence", pairs, BODY), abs=0.5001e-4)
-    assert {round(value, 4) for value in found.evidence} == set(found.evidence)
-    assert len(set(found.evidence)) > len(found.evidence) / 2
+    result = tree_pair_evidence(models)
+    assert result.ids == sorted(models.ids)
+    pairs = pair_positions(models, result.ids)
+    assert result.distances == [float(f"{value:.4g}") for value in pair_distances(models, "relative", pairs, BODY)]
+    assert result.evidence == pytest.approx(pair_scores(models, "residual_independence", pairs, BODY), abs=0.5001e-4)
+    assert {round(value, 4) for value in result.evidence} == set(result.evidence)
+    assert len(set(result.evidence)) > len(result.evidence) / 2
 
 
-def test_the_parent_is_near_and_evidence_points_to_the_child(grown):
+def test_the_parent_is_near_and_evidence_is_positive_for_parent_and_child(grown):
     models, truth = grown()
-    found = tree_pair_evidence(models)
-    far = squareform(found.distances)
-    says = np.zeros_like(far)
-    says[np.triu_indices(len(far), 1)] = found.evidence
-    says -= says.T
-    edges = [(found.ids.index(parent), found.ids.index(child)) for parent, child in truth.edges]
-    assert sum(far[parent, child] <= min(np.delete(far[child], child)) for parent, child in edges) > len(edges) / 2
-    assert all(says[parent, child] > 0 for parent, child in edges)
+    result = tree_pair_evidence(models)
+    distances = squareform(result.distances)
+    evidence = np.zeros_like(distances)
+    evidence[np.triu_indices(len(distances), 1)] = result.evidence
+    evidence -= evidence.T
+    edges = [(result.ids.index(parent), result.ids.index(child)) for parent, child in truth.edges]
+    assert (
+        sum(distances[parent, child] <= min(np.delete(distances[child], child)) for parent, child in edges)
+        > len(edges) / 2
+    )
+    assert all(evidence[parent, child] > 0 for parent, child in edges)
 
 
-def test_other_names_change_the_order_and_nothing_else(grown):
+def test_other_ids_change_only_the_order(grown):
     models, _ = grown()
     names = dict(zip(sorted(models.ids), reversed([f"{number:02d}" for number in range(len(models))]), strict=True))
     old, new = tree_pair_evidence(models), tree_pair_evidence(models.relabel(names))
     assert new.ids == sorted(names.values())
     for name in ("distances", "evidence"):
-        sign = -1 if name == "evidence" else 1  # the order of each pair is turned round
+        sign = -1 if name == "evidence" else 1  # the order of each pair is reversed
         assert sorted(sign * value for value in getattr(new, name)) == sorted(getattr(old, name))
-    pairs = [(one, other) for at, one in enumerate(old.ids) for other in old.ids[at + 1 :]]
-    turned = {(names[other], names[one]): -value for (one, other), value in zip(pairs, old.evidence, strict=True)}
-    assert new.evidence == [turned[one, other] for at, one in enumerate(new.ids) for other in new.ids[at + 1 :]]
+    pairs = list(combinations(old.ids, 2))
+    reversed_pairs = {
+        (names[second], names[first]): -value for (first, second), value in zip(pairs, old.evidence, strict=True)
+    }
+    assert new.evidence == [reversed_pairs[pair] for pair in combinations(new.ids, 2)]
 
 
 def test_all_pairs_of_a_tree_are_compared_on_the_same_tensors(grown, contents, write_models):
     models, _ = grown()
     held = contents(models)
-    for sign, node in zip(
-        (1, -1), sorted(held), strict=False
-    ):  # as far from each other as can be, and the other models lack it
+    for sign, node in zip((1, -1), sorted(held), strict=False):  # opposite tensors, which the other models lack
         held[node]["layers.7.mlp.up_proj.weight"] = sign * torch.eye(24)
     more = write_models(held)
     assert tree_pair_evidence(more) == tree_pair_evidence(models)
-    layers = shared(more, BODY)
-    pairs = asked(more, sorted(held))[:1]
+    layers = shared_layers(more, BODY)
+    pairs = pair_positions(more, sorted(held))[:1]
     with pytest.warns(MothrWarning, match="lack some"):
         assert pair_distances(more, "relative", pairs, BODY) > 1.01 * pair_distances(more, "relative", pairs, layers)
 
@@ -96,22 +99,24 @@ def test_all_pairs_of_a_tree_are_compared_on_the_same_tensors(grown, contents, w
 def test_models_that_share_no_tensor_have_no_distance_and_no_evidence(write_models):
     models = write_models({"a": {"one.weight": torch.eye(8)}, "b": {"other.weight": torch.eye(8)}})
     with pytest.warns(MothrWarning, match="share none"):
-        found = tree_pair_evidence(models)
-    assert (found.distances, found.evidence) == ([None], [0.0])
+        result = tree_pair_evidence(models)
+    assert (result.distances, result.evidence) == ([None], [0.0])
 
 
-def test_every_true_tree_is_there_in_its_order(folder, capsys):
+def test_the_trees_are_those_of_the_truth_in_its_order(folder, capsys):
     truth, models = open_truth(folder), open_models(folder)
-    found = split_pair_evidence(folder)
-    assert (found.split, found.version) == ("toy", 1)
-    assert [tree.ids for tree in found.trees] == [sorted(tree) for tree in truth.graph.trees]
-    assert sorted(len(tree.distances) for tree in found.trees) == [0, 1, 6]
-    for tree in found.trees:
-        assert tree == tree_pair_evidence(ModelSet(tuple(one for one in models.checkpoints if one.id in tree.ids)))
+    result = split_pair_evidence(folder)
+    assert (result.split, result.version) == ("toy", 1)
+    assert [tree.ids for tree in result.trees] == [sorted(tree) for tree in truth.graph.trees]
+    assert sorted(len(tree.distances) for tree in result.trees) == [0, 1, 6]
+    for tree in result.trees:
+        assert tree == tree_pair_evidence(
+            ModelSet(tuple(checkpoint for checkpoint in models.checkpoints if checkpoint.id in tree.ids))
+        )
     assert capsys.readouterr().out == ""
 
 
-def test_the_command_writes_what_can_be_read_beside_the_results(folder, tmp_path, call):
+def test_the_command_writes_a_file_beside_the_results_that_can_be_read(folder, tmp_path, call):
     place = tmp_path / "results" / "toy-v1"
     value = json.loads(call(folder, "--results", tmp_path / "results", "--json").stdout)
     assert value == {
