@@ -1,73 +1,89 @@
-"""What guessing scores on a given truth, by simulation: a number means nothing without it."""
+"""Chance levels: the scores of random predictions on a given truth, by simulation."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import NamedTuple
 
 import numpy as np
 
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
-from mothr.benchmark.prediction import Prediction, Relation
+from mothr.benchmark.prediction import RELATIONS, Prediction
 from mothr.benchmark.score.metrics import METRICS, Metric
 
 DRAWS = 100
-"""Guesses of each kind."""
+"""Number of random predictions of each shape."""
+Shape = Callable[[int, np.random.Generator], list[int]]
+"""(number of nodes, generator) -> the parent of each of the nodes 1, 2, ...; node 0 is the root."""
+
+
+class _Draw(NamedTuple):
+    known_trees: Prediction
+    """A random prediction with one tree for each true Model Tree."""
+    open: Prediction
+    """A random prediction with one tree of all nodes."""
 
 
 def random_tree(size: int, rng: np.random.Generator) -> list[int]:
-    """Returns the parent of each of the nodes 1 to ``size - 1`` in a random recursive tree: one drawn from those before it."""
+    """Returns a random recursive tree: the parent of node k = 1..size-1 is drawn uniformly from the nodes 0..k-1."""
     return [int(rng.integers(node)) for node in range(1, size)]
 
 
 def star(size: int, rng: np.random.Generator) -> list[int]:
-    """Returns the parent of each of the nodes 1 to ``size - 1`` in a star: the first."""
+    """Returns a star: the parent of each of the nodes 1..size-1 is node 0."""
     return [0] * (size - 1)
 
 
-def guess(
-    truth: ModelGraph, shape: Callable[[int, np.random.Generator], list[int]], rng: np.random.Generator, told: bool
-) -> Prediction:
-    """Returns an answer drawn at random: trees of this shape on nodes in random order, any probabilities, any relations.
+def random_prediction(truth: ModelGraph, shape: Shape, rng: np.random.Generator, known_trees: bool) -> Prediction:
+    """Returns a random prediction: trees of a given shape on nodes in random order, with random confidence and relations.
 
     Args:
-        truth: the nodes; their trees where they are told.
+        truth: The nodes; if ``known_trees``, also the partition into trees.
         shape: :func:`random_tree` or :func:`star`.
-        rng: draws everything, probabilities evenly from [0, 1] and relations evenly from the four.
-        told: whether each true Model Tree is guessed by itself, or all nodes as one.
+        rng: Draws the order of the nodes, confidences uniformly from [0, 1], and relations uniformly from the four.
+        known_trees: Whether one tree is drawn for each true Model Tree; otherwise one tree of all nodes is drawn.
     """
+    whole = (frozenset(truth.nodes),) if truth.nodes else ()
     edges: list[Edge] = []
-    for part in truth.trees if told else (truth.nodes,) if truth.nodes else ():
-        order: list[NodeId] = [sorted(part)[place] for place in rng.permutation(len(part))]
+    for tree in truth.trees if known_trees else whole:
+        nodes = sorted(tree)
+        order: list[NodeId] = [nodes[index] for index in rng.permutation(len(nodes))]
         edges += [(order[parent], child) for parent, child in zip(shape(len(order), rng), order[1:], strict=True)]
     confidence = dict(zip(edges, rng.random(len(edges)).tolist(), strict=True))
-    kinds: tuple[Relation, ...] = get_args(Relation)
-    relations = {
-        child: kinds[kind] for (_, child), kind in zip(edges, rng.integers(len(kinds), size=len(edges)), strict=True)
-    }
+    drawn = rng.integers(len(RELATIONS), size=len(edges))
+    relations = {child: RELATIONS[index] for (_, child), index in zip(edges, drawn, strict=True)}
     return Prediction(ModelGraph.from_edges(truth.nodes, edges), confidence, relations=relations)
 
 
 def chance(truth: Prediction, rng: np.random.Generator, draws: int = DRAWS) -> dict[str, float | None]:
-    """Returns what guessing scores in each metric on ``truth``: the known number, else the better of two guessers' means.
+    """Returns the chance level of each metric on ``truth``; None if the metric is undefined on this truth.
 
-    One guesses random recursive trees, the other stars at a random root. They are told which models share a tree, except where
-    that is what is measured; what they score told nothing is less. None where the metric is undefined on this truth.
+    If the chance level of a metric is a known number, it is this number. Otherwise random predictions of two shapes are scored:
+    random recursive trees, and stars with a random root. The chance level is then the better of the two mean scores. The
+    partition into trees is given to these predictions, except for metrics that measure the partition. Without the partition
+    the scores are lower.
 
     Args:
-        truth: the true graph and relations.
-        rng: draws the guesses.
-        draws: how many each guesser makes.
+        truth: The true graph and relations.
+        rng: Draws the predictions.
+        draws: Number of predictions of each shape.
     """
-    sides = []
-    for shape in (random_tree, star):
-        sides.append(
-            [(guess(truth.graph, shape, rng, True), guess(truth.graph, shape, rng, False)) for _ in range(draws)]
-        )
-    return {name: _level(metric, truth, sides) for name, metric in METRICS.items()}
+    predictions: list[list[_Draw]] = [
+        [
+            _Draw(random_prediction(truth.graph, shape, rng, True), random_prediction(truth.graph, shape, rng, False))
+            for _ in range(draws)
+        ]
+        for shape in (random_tree, star)
+    ]
+    return {name: _level(metric, truth, predictions) for name, metric in METRICS.items()}
 
 
-def _level(metric: Metric, truth: Prediction, sides: list[list[tuple[Prediction, Prediction]]]) -> float | None:
+def _level(metric: Metric, truth: Prediction, predictions: list[list[_Draw]]) -> float | None:
+    """Returns the chance level of one metric from the random predictions of each shape."""
     if not isinstance(metric.chance, str):
         return metric.chance
-    found = [[metric.value(truth, told if metric.per_tree else open_) for told, open_ in guesses] for guesses in sides]
-    means = [float(np.mean(known)) for values in found if (known := [value for value in values if value is not None])]
+    means = []
+    for drawn in predictions:
+        values = [metric.value(truth, draw.known_trees if metric.per_tree else draw.open) for draw in drawn]
+        defined = [value for value in values if value is not None]
+        if defined:
+            means.append(float(np.mean(defined)))
     return (max if metric.better == "higher" else min)(means, default=None)

@@ -1,13 +1,15 @@
-"""Metrics of what a method says about its own edges: can 0.93 be trusted?
+"""Metrics of the confidence of a method in its predicted edges.
 
-The event is one predicted edge whose child is a node of ``truth``: it has happened if that very edge is true, direction
-included. Its probability p is the method's confidence in it; where a method gives probabilities and leaves out this one, it
-counts as :data:`UNSAID`, so that leaving out what one is not sure of gains nothing. All are None where a method gives no
-probability at all or nothing is left to score, and none depends on the order of models or edges. In a Model Graph that is no
-tree each edge of a merge is an event of its own.
+An event is one predicted edge whose child is a node of the truth. It happens (y = 1) if this edge with this direction is true,
+else y = 0. The probability p of the event is the confidence of the method in the edge. If a method gives confidences but
+leaves out this one, p is :data:`DEFAULT_PROBABILITY`. So leaving out the doubtful edges gives no advantage. In a graph with
+merges, each edge of a merge is an event of its own.
 
-A model that is abstained on has no parents in the graph and so no events; if parents are named all the same, they are passed
-over here. So an answer that abstains is judged on what it does say: read these beside ``edge_recall``, which falls.
+All metrics here are None if the method gives no confidence at all, or if there is nothing to score. None of them depends on
+the order of models or edges.
+
+A model that the method abstains on has no events; if parents are named for it, they are ignored here. So a prediction with
+abstentions is judged only by the edges that it names. Read these metrics together with ``edge_recall``, which then falls.
 """
 
 import math
@@ -19,126 +21,135 @@ from scipy.stats import rankdata
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 
-UNSAID = 0.5
+DEFAULT_PROBABILITY = 0.5
 """The probability of an edge whose confidence is left out."""
-BIN = 5
-"""How many edges a bin of the calibration error has at the least, where there are as many and none tie."""
-MOST_BINS = 10
-"""The most bins it has."""
-DIGITS = 12
-"""Decimals to which p and 1 - p are compared, so that 1 - 0.7 ties with 0.3."""
+MIN_BIN_SIZE = 5
+"""The smallest number of edges in a bin of the calibration error, if there are as many and their probabilities differ."""
+MAX_BINS = 10
+"""The largest number of bins of the calibration error."""
+COMPARED_DECIMALS = 12
+"""Number of decimals to which p and 1 - p are compared, so that 1 - 0.7 equals 0.3."""
 Event = tuple[float, bool]
-"""The probability of a predicted edge, and whether it is true."""
-
-
-def _claims(truth: Prediction, predicted: Prediction) -> list[tuple[NodeId, NodeId, float]]:
-    """Returns (parent, child, probability) of each scored edge; empty where a method gives no probability."""
-    sure = predicted.confidence
-    if not sure:
-        return []
-    answered = [child for child in truth.graph.nodes if child not in predicted.abstained]
-    edges = [(parent, child) for child in answered for parent in predicted.graph.parents[child]]
-    return [(*edge, sure.get(edge, UNSAID)) for edge in edges]
-
-
-def _events(truth: Prediction, predicted: Prediction) -> list[Event]:
-    """Returns the probability of each scored edge and whether it is true, the surest first."""
-    claims = _claims(truth, predicted)
-    return sorted(((p, parent in truth.graph.parents[child]) for parent, child, p in claims), reverse=True)
-
-
-def _tied(events: list[Event]) -> list[tuple[int, int]]:
-    """Returns (how many events, how many of them happened) for each probability, the largest first."""
-    groups = [[happened for _, happened in group] for _, group in groupby(events, key=lambda event: event[0])]
-    return [(len(group), sum(group)) for group in groups]
+"""The probability p of a predicted edge, and whether it is true (y)."""
 
 
 def brier(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the mean of (p - 1)^2 over the right and p^2 over the wrong predicted edges (Brier 1950); None without one."""
+    """Returns the Brier score (Brier 1950): the mean of (p - y)^2 over all events.
+
+    Range [0, 1], lower is better. The constant p = 0.5 gives 0.25, which is the chance level. None without an event.
+    """
     events = _events(truth, predicted)
     return math.fsum((p - happened) ** 2 for p, happened in events) / len(events) if events else None
 
 
 def ece(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the expected calibration error (Naeini et al. 2015): sum over bins of m/n |share that is true - mean p|.
+    """Returns the expected calibration error (Naeini et al. 2015): the sum over bins b of n_b/n |mean y - mean p|.
 
-    Bins hold equal numbers of edges (as in Nixon et al. 2019), since most probabilities lie near 1: n edges make
-    n / :data:`BIN` bins, rounded down, one at the least and :data:`MOST_BINS` at the most: 20 edges make four bins of 5. Equal
-    probabilities share the bin of their middle rank. None without a predicted edge. A constant that equals the share of right
-    edges scores 0, so read it beside ``brier``.
+    n is the number of events, and n_b the number of events in bin b. Bins hold equal numbers of events (as in Nixon et al.
+    2019), since most probabilities are near 1. There are max(1, min(MAX_BINS, floor(n / MIN_BIN_SIZE))) bins: 20 events make
+    four bins of 5. Events of equal probability share the bin of their middle rank.
+
+    Range [0, 1], lower is better. The chance level depends on the truth. None without an event. A constant probability that
+    equals the share of correct edges scores 0, so read this metric together with ``brier``.
     """
     events = _events(truth, predicted)
     n, before = len(events), 0
-    bins = min(MOST_BINS, max(1, n // BIN))
+    bins = min(MAX_BINS, max(1, n // MIN_BIN_SIZE))
     gaps: dict[int, list[float]] = {}
-    for size, _ in _tied(events):
+    for size, _ in _ties(events):
         middle = (2 * before + size) * bins // (2 * n)
         gaps.setdefault(middle, []).extend(happened - p for p, happened in events[before : before + size])
         before += size
-    return math.fsum(abs(math.fsum(group)) for group in gaps.values()) / n if n else None
+    return math.fsum(abs(math.fsum(gap)) for gap in gaps.values()) / n if n else None
 
 
 def aurc(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the area under the risk-coverage curve: mean over k of the share of wrong edges among the k surest.
+    """Returns the area under the risk-coverage curve: the mean over k = 1..n of the share of wrong edges among the first k.
 
-    The curve is that of Geifman and El-Yaniv (2017, arXiv 1705.08500), its area that of Geifman et al. (2019, arXiv 1805.08206)
-    with the 0/1 loss of each predicted edge. Of equal probabilities the mean over all their orders is taken. What is abstained
-    on is not covered at any point: the curve ends where the answers do, and its area is the mean over what is covered. None
-    without a predicted edge. Confidence that says nothing scores the share of wrong edges, 1 - ``edge_precision``.
+    The n events are sorted by decreasing p. Among equal probabilities, the mean over all orders is taken. The curve is that of
+    Geifman and El-Yaniv (2017, arXiv 1705.08500). Its area is that of Geifman et al. (2019, arXiv 1805.08206), with the 0/1 loss
+    of each predicted edge. Models that the method abstains on are covered at no k.
+
+    Range [0, 1], lower is better. Confidence without information scores the share of wrong edges, 1 - ``edge_precision``. So the
+    chance level depends on the truth. None without an event.
     """
     events = _events(truth, predicted)
     before = wrong = 0
     risks: list[float] = []
-    for size, happened in _tied(events):
-        share = (size - happened) / size
-        risks += [(wrong + share * taken) / (before + taken) for taken in range(1, size + 1)]
+    for size, happened in _ties(events):
+        wrong_share = (size - happened) / size
+        risks += [(wrong + wrong_share * count) / (before + count) for count in range(1, size + 1)]
         before, wrong = before + size, wrong + size - happened
     return math.fsum(risks) / len(risks) if risks else None
 
 
 def direction_auroc(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the area under the ROC curve of telling the two directions of related models apart (Mann-Whitney; ties half).
+    """Returns the area under the ROC curve that separates the true direction of an edge from the false direction.
 
-    Over the pairs that are adjacent in truth and prediction, both directions are candidates: the predicted one is scored p, the
-    other 1 - p, and the true one is to be found. None without such a pair.
+    The m pairs that are adjacent in truth and prediction give two candidates each: the predicted direction has the score p, the
+    reverse direction 1 - p. The area is the probability that a true candidate scores higher than a false candidate; ties count
+    half. This is the Mann-Whitney statistic U / m^2.
+
+    Range [0, 1], higher is better, chance level 0.5. None if no pair is adjacent in both graphs.
     """
-    right: list[float] = []
-    for parent, child, p in _claims(truth, predicted):
+    true_scores: list[float] = []
+    for parent, child, p in _scored_edges(truth, predicted):
         if parent in truth.graph.parents[child]:
-            right.append(p)
+            true_scores.append(p)
         elif child in truth.graph.parents.get(parent, ()):
-            right.append(1 - p)
-    m = len(right)
+            true_scores.append(1 - p)
+    m = len(true_scores)
     if not m:
         return None
-    ranks = rankdata(
-        np.round([*right, *(1 - p for p in right)], DIGITS)
-    )  # of a true and a false candidate for each pair
+    ranks = rankdata(np.round([*true_scores, *(1 - p for p in true_scores)], COMPARED_DECIMALS))
     return float((ranks[:m].sum() - m * (m + 1) / 2) / m**2)
 
 
 def adjacency_ap(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the average precision of finding the adjacent pairs among all unordered pairs of models.
+    """Returns the average precision of ranking all unordered pairs of models: are adjacent pairs ranked first?
 
-    Pairs are ranked by the confidence of the predicted edge between them, those without one last. Of equal ranks the mean over
-    all their orders is taken (McSherry and Najork 2008, section 3). The pairs are those of nodes of ``truth``, and those of a
-    child in it with a predicted parent outside it. None where ``truth`` has no edge.
+    A pair is ranked by the confidence in the predicted edge between its models. Pairs without a predicted edge come last. The
+    value is the mean of the precision at the rank of each truly adjacent pair. Among equal ranks, the mean over all orders is
+    taken (McSherry and Najork 2008, section 3). The ranked pairs are those of nodes of the truth, and those of a child in the truth
+    with a predicted parent outside it.
+
+    Range [0, 1], higher is better. The chance level depends on the truth. None if the truth has no edge.
     """
     nodes, adjacent = truth.graph.parents, {frozenset(edge) for edge in truth.graph.edges}
-    claims = _claims(truth, predicted)
+    scored = _scored_edges(truth, predicted)
     if not adjacent or not predicted.confidence:
         return None
-    groups = _tied(sorted(((p, frozenset((parent, child)) in adjacent) for parent, child, p in claims), reverse=True))
-    pairs = math.comb(len(nodes), 2) + sum(parent not in nodes for parent, _, _ in claims)
-    groups.append((pairs - len(claims), len(adjacent) - sum(found for _, found in groups)))
-    before = hits = 0
+    ties = _ties(sorted(((p, frozenset((parent, child)) in adjacent) for parent, child, p in scored), reverse=True))
+    pairs = math.comb(len(nodes), 2) + sum(parent not in nodes for parent, _, _ in scored)
+    ties.append((pairs - len(scored), len(adjacent) - sum(hits for _, hits in ties)))
+    before = hits_before = 0
     terms: list[float] = []
-    for size, found in groups:
-        if found:
-            place = np.arange(
-                size
-            )  # of a pair within its group; the pairs before it there hold so many hits on average:
-            among = place * ((found - 1) / max(size - 1, 1))
-            terms += (found / size * (hits + 1 + among) / (before + 1 + place)).tolist()
-        before, hits = before + size, hits + found
+    for size, hits in ties:
+        if hits:
+            position = np.arange(size)  # of a pair within its tie
+            expected_hits = position * ((hits - 1) / max(size - 1, 1))  # among the pairs before it in the tie
+            terms += (hits / size * (hits_before + 1 + expected_hits) / (before + 1 + position)).tolist()
+        before, hits_before = before + size, hits_before + hits
     return math.fsum(terms) / len(adjacent)
+
+
+def _scored_edges(truth: Prediction, predicted: Prediction) -> list[tuple[NodeId, NodeId, float]]:
+    """Returns (parent, child, p) of each event; an empty list if the method gives no confidence."""
+    confidence = predicted.confidence
+    if not confidence:
+        return []
+    children = [child for child in truth.graph.nodes if child not in predicted.abstained]
+    edges = [(parent, child) for child in children for parent in predicted.graph.parents[child]]
+    return [(*edge, confidence.get(edge, DEFAULT_PROBABILITY)) for edge in edges]
+
+
+def _events(truth: Prediction, predicted: Prediction) -> list[Event]:
+    """Returns (p, y) of each event, sorted by decreasing p."""
+    scored = _scored_edges(truth, predicted)
+    return sorted(((p, parent in truth.graph.parents[child]) for parent, child, p in scored), reverse=True)
+
+
+def _ties(events: list[Event]) -> list[tuple[int, int]]:
+    """Returns (number of events, number of them with y = 1) for each distinct p, by decreasing p."""
+    groups = [[happened for _, happened in group] for _, group in groupby(events, key=lambda event: event[0])]
+    return [(len(group), sum(group)) for group in groups]

@@ -1,7 +1,7 @@
-"""How sure a score is: intervals and paired tests over Model Trees.
+"""Statistics of scores: confidence intervals and paired tests over Model Trees.
 
-The unit is always the tree, never the edge: the edges of one tree share one root decision, so resampling them pretends to
-more evidence than there is.
+The independent unit is the tree, not the edge. The edges of one tree depend on one choice of the root, so treating them as
+independent would overstate the evidence.
 """
 
 import math
@@ -12,90 +12,56 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 from scipy.stats import t as student
 
-from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.errors import MothrError
 
 Values = Sequence[float] | NDArray[np.float64]
 """One number for each Model Tree."""
 EXACT = 16
-"""Up to this many trees that differ, all sign patterns are tried; above it, ``2 ** EXACT`` drawn ones."""
-DRAWS = 2000
-"""How often a bootstrap draws trees anew."""
+"""Up to this number of trees with a difference, the sign-flip test is exact. Above it, ``2 ** EXACT`` sign patterns are drawn."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over trees and how sure it is."""
+    """The mean over trees and its confidence interval."""
 
     mean: float
     """The mean."""
     low: float | None
-    """Lower end of the interval; None where there is one tree, or several that all score the same on no bounded range."""
+    """Lower end of the interval. None for one tree, and for equal scores on an unbounded range."""
     high: float | None
-    """Upper end of the interval; None where the lower is."""
+    """Upper end of the interval. None if the lower end is None."""
     n: int
-    """The number of trees."""
+    """Number of trees."""
 
 
 def mean_interval(values: Values, level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-    """Returns the mean of one value a tree with its t-interval, clipped to the range ``within`` that values can have.
+    """Returns the mean m of n values with the t-interval m ± t_{n-1, (1+level)/2} s / sqrt(n), clipped to the range ``within``.
 
-    A t-interval, since with 5 trees a percentile bootstrap covers 85 % where it says 95. Where all trees score the same there is
-    no spread to go by, and the t-interval would have no width; then the ends are those of :func:`_alike`. Near a bound of the
-    range, where few trees differ, it covers less than it says: ``tests/performance/bench_coverage.py`` has the figures.
+    s is the standard deviation of the values. If all values are equal, the t-interval would have the width 0; the ends are
+    then those of :func:`_equal_values`. The interval is a t-interval, because a percentile bootstrap of 5 trees covers the mean
+    in 85 % instead of 95 % of cases. Near a bound of the range the coverage is lower than the level:
+    ``tests/performance/bench_coverage.py`` measures it.
+
+    Args:
+        values: One value for each tree.
+        level: Probability that the interval covers the true mean.
+        within: Smallest and largest possible value.
 
     Raises:
-        MothrError: no values, a value that is not finite or not within the range, or a level outside (0, 1).
+        MothrError: There is no value, a value is not finite or not in the range, or the level is not in (0, 1).
     """
     array = _checked(values, level, within)
     n, mean = len(array), float(array.mean())
     if array.min() == array.max():
-        return _alike(mean, n, level, within)
+        return _equal_values(mean, n, level, within)
     half = float(student.ppf((1 + level) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
     return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]), n)
 
 
-def bootstrap_interval(
-    values: Values,
-    kind: Literal["percentile", "bca"],
-    level: float = 0.95,
-    within: tuple[float, float] = (-math.inf, math.inf),
-    rng: np.random.Generator | None = None,
-    draws: int = DRAWS,
-) -> Interval:
-    """Returns the mean of one value a tree with its cluster-bootstrap interval: whole trees are drawn, each with all its edges.
-
-    Not what the board shows: the percentile bootstrap (Efron 1979) covers 85 % at 5 trees where it says 95, 90 % at 10 and 93 %
-    at 20; correcting its bias and skewness (BCa, Efron 1987) helps by a point. Where all trees score alike, as :func:`mean_interval`.
-
-    Args:
-        values: One value a tree, the mean over its seeds.
-        kind: ``percentile`` or ``bca``.
-        level: How often it should hold the true mean.
-        within: The range that values can have.
-        rng: Draws the trees; a fixed seed if none is given, so that an interval is the same whenever it is made.
-        draws: How often as many trees are drawn as there are.
-
-    Raises:
-        MothrError: as :func:`mean_interval`, or an unknown kind.
-    """
-    if kind not in ("percentile", "bca"):
-        raise unknown_name("kind of bootstrap", kind, ("percentile", "bca"))
-    array = _checked(values, level, within)
-    n, mean = len(array), float(array.mean())
-    if array.min() == array.max():
-        return _alike(mean, n, level, within)
-    rng = np.random.default_rng(0) if rng is None else rng
-    found = bootstrap(
-        (array,), np.mean, n_resamples=draws, confidence_level=level, method=kind, rng=rng
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), n)
-
-
 def _checked(values: Values, level: float, within: tuple[float, float]) -> NDArray[np.float64]:
-    """Returns ``values`` as an array; raises what :func:`mean_interval` says."""
+    """Returns ``values`` as an array after the checks of :func:`mean_interval`."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size:
         raise MothrError("an interval needs one value for each of at least one tree; none was given")
@@ -108,32 +74,35 @@ def _checked(values: Values, level: float, within: tuple[float, float]) -> NDArr
     return array
 
 
-def _alike(mean: float, n: int, level: float, within: tuple[float, float]) -> Interval:
-    """Returns the interval of ``n`` trees that all score ``mean``; without ends where there is one tree or no range.
+def _equal_values(mean: float, n: int, level: float, within: tuple[float, float]) -> Interval:
+    """Returns the interval of ``n`` trees that all have the score ``mean``; without ends for one tree or an unbounded range.
 
-    Supposes nothing but the range: fewer than 1 - ((1 - level) / 2)^(1 / n) of all trees lie below (above) it, else n would
-    hardly all score alike, and these may lie at the very bound. Of 5 trees with the score 1 it makes 0.48 to 1, of 20 0.83 to 1:
-    for right or wrong, the exact binomial interval (Clopper and Pearson 1934).
+    The only assumption is the range [a, b]. Let q be the share of all trees that score lower (or higher) than the mean m. If q
+    were larger than 1 - ((1 - level) / 2)^(1 / n), n equal scores would be unlikely. In the worst case these trees score a (or
+    b), so the interval is [m - q (m - a), m + q (b - m)]. For 5 trees with the score 1 this gives 0.48 to 1, for 20 trees 0.83
+    to 1. For scores that are 0 or 1 it is the exact binomial interval (Clopper and Pearson 1934).
     """
     if n == 1 or not np.isfinite(within).all():
         return Interval(mean, None, None, n)
-    others = 1 - ((1 - level) / 2) ** (1 / n)
-    return Interval(mean, mean - others * (mean - within[0]), mean + others * (within[1] - mean), n)
+    q = 1 - ((1 - level) / 2) ** (1 / n)
+    return Interval(mean, mean - q * (mean - within[0]), mean + q * (within[1] - mean), n)
 
 
 def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None) -> float:
-    """Returns the two-sided p-value of the paired sign-flip test (Fisher 1935) that two methods score alike.
+    """Returns the two-sided p-value of the paired sign-flip test (Fisher 1935). Null hypothesis: both methods score equally.
 
-    ``a[i]`` and ``b[i]`` are the two scores of tree i. Exact where up to ``EXACT`` trees differ; with 5 trees the smallest
-    possible value is 2 / 32 = 0.0625. Above that, ``2 ** EXACT`` sign patterns are drawn, the observed one counted among them.
+    Let d_i = a_i - b_i be the difference on tree i. Under the null hypothesis the sign of each d_i is random. The p-value is the
+    share of sign patterns s with |sum_i s_i d_i| >= |sum_i d_i|. Trees with d_i = 0 are left out. If at most ``EXACT`` trees
+    remain, all patterns are counted; with 5 trees the smallest possible p-value is 2 / 32 = 0.0625. Otherwise ``2 ** EXACT``
+    patterns are drawn, and the observed pattern is one of them.
 
     Args:
-        a: Scores of one method, one a tree.
-        b: Scores of the other, of the same trees.
-        rng: Draws the patterns; a fixed seed if none is given, so that a board is the same whenever it is made.
+        a: Scores of the first method, one for each tree.
+        b: Scores of the second method on the same trees.
+        rng: Draws the patterns. None uses a fixed seed, so that a board does not change when it is made again.
 
     Raises:
-        MothrError: different lengths, or a score that is not finite.
+        MothrError: The lengths differ, or a score is not finite.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
@@ -143,9 +112,9 @@ def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None)
     difference = first - second
     if not np.isfinite(difference).all():
         raise MothrError("a score is not finite; a paired test needs a number for each tree")
-    difference = difference[difference != 0]  # flipping a zero changes nothing
+    difference = difference[difference != 0]
     n = len(difference)
-    # scipy's permutation_test gives the same, some hundred times slower, and a board has many pairs.
+    # scipy.stats.permutation_test gives the same result, but it is about a hundred times slower, and a board has many pairs.
     if n <= EXACT:
         negative = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     else:
@@ -156,7 +125,10 @@ def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None)
 
 
 def holm(p_values: Values) -> list[float]:
-    """Returns the p-values adjusted for their number, in the order given (Holm 1979)."""
+    """Returns the p-values after the step-down adjustment of Holm (1979), in the given order.
+
+    For sorted p-values p_(1) <= ... <= p_(m), the adjusted value of p_(k) is min(1, max over j <= k of (m - j + 1) p_(j)).
+    """
     array = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(array, kind="stable")
     steps = array[order] * np.arange(len(array), 0, -1)
@@ -171,27 +143,28 @@ def shared_ranks(
     better: Literal["higher", "lower"] = "higher",
     rng: np.random.Generator | None = None,
 ) -> dict[str, int]:
-    """Returns the rank of each method, 1 the best; methods that the trees cannot tell apart share one.
+    """Returns the rank of each method, 1 for the best. Methods without a significant difference share a rank.
 
-    A method ranks behind each one that is better at ``level`` (sign-flip test over trees, Holm-corrected over all pairs) and
-    never before one of better or equal mean.
+    Let b be the number of methods that are significantly better (sign-flip test over trees, Holm-adjusted over all pairs). The
+    rank of a method is 1 + the largest b of all methods with an equal or better mean, itself included. So no method ranks
+    before a method with a better mean.
 
     Args:
-        scores: Method -> one score a tree, the same trees in the same order.
-        level: The family-wise error that is allowed.
+        scores: Method -> one score for each tree; the same trees in the same order.
+        level: Significance level: the family-wise error rate.
         better: Whether higher or lower scores are better.
         rng: As in :func:`sign_flip_test`.
 
     Raises:
-        MothrError: as in :func:`sign_flip_test`.
+        MothrError: As in :func:`sign_flip_test`.
     """
     sign = 1.0 if better == "higher" else -1.0
-    values = {name: sign * np.asarray(found, dtype=np.float64) for name, found in scores.items()}
+    values = {name: sign * np.asarray(tree_scores, dtype=np.float64) for name, tree_scores in scores.items()}
     pairs = list(combinations(sorted(values), 2))
     adjusted = holm([sign_flip_test(values[first], values[second], rng) for first, second in pairs])
-    means = {name: float(found.mean()) for name, found in values.items()}
-    ahead = dict.fromkeys(values, 0)
+    means = {name: float(tree_scores.mean()) for name, tree_scores in values.items()}
+    better_methods = dict.fromkeys(values, 0)
     for (first, second), p_value in zip(pairs, adjusted, strict=True):
         if p_value <= level and means[first] != means[second]:
-            ahead[first if means[first] < means[second] else second] += 1
-    return {name: 1 + max(ahead[other] for other in values if means[other] >= means[name]) for name in values}
+            better_methods[first if means[first] < means[second] else second] += 1
+    return {name: 1 + max(better_methods[rival] for rival in values if means[rival] >= means[name]) for name in values}

@@ -140,7 +140,7 @@ def test_unknown_names_are_refused_with_near_ones(mothr, tiny, tmp_path):
         ("sharpness=nan", "--set sharpness=nan: the value must be finite"),
         ("sharpness", "--set sharpness: write it as field=value"),
         ("=1", "--set =1: write it as field=value"),
-        ("related=2", "related is 2.0; it must lie between 0 and 1"),
+        ("relatedness_threshold=2", "relatedness_threshold is 2.0; it must lie between 0 and 1"),
         ("layers=square-heads", "unknown layers 'square-heads'; did you mean square-head"),
         ("layers=re:(", "not a regular expression"),
     ],
@@ -205,9 +205,9 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
 
 
 def test_running_again_replaces_the_row_and_other_settings_add_one(mothr, tiny, tmp_path):
-    for words in ((), (), ("--set", "related=0.2"), ("--seeds", "2")):
+    for words in ((), (), ("--set", "relatedness_threshold=0.2"), ("--seeds", "2")):
         mothr("run", "linea", tiny, "--in-process", "--setting", "open", "--out", tmp_path / "out", *words)
-    found = [(record.parameters["related"], record.seed) for record in store.read_all(tmp_path / "out")]
+    found = [(record.parameters["relatedness_threshold"], record.seed) for record in store.read_all(tmp_path / "out")]
     assert sorted(found) == [(0.1, 0), (0.1, 1), (0.2, 0)]
 
 
@@ -352,7 +352,7 @@ def test_the_truth_as_a_prediction_is_perfect(mothr, tiny, truthful):
     best = {
         name: metric.high if metric.better == "higher" else metric.low
         for name, metric in METRICS.items()
-        if metric.of == "graphs"
+        if metric.inputs == "graphs"
     }
     assert {name: found["metrics"][name] for name in best} == pytest.approx(best)
     assert {found["metrics"][name] for name in METRICS.keys() - best} == {
