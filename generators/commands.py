@@ -37,7 +37,7 @@ def generate(
 
     Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
     """
-    from mothr.generators.recipe.schema import load_recipe, newer
+    from mothr.generators.recipe.loading import load_recipe, newer
 
     checked = load_recipe(recipe)
     from mothr.generators.generate import choose_device
@@ -84,7 +84,7 @@ def pin(
     import tomli_w
 
     from mothr.benchmark.storage import write_text
-    from mothr.generators.recipe.schema import load_recipe, resolved
+    from mothr.generators.recipe.loading import load_recipe, resolved
     from mothr.generators.sources.source import latest
 
     found = load_recipe(recipe)
@@ -107,16 +107,20 @@ def quickstart(
 
     Example: mothr quickstart --out quickstart
     """
-    from mothr.benchmark.board import drawing, leaderboard
+    from mothr.benchmark import drawing
+    from mothr.benchmark.board import leaderboard
     from mothr.benchmark.cli import main as cli
     from mothr.benchmark.data import dataset
     from mothr.benchmark.data.verify import verify
     from mothr.benchmark.records import store
-    from mothr.benchmark.run import evaluate
-    from mothr.benchmark.run.registry import find_method, method_names
+    from mothr.benchmark.run.execute import execute
+    from mothr.benchmark.run.in_process import InProcess
+    from mothr.benchmark.run.outcome import RunRequest
+    from mothr.benchmark.run.plan import SETTINGS
+    from mothr.benchmark.run.registry import method_names
     from mothr.benchmark.storage import write_text
     from mothr.generators.generate import generate as make
-    from mothr.generators.recipe.schema import load_recipe
+    from mothr.generators.recipe.loading import load_recipe
 
     recipe = load_recipe("quickstart")
     data, records = out / "data", out / "results"
@@ -128,14 +132,14 @@ def quickstart(
     names = method_names()
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
     one_thread()
-    truth, models = dataset.open_truth(data), dataset.open_models(data)
+    truth = dataset.open_truth(data)
     dataset.keep_beside_results(data, records / store.folder_name(truth.split, truth.version))
-    rows = []
-    for name in names:
-        for setting in evaluate.SETTINGS:
-            record = evaluate.run(find_method(name), name, data, setting, models=models)
-            store.write(record, records)
-            if setting == "open":
+    requests = [RunRequest(name, setting=setting) for name in names for setting in SETTINGS]
+    with store.RunWriter(records) as writer:
+        rows = []
+        for request, record in execute(requests, data, truth, InProcess()):
+            writer.add(record)
+            if request.setting == "open":
                 rows.append(record)
     typer.echo("3/4 scoring", err=True)
     rows.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
@@ -144,12 +148,15 @@ def quickstart(
         for r in rows
     ]
     typer.echo("4/4 writing the page", err=True)
-    page = leaderboard.write_page(records, out / "board")
+    page = leaderboard.write_pages(records, out / "board")
     ours = next(record for record in rows if record.method == "linea")
     picture = out / "board" / "quickstart.svg"
     labels = {node: (value.task or "").split("+")[0] if value.depth else "root" for node, value in truth.nodes.items()}
     write_text(
-        picture, drawing.forest_svg(truth.graph, ours.prediction().graph, "Recovered by linea, told nothing", labels)
+        picture,
+        drawing.forest_svg(
+            truth.graph, ours.prediction().graph.parents, "Recovered by Linea from weights alone", labels
+        ),
     )
     value = {"page": str(page), "picture": str(picture), "methods": shown}
     say(value, as_json, f"{cli.table(shown)}\n\nopen {page} in a browser")

@@ -18,8 +18,9 @@ from torch import nn
 
 from mothr.generators.data import vision
 from mothr.generators.families import FAMILIES, Family
+from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.recipe.schema import Recipe
-from mothr.generators.recipe.topology import PlannedNode, plan
+from mothr.generators.recipe.topology import plan
 from mothr.generators.train.train import train
 from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
@@ -105,7 +106,7 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
     nodes = plan(recipe)
     groups: dict[tuple[Any, ...], list[PlannedNode]] = {}
     for node in nodes:
-        if node.training is not None and node.during is None:
+        if node.training is not None and node.checkpoint_of is None:
             groups.setdefault(_key(node), []).append(node)
     with _one_thread(device), tempfile.TemporaryDirectory() as place:
         parameters, companion_seconds, kinds = _measure_all(family, groups, torch.device(device), Path(place))
@@ -142,7 +143,10 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
 def downloads(recipe: Recipe) -> tuple[str, ...]:
     """Returns what generating ``recipe`` fetches that is not part of this package: roots and pictures."""
     roots = [f"root {root.name}: {root.source}" for root in recipe.roots if root.source is not None]
-    return (*roots, *(f"task {task}: {vision.find(task).source}" for task in recipe.tasks if task in vision.TASKS))
+    return (
+        *roots,
+        *(f"task {task}: {vision.TASKS.find(task).source}" for task in recipe.tasks if task in vision.TASKS),
+    )
 
 
 def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:

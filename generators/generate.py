@@ -41,10 +41,14 @@ from mothr.generators.cards.shortcuts import shortcuts
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
 from mothr.generators.hidden import Hidden, check_places, hide, publish
-from mothr.generators.recipe.schema import Recipe, resolved
-from mothr.generators.recipe.topology import PlannedNode, plan, relation_of
+from mothr.generators.recipe.loading import resolved
+from mothr.generators.recipe.node import PlannedNode, relation_of
+from mothr.generators.recipe.schema import Recipe
+from mothr.generators.recipe.topology import plan
 from mothr.generators.sources.source import prepare
-from mothr.generators.train.make import STATE, WITHHELD, Context, gpu, machine, make, processor
+from mothr.generators.train.context import STATE, WITHHELD, Context
+from mothr.generators.train.machine import gpu, machine, processor
+from mothr.generators.train.make import make
 
 
 def generate(
@@ -87,7 +91,7 @@ def generate(
     if (out / MANIFEST).is_file():
         return _finished(out, recipe, digest, hidden)
     prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
-    picture_tasks.bring(sorted({task for node in nodes for task in node.tasks}))
+    picture_tasks.download(sorted({task for node in nodes for task in node.tasks}))
     with _claimed(out, recipe, digest, target) as state:
         done = {node.id for node in nodes if (state / "done" / node.id).is_file()}
         context = Context(recipe.family, recipe.model, out.resolve(), target, hidden is not None)
@@ -218,7 +222,7 @@ def _make_all(
 ) -> None:
     """Hands each node to ``executor`` as soon as its parent is there; the deepest work waits for nobody."""
     # A checkpoint comes along with the node on the way to which it is kept.
-    waiting = [node for node in nodes if node.id not in done and node.during is None]
+    waiting = [node for node in nodes if node.id not in done and node.checkpoint_of is None]
     running: dict[Future[None], PlannedNode] = {}
     by_id = {node.id: node for node in nodes}
     finished = bar.n
@@ -234,7 +238,7 @@ def _make_all(
                     node = running.pop(future)
                     future.result()
                     done.add(node.id)
-                    finished += node.steps + len(node.kept)
+                    finished += node.steps + len(node.checkpoints)
             except BaseException:
                 for future in running:
                     future.cancel()
@@ -301,5 +305,5 @@ def _truth(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
         task="+".join(node.tasks),
         training=record.get("training"),
         transform=record.get("transform"),
-        withheld=node.gap or None,
+        withheld=node.withheld_ancestors or None,
     )

@@ -31,7 +31,8 @@ from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import cannot_write, write_json, write_text
 from mothr.generators.cards.card import hidden_card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
-from mothr.generators.recipe.schema import Recipe, resolved
+from mothr.generators.recipe.loading import resolved
+from mothr.generators.recipe.schema import Recipe
 from mothr.generators.values.seeds import derive
 
 

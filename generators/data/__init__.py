@@ -1,1 +1,1 @@
-"""Real pictures, text and captions that need no download."""
+"""The data of all tasks: drawn and real pictures, text, and pictures with captions. Most need no download."""

@@ -1,42 +1,40 @@
-"""Drawn pictures with captions that say what they show: domains for text-to-image models that need no download.
+"""Drawn pictures with captions: domains for text-to-image models that need no download.
 
-Every domain gives uint8 pictures (n, 3, 32, 32) and one caption a picture, the same on every call. A caption is written from
-the very factors that the picture is drawn from, in words of one closed vocabulary: what it says is there, and nothing else.
+Every domain has uint8 pictures (n, 3, 32, 32) and one caption per picture, the same on every call. The caption is written from the
+same factors as the picture, in words of one closed vocabulary. It therefore describes the picture exactly.
 
-FROZEN: the published splits were trained on these very pictures. A domain may be added, and words with it only if no
-published tokenizer needs them; one that exists must not change by a pixel (a test holds their hashes).
+FROZEN: the published splits were trained on exactly these pictures. New domains may be added, but no new words, because published
+tokenizers hold the whole vocabulary. An existing domain must not change by one pixel. A test holds the hashes.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
-from mothr.benchmark.errors import unknown_name
 from mothr.generators.data import drawing
+from mothr.generators.data.registry import Registry, Subset, Task, check_subset, subset_generator
 
-Part = Literal["train", "test"]
 Scenes = tuple[np.ndarray, list[str]]
-SIZES: dict[Part, int] = {"train": 2048, "test": 512}
-"""Pictures a part."""
+SIZES: dict[Subset, int] = {"train": 2048, "test": 512}
+"""Pictures per subset."""
 
 COLOURS: Mapping[str, float] = {"red": 0, "yellow": 55, "green": 120, "cyan": 180, "blue": 235, "magenta": 300}
-"""Each colour word's hue in degrees."""
+"""Colour word -> hue in degrees."""
 COUNTS = ("one", "two", "three", "four", "five", "six")
-"""The word for 1, 2, ... things."""
+"""Number words for 1, 2, ..."""
 SHAPES: Mapping[str, tuple[str, str]] = {
     "circle": ("circle", "circles"), "square": ("square", "squares"), "triangle": ("triangle", "triangles"),
     "star": ("star", "stars"), "plus": ("cross", "crosses"), "ring": ("ring", "rings"), "bar": ("bar", "bars"),
     "half-disc": ("bowl", "bowls"), "ellipse": ("ellipse", "ellipses"), "diamond": ("diamond", "diamonds"),
 }  # fmt: skip
-"""Each drawn shape's words, for one and for several."""
+"""Drawn shape -> its singular and plural in captions."""
 COMMON = ("circle", "square", "triangle", "star", "plus", "ring")
 SOLID = ("circle", "square", "triangle", "plus")
-"""Shapes whose outlines no other shape has."""
+"""Shapes that can be recognised by their outlines."""
 LONG = ("bar", "half-disc", "ellipse", "diamond")
 LETTERS = "ACEHKOSTXZ"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -44,58 +42,39 @@ FONTS = ("DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold")
 GROUNDS: Mapping[str, str] = {
     "plain": "plain", "stripes": "striped", "checks": "checked", "dots": "dotted", "rings": "ringed", "gradient": "shaded",
 }  # fmt: skip
-"""Each drawn ground's word."""
+"""Drawn ground -> its word in captions."""
 
 
-@dataclass(frozen=True)
-class CaptionDomain:
+@dataclass(frozen=True, slots=True)
+class CaptionDomain(Task):
     """Pictures of one kind with their captions."""
 
-    name: str
-    """As recipes write it."""
-    description: str
-    """One sentence on what is shown and what varies."""
-    source: str
-    """Where the pictures come from, and their licence: dataset cards repeat it."""
     draw: Callable[[np.random.Generator, int], Scenes]
-    """Gives so many pictures and captions."""
-
-
-def find(name: str) -> CaptionDomain:
-    """Returns the domain called ``name``.
-
-    Raises:
-        MothrError: there is none.
-    """
-    if name not in DOMAINS:
-        raise unknown_name("caption domain", name, DOMAINS)
-    return DOMAINS[name]
+    """Returns the given number of pictures and captions."""
 
 
 @lru_cache(maxsize=32)
-def load(name: str, part: Part) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Returns the pictures, uint8 (n, 3, 32, 32), and captions of a domain; calls share them, so do not write to them.
+def load(name: str, subset: Subset) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Returns the pictures, uint8 (n, 3, 32, 32), and captions of a domain. All calls share these values: do not modify them.
 
     Raises:
-        MothrError: no domain, or no part, has this name.
+        MothrError: no domain, or no subset, has this name.
     """
-    domain = find(name)
-    if part not in SIZES:
-        raise unknown_name("part", part, get_args(Part))
-    seed = int.from_bytes(hashlib.sha256(f"{name}/{part}".encode()).digest()[:8], "big")
-    pictures, captions = domain.draw(np.random.default_rng(seed), SIZES[part])
+    domain = DOMAINS.find(name)
+    check_subset(subset)
+    pictures, captions = domain.draw(subset_generator(name, subset), SIZES[subset])
     return torch.from_numpy(pictures), tuple(captions)
 
 
 def words() -> tuple[str, ...]:
-    """Returns every word that a caption of any domain may hold, sorted."""
+    """Returns every word that captions may contain, sorted."""
     shapes = [word for pair in SHAPES.values() for word in pair]
-    said = ("on", "a", "ground", "small", "large", "outlined", "pale", "black", "white", "letter", "digit")
-    where = ("left", "of", "above", "at", "night", "bright")
-    return tuple(sorted({*said, *where, *COLOURS, *COUNTS, *DIGITS, *shapes, *GROUNDS.values(), *LETTERS.lower()}))
+    common = ("on", "a", "ground", "small", "large", "outlined", "pale", "black", "white", "letter", "digit")
+    position = ("left", "of", "above", "at", "night", "bright")
+    return tuple(sorted({*common, *position, *COLOURS, *COUNTS, *DIGITS, *shapes, *GROUNDS.values(), *LETTERS.lower()}))
 
 
-# Colours and grounds: every picture is ink on a darker ground, unless its domain says otherwise
+# Colours and grounds: ink on a darker ground, except in the domains scene-bright and scene-inverse
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str], n: int) -> np.ndarray:
@@ -103,19 +82,19 @@ def _pick(rng: np.random.Generator, choices: Sequence[str], n: int) -> np.ndarra
 
 
 def _ink(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
-    """Returns strong colours (n, 3) near the hues of the words ``colour`` (n,)."""
+    """Returns strong colours (n, 3) with hues near those of the colour words ``colour`` (n,)."""
     return drawing.vivid(rng, np.array([COLOURS[word] for word in colour]) + rng.uniform(-8, 8, len(colour)))
 
 
 def _ground(rng: np.random.Generator, kind: np.ndarray, low: float = 0.05, high: float = 0.2) -> np.ndarray:
-    """Returns grounds (n, 3, 32, 32) of the named kinds (n,): a grey between ``low`` and ``high``, and a lighter one for the pattern."""
+    """Returns grounds (n, 3, 32, 32) of the named kinds (n,): a grey between ``low`` and ``high``, with a pattern in a lighter grey."""
     first = drawing.tints(rng, len(kind), low, high, spread=0.03)
     second = first + rng.uniform(0.15, 0.25, (len(kind), 1)).astype(np.float32)
     return drawing.grounds(rng, kind, first, second)
 
 
 def _blend(mask: np.ndarray, ink: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """Returns ground (n, 3, 32, 32) with ``ink`` (n, 3) where the mask (n, 32, 32) covers it; without grain, which no caption tells."""
+    """Returns ``ground`` (n, 3, 32, 32) with ``ink`` (n, 3) where the mask (n, 32, 32) covers it, without grain."""
     return ground + mask[:, None] * (ink[:, :, None, None] - ground)
 
 
@@ -127,7 +106,7 @@ def _radius(rng: np.random.Generator, size: np.ndarray) -> np.ndarray:
 
 
 def _single(rng: np.random.Generator, kind: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Returns masks of one whole shape each, anywhere on the picture and turned by up to 15 degrees."""
+    """Returns masks of one complete shape each, at a random place and turned by up to 15 degrees."""
     room = 15.5 - radius
     x, y = 16 + rng.uniform(-room, room), 16 + rng.uniform(-room, room)
     return drawing.shapes(kind, x, y, radius, rng.uniform(-15, 15, len(kind)))
@@ -138,10 +117,10 @@ def _several(rng: np.random.Generator, kind: np.ndarray, count: np.ndarray) -> n
     n = len(count)
     cells = rng.permuted(np.tile(np.arange(9), (n, 1)), axis=1)
     mask = np.zeros((n, drawing.SIDE, drawing.SIDE), np.float32)
-    for at in range(count.max()):
+    for index in range(count.max()):
         radius, angle, moved = rng.uniform(3.5, 4.2, n), rng.uniform(-15, 15, n), rng.uniform(-0.4, 0.4, (2, n))
-        x, y = 16 + 10.4 * (cells[:, at] % 3 - 1) + moved[0], 16 + 10.4 * (cells[:, at] // 3 - 1) + moved[1]
-        rows = count > at
+        x, y = 16 + 10.4 * (cells[:, index] % 3 - 1) + moved[0], 16 + 10.4 * (cells[:, index] // 3 - 1) + moved[1]
+        rows = count > index
         mask[rows] = np.maximum(mask[rows], drawing.shapes(kind[rows], x[rows], y[rows], radius[rows], angle[rows]))
     return mask
 
@@ -182,7 +161,7 @@ def _shrunk(mask: np.ndarray) -> np.ndarray:
 
 
 def _draw_lit(rng: np.random.Generator, n: int, *, bright: bool) -> Scenes:
-    """Draws common shapes at night (dim on black) or on a bright ground (strong on near white)."""
+    """Draws common shapes: dim on black (at night), or strong on near white (a bright ground)."""
     kind, colour, size = _pick(rng, COMMON, n), _pick(rng, tuple(COLOURS), n), _pick(rng, ("small", "large"), n)
     mask = _single(rng, kind, _radius(rng, size))
     ink = _ink(rng, colour) * np.float32(0.75 if bright else 0.45)
@@ -193,7 +172,7 @@ def _draw_lit(rng: np.random.Generator, n: int, *, bright: bool) -> Scenes:
 
 
 def _draw_inverse(rng: np.random.Generator, n: int) -> Scenes:
-    """Draws large shapes without colour on a ground of a middle grey or a strong colour."""
+    """Draws large black or white shapes on a coloured ground."""
     kind, ink_word, colour = _pick(rng, COMMON, n), _pick(rng, ("black", "white"), n), _pick(rng, tuple(COLOURS), n)
     mask = _single(rng, kind, _radius(rng, np.full(n, "large")))
     ink = np.where((ink_word == "white")[:, None], rng.uniform(0.9, 1, (n, 1)), rng.uniform(0, 0.1, (n, 1))).repeat(
@@ -211,12 +190,12 @@ def _draw_pairs(rng: np.random.Generator, n: int, *, stacked: bool) -> Scenes:
     names = list(COLOURS)
     colours[1, same] = [names[(names.index(colour) + 1 + rng.integers(5)) % 6] for colour in colours[0, same]]
     pictures = _ground(rng, np.full(n, "plain"))
-    for at in (0, 1):
+    for index in (0, 1):
         radius = rng.uniform(5.5, 6.5, n)
-        along, across = 8.5 + 15 * at + rng.uniform(-1, 1, n), 16 + rng.uniform(-7, 7, n)
+        along, across = 8.5 + 15 * index + rng.uniform(-1, 1, n), 16 + rng.uniform(-7, 7, n)
         x, y = (across, along) if stacked else (along, across)
         pictures = _blend(
-            drawing.shapes(kinds[at], x, y, radius, rng.uniform(-15, 15, n)), _ink(rng, colours[at]), pictures
+            drawing.shapes(kinds[index], x, y, radius, rng.uniform(-15, 15, n)), _ink(rng, colours[index]), pictures
         )
     captions = [
         f"one {c} {SHAPES[k][0]} {'above' if stacked else 'left of'} one {d} {SHAPES[j][0]} on a plain ground"
@@ -231,9 +210,11 @@ def _draw_pairs(rng: np.random.Generator, n: int, *, stacked: bool) -> Scenes:
 def _draw_glyphs(rng: np.random.Generator, n: int, *, kind: str, texts: str, names: Sequence[str]) -> Scenes:
     """Draws "one large <colour> <letter or digit> <name> on a plain ground" in three bold typefaces."""
     which, colour, font = rng.integers(len(texts), size=n), _pick(rng, tuple(COLOURS), n), _pick(rng, FONTS, n)
-    glyphs = np.stack([drawing.glyph(str(face), texts[at], 32) for face, at in zip(font, which, strict=True)])
+    glyphs = np.stack([drawing.glyph(str(face), texts[index], 32) for face, index in zip(font, which, strict=True)])
     mask = drawing.place(rng, glyphs, shift=3, turn=10)
-    captions = [f"one large {c} {kind} {names[at]} on a plain ground" for c, at in zip(colour, which, strict=True)]
+    captions = [
+        f"one large {c} {kind} {names[index]} on a plain ground" for c, index in zip(colour, which, strict=True)
+    ]
     return drawing.to_bytes(_blend(mask, _ink(rng, colour), _ground(rng, np.full(n, "plain")))), captions
 
 
@@ -270,8 +251,11 @@ _KINDS: list[tuple[str, str, Callable[..., Scenes], dict[str, Any]]] = [
     ),
     ("scene-digits", "One digit.", _draw_glyphs, {"kind": "digit", "texts": "0123456789", "names": DIGITS}),
 ]
-DOMAINS = {
-    name: CaptionDomain(name, description, _FONT if draw is _draw_glyphs else _OWN, partial(draw, **options))
-    for name, description, draw, options in _KINDS
-}
+DOMAINS: Registry[CaptionDomain] = Registry(
+    "caption domain",
+    (
+        CaptionDomain(name, description, _FONT if draw is _draw_glyphs else _OWN, partial(draw, **options))
+        for name, description, draw, options in _KINDS
+    ),
+)
 """Every domain by name."""

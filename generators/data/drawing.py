@@ -1,7 +1,7 @@
-"""Draws what the embedded picture tasks show: glyphs, shapes and grounds, blended into 32 x 32 pictures.
+"""Draws glyphs, shapes and grounds, and blends them into pictures of 32 x 32 pixels.
 
-A mask is float32 in 0..1, (n, 32, 32): how much of a pixel the ink covers. Colours are float32 in 0..1. Everything is drawn
-for n pictures at once, with lengths in pixels and angles in degrees.
+A mask is float32 in 0..1, (n, 32, 32): the fraction of each pixel that the ink covers. Colours are float32 in 0..1. All functions draw
+n pictures at once. Lengths are in pixels, angles in degrees.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 32
 GLYPH_SIDE = 40
-"""Glyphs are drawn once on a square of this side, then scaled, turned and moved onto the picture."""
+"""A glyph is drawn once on a square of this side, and then scaled, turned and moved onto the picture."""
 
 
 def paint(rng: np.random.Generator, mask: np.ndarray, ink: np.ndarray, ground: np.ndarray) -> np.ndarray:
@@ -35,16 +35,16 @@ def to_bytes(pictures: np.ndarray) -> np.ndarray:
 
 
 def tints(rng: np.random.Generator, n: int, low: float, high: float, spread: float = 0.2) -> np.ndarray:
-    """Returns n colours (n, 3) whose channels average between ``low`` and ``high`` and lie within ``spread`` of that."""
+    """Returns n colours (n, 3): the mean of the channels is between ``low`` and ``high``, and each channel is within ``spread`` of it."""
     offsets = rng.uniform(-spread, spread, (n, 3))
     offsets -= offsets.mean(axis=1, keepdims=True)
     return np.clip(rng.uniform(low, high, (n, 1)) + offsets, 0, 1).astype(np.float32)
 
 
 def ink_and_ground(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns two colours a picture, (n, 3) and (n, 3, 1, 1): light ink on a dark ground.
+    """Returns two colours per picture, (n, 3) and (n, 3, 1, 1): light ink on a dark ground.
 
-    With ink of either brightness, models this small need many times the steps before they read anything.
+    If the ink could also be the darker one, models of this size would need many times the steps.
     """
     return tints(rng, n, 0.7, 0.95), tints(rng, n, 0.05, 0.3)[:, :, None, None]
 
@@ -62,7 +62,7 @@ def vivid(rng: np.random.Generator, hue: np.ndarray) -> np.ndarray:
 
 @cache
 def glyph(font: str, text: str, size: int) -> np.ndarray:
-    """Returns the coverage (40, 40) of ``text`` centred, in a font file that matplotlib ships, ``size`` pixels to the em."""
+    """Returns the coverage (40, 40) of ``text`` centred, in a font file of matplotlib, ``size`` pixels per em."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     face = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     left, top, right, bottom = face.getbbox(text)
@@ -79,14 +79,14 @@ def place(rng: np.random.Generator, glyphs: np.ndarray, shift: float = 2.0, turn
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     back = np.stack(
         [np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1
-    )  # from a place on the picture to one on the glyph
+    )  # maps a point of the picture to a point of the glyph
     moved = back @ rng.uniform(-shift, shift, (n, 2, 1))
     affine = torch.from_numpy(np.concatenate([back * SIDE / GLYPH_SIDE, -moved * 2 / GLYPH_SIDE], 2)).float()
     grid = torch.nn.functional.affine_grid(affine, [n, 1, SIDE, SIDE], align_corners=False)
     return torch.nn.functional.grid_sample(torch.from_numpy(glyphs)[:, None], grid, align_corners=False)[:, 0].numpy()
 
 
-# Shapes: signed distance to the outline in units of the radius, negative inside, at points (u, v) around the centre
+# Shapes: signed distance to the outline, in units of the radius, negative inside, at points (u, v) relative to the centre
 
 
 def _polygon(sides: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _pixels(x: np.ndarray, y: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each pixel lies, (n, 32, 32) twice, around centres ``x``, ``y`` and along axes turned by ``angle``."""
+    """Returns the two coordinates of each pixel, (n, 32, 32) each, relative to centres ``x``, ``y`` and axes turned by ``angle``."""
     x, y, angle = (np.asarray(value, np.float32)[:, None, None] for value in (x, y, np.deg2rad(angle)))
     centres = np.arange(SIDE, dtype=np.float32) + 0.5
     across, down = centres[None, None, :] - x, centres[None, :, None] - y
@@ -138,7 +138,7 @@ def shapes(kind: np.ndarray, x: np.ndarray, y: np.ndarray, radius: np.ndarray, a
     return mask
 
 
-# Grounds: how far each pixel has gone from the first colour to the second, with a period in pixels
+# Grounds: position of each pixel between the first colour (0) and the second (1); the period is in pixels
 
 
 def _wave(position: np.ndarray) -> np.ndarray:

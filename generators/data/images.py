@@ -1,18 +1,15 @@
-"""Real and drawn pictures to learn from: small classification tasks that need no download.
+"""Picture classification tasks that need no download: real and drawn pictures.
 
-Every task gives uint8 pictures (n, 3, 32, 32) and int64 labels (n,), as many of each class as of any other, the same on
-every call. Train and test never share a picture, and where it can be had they differ in more than chance: another font for
-a letter, another part of a photograph.
+Every task has uint8 pictures (n, 3, 32, 32) and int64 labels (n,), the same on every call. All classes are equally frequent. No
+picture is in both subsets. Where possible the test subset differs in more than chance, e.g. a letter is drawn in another font.
 
-FROZEN: the published splits were trained on these very pictures. A task may be added; one that exists must not change by a
-pixel, or the recipes that name it no longer give the published weights (a test holds their hashes).
+FROZEN: the published splits were trained on exactly these pictures. New tasks may be added. An existing task must not change by one
+pixel, because its recipes would then give other weights. A test holds the hashes.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,68 +17,49 @@ from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_image
 from sklearn.model_selection import train_test_split
 
-from mothr.benchmark.errors import unknown_name
 from mothr.generators.data import drawing
+from mothr.generators.data.registry import Registry, Subset, Task, check_subset, subset_generator
 
-Part = Literal["train", "test"]
 Pictures = tuple[np.ndarray, np.ndarray]
-SIZES: dict[Part, int] = {"train": 4096, "test": 1024}
-"""Pictures a part; `digits` has its own 1,797."""
+SIZES: dict[Subset, int] = {"train": 4096, "test": 1024}
+"""Pictures per subset; the task ``digits`` has 1,437 and 360."""
 
 
-@dataclass(frozen=True)
-class PictureTask:
-    """One classification task."""
+@dataclass(frozen=True, slots=True)
+class PictureTask(Task):
+    """A classification task with pictures that need no download."""
 
-    name: str
-    """As recipes write it."""
     classes: tuple[str, ...]
-    """What each label means."""
-    description: str
-    """One sentence on what is asked and what varies."""
-    source: str
-    """Where the pictures come from, and their licence: dataset cards repeat it."""
-    draw: Callable[[np.random.Generator, Part], Pictures]
-    """Gives the pictures and labels of one part."""
-
-
-def find(name: str) -> PictureTask:
-    """Returns the task called ``name``.
-
-    Raises:
-        MothrError: there is none.
-    """
-    if name not in TASKS:
-        raise unknown_name("picture task", name, TASKS)
-    return TASKS[name]
+    """Meaning of each label."""
+    draw: Callable[[np.random.Generator, Subset], Pictures]
+    """Returns the pictures and labels of one subset."""
 
 
 @lru_cache(maxsize=16)
-def load(name: str, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pictures, uint8 (n, 3, 32, 32), and labels, int64 (n,), of a task; calls share them, so do not write to them.
+def load(name: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the pictures, uint8 (n, 3, 32, 32), and labels, int64 (n,), of a task. All calls share these tensors: do not modify them.
 
     Raises:
-        MothrError: no task, or no part, has this name.
+        MothrError: no task, or no subset, has this name.
     """
-    task = find(name)
-    if part not in SIZES:
-        raise unknown_name("part", part, get_args(Part))
-    seed = int.from_bytes(hashlib.sha256(f"{name}/{part}".encode()).digest()[:8], "big")
-    pictures, labels = task.draw(np.random.default_rng(seed), part)
+    task = TASKS.find(name)
+    check_subset(subset)
+    pictures, labels = task.draw(subset_generator(name, subset), subset)
     return torch.from_numpy(pictures), torch.from_numpy(labels)
 
 
 def _balanced(rng: np.random.Generator, classes: int, n: int) -> np.ndarray:
+    """Returns n labels in random order, equally many of each class."""
     return rng.permutation(np.arange(n) % classes)
 
 
 # Digits
 
 
-def _draw_digits(rng: np.random.Generator, part: Part) -> Pictures:
+def _draw_digits(rng: np.random.Generator, subset: Subset) -> Pictures:
     data = load_digits()
     train, test = train_test_split(np.arange(len(data.target)), test_size=0.2, stratify=data.target, random_state=0)
-    rows = train if part == "train" else test
+    rows = train if subset == "train" else test
     small = torch.from_numpy(data.images[rows]).float()[:, None] / 16
     large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bicubic", align_corners=False)[:, 0].clamp(0, 1)
     margin = (drawing.GLYPH_SIDE - 28) // 2
@@ -89,7 +67,7 @@ def _draw_digits(rng: np.random.Generator, part: Part) -> Pictures:
     return drawing.paint(rng, mask, *drawing.ink_and_ground(rng, len(mask))), data.target[rows].astype(np.int64)
 
 
-# Glyphs: the class decides which (font, text) pairs may be drawn; one in five of them is seen in the test part only
+# Glyphs: each class has some (font, text) pairs; one pair in five is in the test subset only
 
 SANS, MONO, SERIF, STIX = (
     {"regular": f"{stem}{regular}", "bold": stem + bold, "italic": stem + italic, "bold italic": stem + both}
@@ -110,7 +88,7 @@ PAIRS = [
     "Ra", "ag", "Ga", "bE", "Er", "dd", "nB", "gb", "eR", "fb", "pp", "ta", "hS", "St", "ke",
     "Bk", "en", "Au", "uA", "yy", "TE", "rG", "Fi", "fr", "KP", "ck", "FT", "qF", "jB", "Pd",
 ]  # fmt: skip
-"""Pairs of letters, enough to show how a typeface treats stems, bowls and serifs."""
+"""Pairs of letters that show the stems, bowls and serifs of a typeface."""
 SCRIPTS = {
     "Latin": "DFGJLNQRSUVWZbdfghjklmnqrtuvwz",
     "Greek": "ΔΘΛΞΣΨΩαβγδεζηθλμξπσφψω",
@@ -126,7 +104,7 @@ SCRIPTS = {
     "Braille": "⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵",
 }
 Cells = Mapping[str, Sequence[tuple[str, str]]]
-"""For each class, the (font, text) pairs that show it."""
+"""Class -> the (font, text) pairs that are drawn for it."""
 
 
 def _cross(fonts: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -186,11 +164,11 @@ GLYPHS: dict[str, tuple[str, Cells, int]] = {
 }  # fmt: skip
 
 
-def _draw_glyphs(cells: Cells, size: int, rng: np.random.Generator, part: Part) -> Pictures:
-    labels = _balanced(rng, len(cells), SIZES[part])
+def _draw_glyphs(cells: Cells, size: int, rng: np.random.Generator, subset: Subset) -> Pictures:
+    labels = _balanced(rng, len(cells), SIZES[subset])
     glyphs = np.empty((len(labels), drawing.GLYPH_SIDE, drawing.GLYPH_SIDE), np.float32)
     for label, pairs in enumerate(cells.values()):
-        kept = [pair for at, pair in enumerate(pairs) if ((at + label) % 5 == 0) == (part == "test")]
+        kept = [pair for index, pair in enumerate(pairs) if ((index + label) % 5 == 0) == (subset == "test")]
         bank = np.stack([drawing.glyph(font, text, size) for font, text in kept])
         rows = labels == label
         glyphs[rows] = bank[rng.integers(len(bank), size=rows.sum())]
@@ -198,28 +176,28 @@ def _draw_glyphs(cells: Cells, size: int, rng: np.random.Generator, part: Part) 
     return drawing.paint(rng, mask, *drawing.ink_and_ground(rng, len(labels))), labels
 
 
-# Shapes: the class fixes one factor of a scene, the others are drawn at random
+# Shapes: the class fixes one factor of the picture; the other factors are random
 
 KINDS = ("circle", "square", "triangle", "star", "plus", "ring", "bar", "half-disc")
 LONG = ("bar", "ellipse", "diamond")
-"""Shapes whose direction can be told, up to half a turn."""
+"""Shapes that have a visible direction (modulo half a turn)."""
 HUES = {"red": 0, "orange": 30, "yellow": 58, "green": 120, "cyan": 180, "blue": 230, "violet": 275, "pink": 325}
 SHAPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kind": ("Which shape is it?", KINDS),
     "colour": ("Which colour is the shape?", tuple(HUES)),
     "size": ("How large is the shape?", ("tiny", "small", "medium", "large", "huge")),
-    "x": ("In which of eight columns is the centre of the shape?", tuple(f"column {at}" for at in range(1, 9))),
-    "y": ("In which of eight rows is the centre of the shape?", tuple(f"row {at}" for at in range(1, 9))),
-    "angle": ("In which direction does the long shape lie?", tuple(f"{at * 20} degrees" for at in range(9))),
+    "x": ("In which of eight columns is the centre of the shape?", tuple(f"column {number}" for number in range(1, 9))),
+    "y": ("In which of eight rows is the centre of the shape?", tuple(f"row {number}" for number in range(1, 9))),
+    "angle": ("In which direction does the long shape lie?", tuple(f"{step * 20} degrees" for step in range(9))),
     "count": ("How many shapes are there?", tuple("123456")),
     "background": ("Which pattern is the ground?", tuple(drawing.GROUNDS)),
 }
 
 
-def _draw_shapes(factor: str, rng: np.random.Generator, part: Part) -> Pictures:
-    n = SIZES[part]
+def _draw_shapes(factor: str, rng: np.random.Generator, subset: Subset) -> Pictures:
+    n = SIZES[subset]
     labels = _balanced(rng, len(SHAPES[factor][1]), n)
-    jitter = rng.uniform(-0.4, 0.4, n)  # as a part of the step between two classes, so that classes never meet
+    jitter = rng.uniform(-0.4, 0.4, n)  # as a fraction of the step between two classes, so that classes never overlap
 
     hue = np.array(list(HUES.values()))[labels] + jitter * 20 if factor == "colour" else rng.uniform(0, 360, n)
     kind = rng.choice(LONG if factor == "angle" else KINDS, n)
@@ -250,12 +228,12 @@ def _several(rng: np.random.Generator, kind: np.ndarray, count: np.ndarray) -> n
     n = len(count)
     cells = rng.permuted(np.tile(np.arange(9), (n, 1)), axis=1)
     mask = np.zeros((n, drawing.SIDE, drawing.SIDE), np.float32)
-    for at in range(count.max()):
-        rows = count > at
-        column, row = cells[rows, at] % 3, cells[rows, at] // 3
+    for index in range(count.max()):
+        rows = count > index
+        column, row = cells[rows, index] % 3, cells[rows, index] // 3
         x, y = (16 + 10.5 * (place - 1) + rng.uniform(-0.8, 0.8, rows.sum()) for place in (column, row))
-        one = drawing.shapes(kind[rows], x, y, rng.uniform(3.2, 4.6, rows.sum()), rng.uniform(0, 360, rows.sum()))
-        mask[rows] = np.maximum(mask[rows], one)
+        shape = drawing.shapes(kind[rows], x, y, rng.uniform(3.2, 4.6, rows.sum()), rng.uniform(0, 360, rows.sum()))
+        mask[rows] = np.maximum(mask[rows], shape)
     return mask
 
 
@@ -264,11 +242,11 @@ def _several(rng: np.random.Generator, kind: np.ndarray, count: np.ndarray) -> n
 PHOTOS = ("china", "flower")
 WINDOW = 2 * drawing.SIDE
 BLOCK = 85
-"""Windows are cut inside squares of this side; one square in five is seen in the test part only."""
+"""Windows are cut inside squares of this side; one square in five is in the test subset only."""
 DETAIL = 0.04
-"""Windows whose brightness varies less than this, of 1, are left out: nothing can be learnt from bare sky."""
+"""Windows with a smaller standard deviation of brightness (of 1), such as clear sky, are left out."""
 GRID = (2, 3)
-"""Rows and columns that `photo-region` divides a photograph into."""
+"""Rows and columns of the grid that ``photo-region`` divides a photograph into."""
 FILTERS: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "none": lambda rng, x: x,
     "blur": lambda rng, x: ndimage.gaussian_filter(x, (0, 0, 1.5, 1.5)),
@@ -283,7 +261,7 @@ FILTERS: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
 
 @cache
 def _windows(photo: str) -> np.ndarray:
-    """Returns a view (y, x, 3, 32, 32) of every window of a photograph, float32 in 0..1; y and x are its corner."""
+    """Returns a view (y, x, 3, 32, 32) of every window of a photograph, float32 in 0..1; (y, x) is the window's corner."""
     pixels = load_sample_image(f"{photo}.jpg").astype(np.float32).transpose(2, 0, 1) / 255
     half = (pixels[:, :-1, :-1] + pixels[:, 1:, :-1] + pixels[:, :-1, 1:] + pixels[:, 1:, 1:]) / 4
     view = np.lib.stride_tricks.sliding_window_view(half, (WINDOW - 1, WINDOW - 1), axis=(1, 2))
@@ -299,25 +277,25 @@ def _detail(photo: str) -> np.ndarray:
 
 
 @cache
-def _corners(photo: str, part: Part) -> np.ndarray:
-    """Returns the corners (k, 2) of the windows that lie inside the squares of one part and show more than bare sky."""
+def _corners(photo: str, subset: Subset) -> np.ndarray:
+    """Returns the corners (k, 2) of the windows that lie inside the squares of one subset and have enough detail."""
     rows, columns = (side // BLOCK for side in load_sample_image(f"{photo}.jpg").shape[:2])
-    squares = [(r, c) for r in range(rows) for c in range(columns) if ((r + 2 * c) % 5 == 0) == (part == "test")]
+    squares = [(r, c) for r in range(rows) for c in range(columns) if ((r + 2 * c) % 5 == 0) == (subset == "test")]
     inside = np.stack(np.meshgrid(np.arange(BLOCK - WINDOW + 1), np.arange(BLOCK - WINDOW + 1)), -1).reshape(-1, 2)
     corners = (np.array(squares)[:, None] * BLOCK + inside).reshape(-1, 2)
     return corners[_detail(photo)[tuple(corners.T)] > DETAIL]
 
 
-def _draw_photos(task: str, rng: np.random.Generator, part: Part) -> Pictures:
-    labels = _balanced(rng, len(PHOTO_TASKS[task][1]), SIZES[part])
+def _draw_photos(task: str, rng: np.random.Generator, subset: Subset) -> Pictures:
+    labels = _balanced(rng, len(PHOTO_TASKS[task][1]), SIZES[subset])
     pictures = np.empty((len(labels), 3, drawing.SIDE, drawing.SIDE), np.float32)
     if task == "region":
-        _fill_regions(rng, part, pictures, labels)
+        _fill_regions(rng, subset, pictures, labels)
     else:
         photo = labels if task == "source" else rng.integers(len(PHOTOS), size=len(labels))
-        for at, name in enumerate(PHOTOS):
-            rows = photo == at
-            y, x = rng.choice(_corners(name, part), rows.sum()).T
+        for index, name in enumerate(PHOTOS):
+            rows = photo == index
+            y, x = rng.choice(_corners(name, subset), rows.sum()).T
             pictures[rows] = _windows(name)[y, x]
     mirrored = rng.random(len(labels)) < 0.5
     pictures[mirrored] = pictures[mirrored, :, :, ::-1]
@@ -332,18 +310,18 @@ def _draw_photos(task: str, rng: np.random.Generator, part: Part) -> Pictures:
     return drawing.to_bytes(pictures), labels
 
 
-def _fill_regions(rng: np.random.Generator, part: Part, pictures: np.ndarray, labels: np.ndarray) -> None:
-    """Cuts windows by region; here the parts see the same places, so they take different corners, one in five for the test."""
+def _fill_regions(rng: np.random.Generator, subset: Subset, pictures: np.ndarray, labels: np.ndarray) -> None:
+    """Fills ``pictures`` with windows of their regions. Both subsets see all regions; one window in five is in the test subset."""
     for label in range(len(PHOTOS) * GRID[0] * GRID[1]):
         photo, cell = divmod(label, GRID[0] * GRID[1])
         windows = _windows(PHOTOS[photo])
         high, wide = windows.shape[0] // GRID[0], windows.shape[1] // GRID[1]
         y, x = np.divmod(np.arange(high * wide), wide)
-        kept = ((y + 2 * x) % 5 == 0) == (part == "test")
+        kept = ((y + 2 * x) % 5 == 0) == (subset == "test")
         y, x = y + cell // GRID[1] * high, x + cell % GRID[1] * wide
         rows = labels == label
-        at = rng.choice(np.flatnonzero(kept & (_detail(PHOTOS[photo])[y, x] > DETAIL)), rows.sum())
-        pictures[rows] = windows[y[at], x[at]]
+        chosen = rng.choice(np.flatnonzero(kept & (_detail(PHOTOS[photo])[y, x] > DETAIL)), rows.sum())
+        pictures[rows] = windows[y[chosen], x[chosen]]
 
 
 PHOTO_TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -362,25 +340,26 @@ _FONTS = (
 )
 _OWN = "drawn by this project, Apache-2.0"
 _PHOTOS = "scikit-learn's sample photographs china.jpg (danielbuechele) and flower.jpg (vultilion), CC BY 2.0"
-TASKS: dict[str, PictureTask] = {
-    task.name: task
-    for task in [
+TASKS: Registry[PictureTask] = Registry(
+    "picture task",
+    [
         PictureTask(
-            "digits", tuple("0123456789"), "Which handwritten digit is it?",
-            "scikit-learn's copy of the UCI Optical Recognition of Handwritten Digits test set, CC BY 4.0 as UCI states", _draw_digits,
+            "digits", "Which handwritten digit is it?",
+            "scikit-learn's copy of the UCI Optical Recognition of Handwritten Digits test set, CC BY 4.0 as UCI states",
+            tuple("0123456789"), _draw_digits,
         ),
         *(
-            PictureTask(name, tuple(cells), text, _FONTS, partial(_draw_glyphs, cells, size))
+            PictureTask(name, text, _FONTS, tuple(cells), partial(_draw_glyphs, cells, size))
             for name, (text, cells, size) in GLYPHS.items()
         ),
         *(
-            PictureTask(f"shape-{name}", classes, text, _OWN, partial(_draw_shapes, name))
+            PictureTask(f"shape-{name}", text, _OWN, classes, partial(_draw_shapes, name))
             for name, (text, classes) in SHAPES.items()
         ),
         *(
-            PictureTask(f"photo-{name}", classes, text, _PHOTOS, partial(_draw_photos, name))
+            PictureTask(f"photo-{name}", text, _PHOTOS, classes, partial(_draw_photos, name))
             for name, (text, classes) in PHOTO_TASKS.items()
         ),
-    ]
-}  # fmt: skip
-"""Every task by name."""
+    ],
+)  # fmt: skip
+"""Every task that needs no download, by name."""

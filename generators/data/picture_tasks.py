@@ -1,51 +1,45 @@
-"""Every picture task by name, drawn or downloaded."""
+"""All picture tasks by name: those that need no download (``images``) and those of VTAB (``vision``)."""
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 
-from mothr.benchmark.errors import unknown_name
-from mothr.generators.data import drawing, images, vision
+from mothr.generators.data import drawing, images, registry, vision
 
-PREFIX = "vtab-"
-"""What the names of tasks begin with whose pictures are downloaded."""
+VTAB_PREFIX = "vtab-"
+"""First letters of the names of tasks with downloaded pictures."""
 
 
 def find(name: str) -> images.PictureTask | vision.VisionTask:
     """Returns the task called ``name``.
 
     Raises:
-        MothrError: there is none.
+        MothrError: there is no such task; the message offers near names.
     """
-    if is_downloaded(name):
-        return vision.TASKS[name]
-    if name in images.TASKS:
-        return images.TASKS[name]
-    raise unknown_name("picture task", name, vision.TASKS if name.startswith(PREFIX) else images.TASKS)
+    return vision.TASKS.find(name) if name.startswith(VTAB_PREFIX) else images.TASKS.find(name)
 
 
-def load(name: str, part: images.Part, side: int = drawing.SIDE) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pictures, uint8 (n, 3, s, s), and labels, int64 (n,), of a task; calls share them, so do not write to them.
+def load(name: str, subset: registry.Subset, side: int = drawing.SIDE) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the pictures, uint8 (n, 3, s, s), and labels, int64 (n,), of a task. All calls share these tensors: do not modify them.
 
-    Drawn pictures are 32 pixels wide whatever ``side``: whoever wants larger ones enlarges the few of a batch.
+    Downloaded pictures have s = ``side``. Drawn pictures always have s = 32; models enlarge each batch of them.
 
     Raises:
         MothrError: as :func:`images.load` and :func:`vision.load`.
     """
-    return vision.load(name, part, side) if is_downloaded(name) else images.load(name, part)
+    return vision.load(name, subset, side) if is_downloaded(name) else images.load(name, subset)
 
 
 def is_downloaded(name: str) -> bool:
-    """Returns whether the pictures of a task are downloaded rather than drawn."""
+    """Returns whether the pictures of a task are downloaded."""
     return name in vision.TASKS
 
 
 def digest(name: str, side: int) -> str:
-    """Returns the SHA-256 in hex of what a task is trained on, pictures and labels."""
-    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in load(name, "train", side))).hexdigest()
+    """Returns the SHA-256, in hex, of the training pictures and labels of a task."""
+    return registry.digest(load(name, "train", side))
 
 
-def bring(names: Sequence[str]) -> None:
-    """Downloads what the tasks called ``names`` need; see :func:`vision.bring`."""
-    vision.bring([name for name in names if is_downloaded(name)])
+def download(names: Sequence[str]) -> None:
+    """Downloads the data of those tasks in ``names`` that need it; see :func:`vision.download`."""
+    vision.download([name for name in names if is_downloaded(name)])

@@ -1,9 +1,8 @@
-"""The wire format of Protocol Buffers, as far as reading a few fields of a known message needs it.
+"""Reads fields of Protocol Buffers messages.
 
-ONNX models and TFRecord examples are such messages; this spares two large packages for what takes a page.
+ONNX models and TFRecord examples are such messages. This short file replaces two large packages.
 """
 
-import struct
 from collections.abc import Iterator
 
 from mothr.benchmark.errors import MothrError
@@ -13,29 +12,29 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yields each field of a message: its number, and an integer, or the bytes of a string, message, float or packed list.
 
     Raises:
-        MothrError: the bytes are no such message.
+        MothrError: the bytes are not such a message.
     """
-    at = 0
+    position = 0
     try:
-        while at < len(message):
-            key, at = _varint(message, at)
+        while position < len(message):
+            key, position = _varint(message, position)
             kind = key & 7
             if kind == 0:
-                value, at = _varint(message, at)
+                value, position = _varint(message, position)
                 yield key >> 3, value
                 continue
             if kind == 2:
-                size, at = _varint(message, at)
+                size, position = _varint(message, position)
             elif kind in (1, 5):
                 size = 8 if kind == 1 else 4
             else:
                 raise MothrError(
                     f"not a message of Protocol Buffers (a field of kind {kind}); the file is damaged or of another format"
                 )
-            if at + size > len(message):
+            if position + size > len(message):
                 raise IndexError
-            yield key >> 3, message[at : at + size]
-            at += size
+            yield key >> 3, message[position : position + size]
+            position += size
     except IndexError:
         raise MothrError(
             "a message of Protocol Buffers ends in the middle; the file is cut short or of another format"
@@ -46,7 +45,7 @@ def content(value: int | memoryview) -> memoryview:
     """Returns the bytes of a field.
 
     Raises:
-        MothrError: it is an integer.
+        MothrError: the field is an integer.
     """
     if isinstance(value, int):
         raise MothrError(
@@ -56,30 +55,26 @@ def content(value: int | memoryview) -> memoryview:
 
 
 def integers(value: int | memoryview) -> list[int]:
-    """Returns the integers of a repeated field: one, or, where they are packed, many; negative ones as they were written."""
+    """Returns the integers of a repeated field: one, or many if they are packed. Negative integers are decoded as such."""
     if isinstance(value, int):
         return [_signed(value)]
-    found, at = [], 0
-    while at < len(value):
-        number, at = _varint(value, at)
-        found.append(_signed(number))
-    return found
+    numbers, position = [], 0
+    while position < len(value):
+        number, position = _varint(value, position)
+        numbers.append(_signed(number))
+    return numbers
 
 
-def floats(value: memoryview) -> list[float]:
-    """Returns the 32-bit floats of a repeated field, one or many."""
-    return [number for (number,) in struct.iter_unpack("<f", value)]
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Returns the variable-length integer at ``position``, and the position after it."""
     result = shift = 0
     while True:
-        byte = message[at]
-        at += 1
+        byte = message[position]
+        position += 1
         result |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            return result, at
+            return result, position
 
 
 def _signed(number: int) -> int:

@@ -1,8 +1,8 @@
-"""Real and drawn text to learn from: domains of bytes that need no download.
+"""Text domains that need no download: bytes of real and generated documents.
 
-A domain is a set of documents: files that Python and the packages of the ``generate`` extra carry, entries of such files, or
-pages drawn by the project. Whole documents go to one part, by a hash of their names, so train and test never share one, and
-what a domain holds depends on the installed versions alone.
+The documents of a domain are files that Python and the packages of the ``generate`` extra contain, entries of such files, or pages
+generated here. A hash of its name assigns each document to one subset, so no document is in both. The content of a domain depends
+only on the installed versions.
 """
 
 import ast
@@ -15,81 +15,64 @@ from functools import lru_cache, partial
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.errors import MothrError
+from mothr.generators.data import registry
+from mothr.generators.data.registry import Registry, Subset, Task, check_subset
 
-Part = Literal["train", "test"]
 Documents = Mapping[str, Callable[[], bytes]]
-"""Each document's name and what reads it; most are never read, since a part is full before."""
-SIZES: dict[Part, int] = {"train": 1 << 20, "test": 1 << 17}
-"""The most bytes a part has."""
+"""Document name -> function that reads it. Most documents are never read, because a subset is full before."""
+SIZES: dict[Subset, int] = {"train": 1 << 20, "test": 1 << 17}
+"""Largest size of a subset, in bytes."""
 LEAST = 1 << 13
-"""The fewest bytes a part has."""
+"""Smallest size of a subset, in bytes."""
 TEST_SHARE = 8
-"""One document in so many is seen in the test part only."""
+"""One document in this number is in the test subset."""
 LONGEST = 1 << 15
-"""Bytes that are taken of one document, so that no large file outweighs the others."""
+"""Largest number of bytes taken from one document, so that no large file dominates."""
 
 
-@dataclass(frozen=True)
-class TextDomain:
-    """One kind of text."""
+@dataclass(frozen=True, slots=True)
+class TextDomain(Task):
+    """Text of one kind."""
 
-    name: str
-    """As recipes write it."""
-    description: str
-    """One sentence on what the text is."""
-    source: str
-    """Where it comes from, and its licence: dataset cards repeat it."""
     documents: Callable[[], Documents]
-    """Gives its documents, in any order."""
+    """Returns the documents, in any order."""
     package: str | None = None
-    """The installed package that carries it; none for what comes with Python or is drawn."""
+    """The installed package that contains the text; None if it comes with Python or is generated here."""
 
 
-def find(name: str) -> TextDomain:
-    """Returns the domain called ``name``.
-
-    Raises:
-        MothrError: there is none.
-    """
-    if name not in DOMAINS:
-        raise unknown_name("text domain", name, DOMAINS)
-    return DOMAINS[name]
-
-
-def load(name: str, part: Part) -> torch.Tensor:
-    """Returns the text of a domain, uint8 (n,), documents joined by newlines; calls share it, so do not write to it.
+def load(name: str, subset: Subset) -> torch.Tensor:
+    """Returns the text of a domain, uint8 (n,): documents joined by newlines. All calls share this tensor: do not modify it.
 
     Raises:
-        MothrError: no domain, or no part, has this name, or the package that carries the text is absent.
+        MothrError: no domain, or no subset, has this name, or the package that contains the text is absent.
     """
-    find(name)
-    if part not in SIZES:
-        raise unknown_name("part", part, get_args(Part))
-    return _parts(name)[part]
+    DOMAINS.find(name)
+    check_subset(subset)
+    return _subsets(name)[subset]
 
 
 def digest(name: str) -> str:
-    """Returns the SHA-256 of both parts of a domain in hex: other versions of Python or of a package give another."""
-    return hashlib.sha256(b"".join(load(name, part).numpy().tobytes() for part in SIZES)).hexdigest()
+    """Returns the SHA-256, in hex, of both subsets of a domain. It changes with the versions of Python and of the packages."""
+    return registry.digest(load(name, subset) for subset in SIZES)
 
 
 @lru_cache(maxsize=16)
-def _parts(name: str) -> dict[Part, torch.Tensor]:
-    documents = find(name).documents()
+def _subsets(name: str) -> dict[Subset, torch.Tensor]:
+    """Returns both subsets of a domain."""
+    documents = DOMAINS.find(name).documents()
     ranked = sorted((hashlib.sha256(f"{name}/{document}".encode()).digest(), document) for document in documents)
-    found: dict[Part, torch.Tensor] = {}
-    seen: set[bytes] = set()  # files come in copies: none may be in both parts, or twice in one
-    for part in ("test", "train"):
+    subsets: dict[Subset, torch.Tensor] = {}
+    seen: set[bytes] = set()  # some files are copies of others: no text may be in both subsets, or twice in one
+    for subset in ("test", "train"):
         pages: list[bytes] = []
-        room = SIZES[part]
+        room = SIZES[subset]
         for rank, document in ranked:
-            if (rank[-1] % TEST_SHARE == 0) != (part == "test"):
+            if (rank[-1] % TEST_SHARE == 0) != (subset == "test"):
                 continue
             page = documents[document]().replace(b"\r\n", b"\n").strip()[:LONGEST]
             if page and page not in seen:
@@ -98,21 +81,21 @@ def _parts(name: str) -> dict[Part, torch.Tensor]:
                 room -= len(page) + 1
             if room <= 0:
                 break
-        joined = b"\n".join(pages)[: SIZES[part]]
+        joined = b"\n".join(pages)[: SIZES[subset]]
         if len(joined) < LEAST:
-            where = find(name).package or "Python"
+            package = DOMAINS.find(name).package or "Python"
             raise MothrError(
-                f"{name}: the installed {where} carries too little of this text; install the versions of constraints.txt"
+                f"{name}: the installed {package} contains too little of this text; install the versions of constraints.txt"
             )
-        found[part] = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
-    return found
+        subsets[subset] = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
+    return subsets
 
 
 # Files
 
 
 def _files(root: Path, *patterns: str) -> Documents:
-    """Returns the files below ``root`` that match a pattern, by their relative paths; packages' own tests are left out."""
+    """Returns the files below ``root`` that match a pattern, by their relative paths, without the packages' own tests."""
     paths = {path.relative_to(root): path for pattern in patterns for path in root.glob(pattern)}
     return {
         place.as_posix(): path.read_bytes
@@ -126,14 +109,14 @@ def _stdlib() -> Path:
 
 
 def _folder(module: str) -> Path:
-    """Returns the folder of an installed module, without importing it, which takes seconds for some.
+    """Returns the folder of an installed module without importing it, because some imports take seconds.
 
     Raises:
-        MothrError: it is not installed.
+        MothrError: the module is not installed.
     """
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise MothrError(f"{module}: not installed, and it carries text to train on; install mothr[generate]")
+        raise MothrError(f"{module}: not installed, but it contains text to train on; install mothr[generate]")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -141,13 +124,13 @@ PYTHON = (
     "asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json", "logging", "multiprocessing", "unittest",
     "urllib", "wsgiref", "xml", "xmlrpc",
 )  # fmt: skip
-"""Packages of the standard library that every distribution of Python installs."""
+"""Packages of the standard library that are part of every distribution of Python."""
 
 
 def _python() -> Documents:
     return _files(
         _stdlib(), "[a-z]*.py", *(f"{package}/**/*.py" for package in PYTHON)
-    )  # some named _* are written when Python is built
+    )  # some files named _* are written when Python is built
 
 
 def _licences() -> Documents:
@@ -165,10 +148,13 @@ def _manual() -> Documents:
 
 
 def _operators() -> Documents:
-    """Returns the entries of torch's native_functions.yaml, forty a document."""
+    """Returns the entries of torch's native_functions.yaml, forty per document."""
     text = (_folder("torchgen") / "packaged/ATen/native/native_functions.yaml").read_bytes()
     entries = re.split(rb"\n(?=- func:)", text)
-    return {f"entries from {at}": partial(b"\n".join, entries[at : at + 40]) for at in range(0, len(entries), 40)}
+    return {
+        f"entries from {first}": partial(b"\n".join, entries[first : first + 40])
+        for first in range(0, len(entries), 40)
+    }
 
 
 def _docstrings(path: Path) -> bytes:
@@ -184,11 +170,11 @@ def _documentation() -> Documents:
     return {name: partial(_docstrings, root / name) for name in _files(root, "**/*.py")}
 
 
-# Drawn pages
+# Generated pages
 
 
 def _page(seed: int) -> bytes:
-    """Returns a page of 150 sums, differences, products and quotients, all of them right."""
+    """Returns a page of 150 correct sums, differences, products and quotients."""
     rng = np.random.default_rng(seed)
     kinds, (first, second) = rng.integers(4, size=150), rng.integers(2, 100, size=(2, 150)).tolist()
     lines = [
@@ -203,9 +189,9 @@ def _arithmetic() -> Documents:
 
 
 _PYTHON, _TORCH = "of the installed Python, PSF-2.0", "of the installed torch, BSD-3-Clause"
-DOMAINS: dict[str, TextDomain] = {
-    domain.name: domain
-    for domain in [
+DOMAINS: Registry[TextDomain] = Registry(
+    "text domain",
+    [
         TextDomain("text-python", "Source code in Python.", f"standard library {_PYTHON}", _python),
         TextDomain(
             "text-charmap", "Tables of character encodings.", f"encodings {_PYTHON}",
@@ -251,6 +237,6 @@ DOMAINS: dict[str, TextDomain] = {
             "text-arithmetic", "Sums, differences, products and quotients of whole numbers.",
             "drawn by this project, Apache-2.0", _arithmetic,
         ),
-    ]
-}  # fmt: skip
+    ],
+)  # fmt: skip
 """Every domain by name."""

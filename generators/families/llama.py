@@ -72,7 +72,7 @@ class Llama(BaseModel):
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises MothrError if one of ``tasks`` does not exist."""
         for task in tasks:
-            text.find(task)
+            text.DOMAINS.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
         """Raises ValueError if a target is no linear layer of a block, or a rank is above the shorter side of one."""
@@ -94,7 +94,7 @@ class Llama(BaseModel):
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the text of the domain ``task`` is, and where it comes from under which licence."""
-        domain = text.find(task)
+        domain = text.DOMAINS.find(task)
         return domain.description, domain.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:

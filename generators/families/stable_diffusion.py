@@ -80,7 +80,7 @@ class StableDiffusion(BaseModel):
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises MothrError if one of ``tasks`` does not exist."""
         for task in tasks:
-            captions.find(task)
+            captions.DOMAINS.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
         """Raises ValueError if a target is no linear layer of attention, or a rank is above the shorter side of one."""
@@ -98,7 +98,7 @@ class StableDiffusion(BaseModel):
 
     def data(self, task: str) -> tuple[str, str]:
         """Returns what the pictures and captions of ``task`` are, and where they come from under which licence."""
-        domain = captions.find(task)
+        domain = captions.DOMAINS.find(task)
         return domain.description, domain.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:

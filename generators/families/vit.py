@@ -10,7 +10,7 @@ from torch import nn
 
 from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import drawing, picture_tasks
-from mothr.generators.data.images import Part
+from mothr.generators.data.registry import Subset
 from mothr.generators.families.initialisation import initialise
 from mothr.generators.values.symmetry import Symmetry
 
@@ -189,9 +189,9 @@ class Classification:
         self.head.to(device)
         self._train = self._gather("train")
 
-    def _gather(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _gather(self, subset: Subset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns the pictures of all tasks, their labels as columns of the head, and their task's position."""
-        parts = [picture_tasks.load(task, part, self._family.image_size) for task in self.tasks]
+        parts = [picture_tasks.load(task, subset, self._family.image_size) for task in self.tasks]
         pictures = torch.cat([pictures for pictures, _ in parts])
         labels = torch.cat([labels + start for (_, labels), start in zip(parts, self._starts, strict=True)])
         owners = torch.cat([torch.full_like(labels, index) for index, (_, labels) in enumerate(parts)])

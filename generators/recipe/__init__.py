@@ -1,1 +1,1 @@
-"""What a generator is given: the recipe, the forest it plans, and the seeds of every draw."""
+"""What a generator is given: the recipe, and the forest that is planned from it."""

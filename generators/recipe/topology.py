@@ -1,100 +1,46 @@
-"""Recipe -> the nodes to make: ids, parents, tasks and kinds of edges, all drawn before anything is trained."""
+"""Recipe -> planned nodes: ids, parents, tasks and kinds of edges, all drawn before anything is trained."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
+from mothr.generators.recipe.derived import derived_nodes
+from mothr.generators.recipe.node import PlannedNode
+from mothr.generators.recipe.schema import EdgeKind, Recipe, Topology
 from mothr.generators.values.seeds import derive, numpy_generator
-from mothr.generators.values.training import Training
-from mothr.generators.values.transforms import Merge
-
-
-@dataclass(frozen=True)
-class PlannedNode:
-    """One model to be made."""
-
-    id: NodeId
-    """12 hex digits that say nothing about the node."""
-    path: str
-    """Its place, e.g. ``2/0/3``: third root, its first child, that one's fourth child; ``2/0@50``: a checkpoint on the way to ``2/0``;
-    ``2/0+1.0``: the first node that the recipe's second [[derived]] made, from ``2/0``."""
-    parents: tuple[NodeId, ...]
-    """The truth: none for a root, several for a merge, the nearest ones in the data set where nodes are withheld."""
-    sources: tuple[NodeId, ...]
-    """The models that it is made from, which must be there first."""
-    root_number: int
-    """Position in the recipe of the root that it came from, or whose student it is."""
-    tree: int
-    """Its Model Tree: the number of its root, or, for a student, which is a tree of its own, one beyond the recipe's roots."""
-    depth: int
-    """Number of edges above it, withheld nodes included."""
-    tasks: tuple[str, ...]
-    """What it was last trained on: a mixture for a root, one task for a child, its sources' for a derived node."""
-    seed: int
-    """Seed of everything drawn while it is made."""
-    root: Root | None = None
-    """The recipe's entry, for a root."""
-    edge: EdgeKind | None = None
-    """How it is made from its parent, for a child."""
-    derived: Derived | None = None
-    """How it is made from its sources, for a derived node."""
-    like: Root | None = None
-    """For a distilled student: the root of its teacher's tree; the student's fresh weights are drawn as that root's were."""
-    rank: int | None = None
-    """LoRA rank, where its edge has one."""
-    base: NodeId | None = None
-    """The nearest common ancestor of a merge's sources."""
-    during: NodeId | None = None
-    """For a checkpoint: the node on the way to which it is kept."""
-    kept: tuple[tuple[int, NodeId], ...] = ()
-    """Steps after which its training keeps a checkpoint, and the checkpoint's id."""
-    step: int | None = None
-    """For a checkpoint: the step after which it is kept; 0 for fresh weights."""
-    withheld: bool = False
-    """Whether it is left out of the data set."""
-    gap: int = 0
-    """Number of withheld nodes between it and its parent."""
-
-    @property
-    def training(self) -> Training | None:
-        """How it is trained; None for a derived node that is not."""
-        spec = self.root or self.edge or self.derived
-        assert spec is not None
-        return spec.training
-
-    @property
-    def steps(self) -> int:
-        """The work of making it, in optimizer steps; what is made without training, or along with another node, counts as one."""
-        return self.training.steps if self.training and self.during is None else 1
 
 
 def plan(recipe: Recipe) -> list[PlannedNode]:
-    """Returns the nodes of ``recipe``, sources before what is made from them.
+    """Returns the nodes of ``recipe``; every node comes after its sources.
 
     Raises:
-        MothrError: a node has more children than there are tasks left for them, or a tree has too few nodes to derive others from.
+        MothrError: a node has more children than tasks are left for them, or a tree has too few nodes for the derived ones.
     """
     trained = [node for number in range(len(recipe.roots)) for node in _tree(recipe, number)]
-    nodes = _with_checkpoints(recipe, trained) + _derived(recipe, trained)
-    return _withhold(recipe, nodes)
+    derived = derived_nodes(recipe, trained, lambda path: node_id(recipe, path))
+    return _withhold(recipe, _with_checkpoints(recipe, trained) + derived)
+
+
+def node_id(recipe: Recipe, path: str) -> NodeId:
+    """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information about the node."""
+    return hashlib.sha256(f"{derive(recipe.seed, 'salt')}|{recipe.name}|{path}".encode()).hexdigest()[:12]
 
 
 # Trees of trained nodes
 
 
 def _tree(recipe: Recipe, number: int) -> list[PlannedNode]:
+    """Returns the trained nodes of one tree, level by level."""
     path, root, topology = str(number), recipe.roots[number], recipe.trees[number]
-    first = PlannedNode(
-        _id(recipe, path),
-        path,
-        (),
-        (),
+    root_node = PlannedNode(
+        id=node_id(recipe, path),
+        path=path,
+        parents=(),
+        sources=(),
         root_number=number,
         tree=number,
         depth=0,
@@ -102,29 +48,31 @@ def _tree(recipe: Recipe, number: int) -> list[PlannedNode]:
         seed=derive(root.seed, "root"),
         root=root,
     )
-    children = _children_of(recipe, path, topology)
+    child_numbers = _child_numbers(recipe, path, topology)
     nodes: list[PlannedNode] = []
-    level = [(0, first)]
+    level = [(0, root_node)]
     while level:
         nodes += [node for _, node in level]
         level = [
             pair
-            for own, parent in level
-            for pair in zip(children[own], _children(recipe, parent, children[own], topology), strict=True)
+            for number, parent in level
+            for pair in zip(
+                child_numbers[number], _children(recipe, parent, child_numbers[number], topology), strict=True
+            )
         ]
     return nodes
 
 
-def _children_of(recipe: Recipe, path: str, topology: Topology) -> list[list[int]]:
-    """Returns the numbers of each node's children; the root is number 0."""
+def _child_numbers(recipe: Recipe, path: str, topology: Topology) -> list[list[int]]:
+    """Returns the numbers of the children of node 0 (the root), 1, 2, ..."""
     if topology.random is not None:
         rng = numpy_generator(recipe.seed, path, "shape")
         parents = [int(rng.integers(child)) for child in range(1, topology.random)]
     elif topology.parents is not None:
         parents = list(topology.parents)
     elif topology.arms is not None:
-        kinds = len(recipe.edges)
-        parents = [max(0, child - kinds) for child in range(1, kinds * topology.arms + 1)]
+        edge_kinds = len(recipe.edges)
+        parents = [max(0, child - edge_kinds) for child in range(1, edge_kinds * topology.arms + 1)]
     else:
         parents, level = [], [0]
         for count in topology.branching or ():
@@ -138,43 +86,33 @@ def _children_of(recipe: Recipe, path: str, topology: Topology) -> list[list[int
 
 
 def _children(recipe: Recipe, parent: PlannedNode, numbers: Sequence[int], topology: Topology) -> list[PlannedNode]:
-    """Draws the children of those numbers: a kind of edge each (its own arm's, in a topology of arms), then a task by the kind's rule.
+    """Draws the children of ``parent``: for each a kind of edge, then a task by the rule of that kind, then a rank.
 
-    What the topology says of a child's task, rank and seed is not drawn.
+    In a topology of arms the kind of edge is not drawn: each arm has its own. Tasks, ranks and seeds in the topology replace drawn ones.
     """
-    count, by_kind = len(numbers), topology.arms is not None
     rng = numpy_generator(recipe.seed, parent.path, "children")
     shares = [edge.share / sum(kind.share for kind in recipe.edges) for edge in recipe.edges]
-    taken, found = set(parent.tasks), []
-    common: dict[tuple[str, ...], str] = {}
-    for child in range(count):
-        drawn = child if by_kind else rng.choice(len(shares), p=shares)
-        edge = parent.edge if by_kind and parent.edge else recipe.edges[drawn]
-        tasks: tuple[str, ...]
+    used: set[str] = set(parent.tasks)
+    shared: dict[tuple[str, ...], str] = {}
+    children = []
+    for position, number in enumerate(numbers):
+        drawn = position if topology.arms is not None else rng.choice(len(shares), p=shares)
+        edge = parent.edge if topology.arms is not None and parent.edge else recipe.edges[drawn]
         if topology.tasks is not None:
-            tasks = (topology.tasks[numbers[child] - 1],)
-        elif edge.tasks is None:
-            tasks = parent.tasks
-        elif edge.task_rule == "shared":
-            if edge.tasks not in common:
-                common[edge.tasks] = _draw_task(recipe, parent, edge.tasks, set(parent.tasks), child, count, rng)
-            tasks = (common[edge.tasks],)
+            tasks: tuple[str, ...] = (topology.tasks[number - 1],)
         else:
-            tasks = (_draw_task(recipe, parent, edge.tasks, taken, child, count, rng),)
-            taken.update(tasks)
-        path = f"{parent.path}/{child}"
+            tasks = _draw_tasks(recipe, parent, edge, used, shared, (position, len(numbers)), rng)
+        path = f"{parent.path}/{position}"
         rank = int(rng.choice(edge.lora.ranks)) if edge.lora else None
         if rank is not None and topology.ranks is not None:
-            rank = topology.ranks[numbers[child] - 1]
-        seed = (
-            topology.seeds[numbers[child] - 1] if topology.seeds is not None else derive(recipe.seed, path, "training")
-        )
-        found.append(
+            rank = topology.ranks[number - 1]
+        seed = derive(recipe.seed, path, "training") if topology.seeds is None else topology.seeds[number - 1]
+        children.append(
             PlannedNode(
-                _id(recipe, path),
-                path,
-                (parent.id,),
-                (parent.id,),
+                id=node_id(recipe, path),
+                path=path,
+                parents=(parent.id,),
+                sources=(parent.id,),
                 root_number=parent.root_number,
                 tree=parent.tree,
                 depth=parent.depth + 1,
@@ -184,20 +122,51 @@ def _children(recipe: Recipe, parent: PlannedNode, numbers: Sequence[int], topol
                 rank=rank,
             )
         )
-    return found
+    return children
+
+
+def _draw_tasks(
+    recipe: Recipe,
+    parent: PlannedNode,
+    edge: EdgeKind,
+    used: set[str],
+    shared: dict[tuple[str, ...], str],
+    position: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[str, ...]:
+    """Returns the tasks of the next child by the rule of its kind of edge.
+
+    Args:
+        recipe: The recipe.
+        parent: The parent.
+        edge: The child's kind of edge.
+        used: Tasks of the parent and of earlier siblings; a task drawn for this child alone is added.
+        shared: The task that all children share, by the tasks it was drawn from; a task drawn here is added.
+        position: Position of the child among its siblings, and their number.
+        rng: The generator of the draw.
+    """
+    if edge.tasks is None:
+        return parent.tasks
+    if edge.task_rule == "shared":
+        if edge.tasks not in shared:
+            shared[edge.tasks] = _draw_task(recipe, parent, edge.tasks, set(parent.tasks), position, rng)
+        return (shared[edge.tasks],)
+    task = _draw_task(recipe, parent, edge.tasks, used, position, rng)
+    used.add(task)
+    return (task,)
 
 
 def _draw_task(
     recipe: Recipe,
     parent: PlannedNode,
     tasks: Sequence[str],
-    taken: set[str],
-    child: int,
-    count: int,
+    excluded: set[str],
+    position: tuple[int, int],
     rng: np.random.Generator,
 ) -> str:
-    free = [task for task in tasks if task not in taken]
+    free = [task for task in tasks if task not in excluded]
     if not free:
+        child, count = position
         raise MothrError(
             f"recipe {recipe.name}: node {parent.path} has {count} children but only {child} tasks are left for them "
             f"(a child never uses its parent's task, siblings never share one); add tasks to [[edges]] or lower the topology's counts"
@@ -206,163 +175,60 @@ def _draw_task(
 
 
 def _with_checkpoints(recipe: Recipe, trained: Sequence[PlannedNode]) -> list[PlannedNode]:
-    """Returns ``trained`` with the checkpoints that are kept on the way to each node, which form a chain in time."""
+    """Returns ``trained`` with the checkpoints of each node's training before it; they form a chain in the order of time."""
     nodes: list[PlannedNode] = []
-    longer: dict[NodeId, int] = {}  # node -> edges that checkpoints add to the way from the root to it
+    added_depth: dict[NodeId, int] = {}  # edges that checkpoints add between the root and a node
     for node in trained:
         training = node.training
-        every = training.keep_every if training else None
-        added = longer.get(node.parents[0], 0) if node.parents else 0
-        steps = range(0 if node.root else every, training.steps, every) if training and every else range(0)
-        parents, kept = node.parents, []
+        interval = training.keep_every if training else None
+        added = added_depth.get(node.parents[0], 0) if node.parents else 0
+        steps = range(0 if node.root else interval, training.steps, interval) if training and interval else range(0)
+        parents, checkpoints = node.parents, []
         for position, step in enumerate(steps):
             path = f"{node.path}@{step}"
-            nodes.append(
-                replace(
-                    node,
-                    id=_id(recipe, path),
-                    path=path,
-                    parents=parents,
-                    depth=node.depth + added + position,
-                    during=node.id,
-                    step=step,
-                )
+            checkpoint = replace(
+                node,
+                id=node_id(recipe, path),
+                path=path,
+                parents=parents,
+                depth=node.depth + added + position,
+                checkpoint_of=node.id,
+                step=step,
             )
-            parents = (nodes[-1].id,)
-            kept.append((step, nodes[-1].id))
-        longer[node.id] = added + len(steps)
-        nodes.append(replace(node, parents=parents, depth=node.depth + longer[node.id], kept=tuple(kept)))
+            nodes.append(checkpoint)
+            parents = (checkpoint.id,)
+            checkpoints.append((step, checkpoint.id))
+        added_depth[node.id] = added + len(steps)
+        depth = node.depth + added_depth[node.id]
+        nodes.append(replace(node, parents=parents, depth=depth, checkpoints=tuple(checkpoints)))
     return nodes
-
-
-# Derived nodes
-
-
-def _derived(recipe: Recipe, trained: Sequence[PlannedNode]) -> list[PlannedNode]:
-    inner = {parent for node in trained for parent in node.sources}
-    found: list[PlannedNode] = []
-    trees = len(recipe.roots)
-    for number in range(len(recipe.roots)):
-        members = [node for node in trained if node.root_number == number]
-        if len(members) == 1 and len(recipe.roots) > 1:
-            continue  # a stranger: nothing is derived from it
-        for entry, derived in enumerate(recipe.derived or ()):
-            rng = numpy_generator(recipe.seed, str(number), "derived", entry)
-            for count in range(derived.per_tree):
-                taken = {source for node in found if node.derived is derived for source in node.sources}
-                sources = _draw_sources(recipe, derived, members, inner, taken, number, rng)
-                path = f"{sources[0].path}+{entry}.{count}"
-                student = derived.transform.kind == "distilled"
-                tree, trees = (trees, trees + 1) if student else (number, trees)
-                if derived.transform.kind == "duplicate":
-                    parents, depth = sources[0].parents, sources[0].depth
-                else:
-                    parents = () if student else tuple(source.id for source in sources)
-                    depth = 0 if student else 1 + max(source.depth for source in sources)
-                found.append(
-                    PlannedNode(
-                        _id(recipe, path),
-                        path,
-                        parents,
-                        tuple(source.id for source in sources),
-                        root_number=number,
-                        tree=tree,
-                        depth=depth,
-                        tasks=tuple(dict.fromkeys(task for source in sources for task in source.tasks)),
-                        seed=derive(recipe.seed, path, "derived"),
-                        derived=derived,
-                        base=_common_ancestor(sources, members),
-                        like=recipe.roots[number] if student else None,
-                    )
-                )
-    return found
-
-
-def _draw_sources(
-    recipe: Recipe,
-    derived: Derived,
-    members: Sequence[PlannedNode],
-    inner: set[NodeId],
-    taken: set[NodeId],
-    number: int,
-    rng: np.random.Generator,
-) -> list[PlannedNode]:
-    """Draws the node that a derived one is made from, or the several of a merge, none of which is another's ancestor."""
-    suits = {
-        "any": lambda node: True,
-        "leaf": lambda node: node.id not in inner,
-        "inner": lambda node: node.id in inner,
-        "root": lambda node: node.root is not None,
-    }[derived.of]
-    merge = derived.transform if isinstance(derived.transform, Merge) else None
-    free = [node for node in members if suits(node) and (merge is not None or node.id not in taken)]
-    if merge is not None:
-        free = [node for node in free if node.root is None]  # the ancestor of all others
-    sources: list[PlannedNode] = []
-    for _ in range(merge.parents if merge else 1):
-        if not free:
-            raise MothrError(
-                f"recipe {recipe.name}: tree {number} has too few nodes for derived.per_tree = {derived.per_tree} of kind "
-                f"{derived.transform.kind} (of = {derived.of!r}); lower per_tree or make the tree larger"
-            )
-        drawn = free[rng.choice(len(free))]
-        sources.append(drawn)
-        free = [node for node in free if not (_is_above(node, drawn) or _is_above(drawn, node))]
-    return sources
-
-
-def _is_above(node: PlannedNode, other: PlannedNode) -> bool:
-    return f"{other.path}/".startswith(f"{node.path}/")
-
-
-def _common_ancestor(sources: Sequence[PlannedNode], members: Sequence[PlannedNode]) -> NodeId:
-    above = [node for node in members if all(_is_above(node, source) for source in sources)]
-    return max(above, key=lambda node: node.depth).id
 
 
 # Withheld nodes
 
 
 def _withhold(recipe: Recipe, nodes: list[PlannedNode]) -> list[PlannedNode]:
-    """Marks the drawn share of each tree's inner nodes as withheld, and hangs their children from the nearest ancestor left."""
+    """Marks the drawn fraction of each tree's inner nodes as withheld.
+
+    The parent of a withheld node's child becomes the nearest ancestor that is in the data set.
+    """
     if recipe.withheld is None:
         return nodes
     by_id = {node.id: node for node in nodes}
-    parents = {parent for node in nodes for parent in node.parents}
-    hidden: set[NodeId] = set()
+    all_parents = {parent for node in nodes for parent in node.parents}
+    withheld: set[NodeId] = set()
     for number in range(len(recipe.roots)):
-        inner = sorted(node.id for node in nodes if node.root_number == number and node.edge and node.id in parents)
+        inner = sorted(node.id for node in nodes if node.root_number == number and node.edge and node.id in all_parents)
         count = round(recipe.withheld * len(inner))
-        hidden.update(numpy_generator(recipe.seed, str(number), "withheld").permutation(inner)[:count].tolist())
-    found = []
+        withheld.update(numpy_generator(recipe.seed, str(number), "withheld").permutation(inner)[:count].tolist())
+    result = []
     for node in nodes:
-        left, gap = node.parents, 0
-        while len(left) == 1 and left[0] in hidden:
-            left, gap = by_id[left[0]].parents, gap + 1
-        if any(parent in hidden for parent in left):
+        parents, gap = node.parents, 0
+        while len(parents) == 1 and parents[0] in withheld:
+            parents, gap = by_id[parents[0]].parents, gap + 1
+        if any(parent in withheld for parent in parents):
             raise MothrError(
-                f"recipe {recipe.name}: withheld and merges do not go together: a merge's parent would be missing"
+                f"recipe {recipe.name}: withheld and merges cannot be combined, because a merge's parent would be missing; remove one"
             )
-        found.append(replace(node, parents=left, gap=gap, withheld=node.id in hidden))
-    return found
-
-
-def relation_of(node: PlannedNode) -> tuple[Literal["finetune", "merge", "quantized"] | None, str | None]:
-    """Returns the relation of ``node`` to its parents and its finer kind, as the truth has them.
-
-    The Hub knows no relation for pruned, noised and permuted copies; people tag them as fine-tuned, and so does the truth.
-    """
-    if node.derived is not None:
-        transform = node.derived.transform
-        if transform.kind == "merge":
-            return "merge", transform.method
-        if transform.kind == "quantized":
-            return "quantized", transform.precision
-        return ("finetune" if node.parents else None), transform.kind
-    if node.edge is not None:
-        return "finetune", node.edge.subtype
-    return ("finetune", "pretraining") if node.parents else (None, None)
-
-
-def _id(recipe: Recipe, path: str) -> NodeId:
-    return hashlib.sha256(f"{derive(recipe.seed, 'salt')}|{recipe.name}|{path}".encode()).hexdigest()[:12]
+        result.append(replace(node, parents=parents, withheld_ancestors=gap, withheld=node.id in withheld))
+    return result

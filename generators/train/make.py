@@ -15,7 +15,7 @@ from mothr.benchmark.data.dataset import COMPANIONS, fix_times
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import cannot_write, write_json
-from mothr.benchmark.weights.checkpoint import open_checkpoint
+from mothr.benchmark.weights.discovery import open_checkpoint
 from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.sources.source import fetch
 from mothr.generators.train import root_cache

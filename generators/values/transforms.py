@@ -33,14 +33,14 @@ class Merge(Table):
         if info.data.get("method") == "ties":
             return TIES_DENSITY if value is None else value
         if value is not None:
-            raise ValueError("density: only the method ties trims task vectors; remove it or use method = 'ties'")
+            raise ValueError("density: only the method ties trims task vectors; remove it or choose method = 'ties'")
         return None
 
     @model_validator(mode="after")
     def _check_parents_and_range(self) -> "Merge":
         if self.method == "slerp" and self.parents != 2:
             raise ValueError(
-                f"parents: slerp is defined between 2 models, not {self.parents}; use parents = 2 or another method"
+                f"parents: slerp is defined between 2 models, not {self.parents}; choose parents = 2 or another method"
             )
         if self.mixing_range[0] > self.mixing_range[1]:
             raise ValueError(
@@ -63,7 +63,7 @@ class Quantize(Table):
     def _check_storage(self) -> "Quantize":
         if self.precision == "int4" and self.stored == "as-is":
             raise ValueError(
-                "stored: safetensors has no 4-bit integers; use stored = 'float16' or 'float32' for precision = 'int4'"
+                "stored: safetensors has no 4-bit integers; choose stored = 'float16' or 'float32' for precision = 'int4'"
             )
         return self
 

@@ -11,7 +11,7 @@ from mothr.generators.commands import generate as command
 from mothr.generators.dry_run import BASE, downloads, estimate, rows
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.topology import plan
 from mothr.generators.sources import packages
 from mothr.generators.sources import source as sources

@@ -19,7 +19,7 @@ from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
 from mothr.generators import generate as module
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe, resolved
+from mothr.generators.recipe.loading import load_recipe, resolved
 from mothr.generators.recipe.topology import plan
 
 IDS = 2 * (1 + 2 + 2)

@@ -11,7 +11,7 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.data.verify import verify
 from mothr.generators.data import text
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 
 TINY = """
 name = "tiny-llama"
@@ -107,9 +107,9 @@ def test_a_root_is_not_taken_from_the_cache_when_a_text_has_changed(tmp_path, mo
     for line in (b"one text", b"one text", b"another text"):
         readers = {str(at): BytesIO(b"%d " % at + line * 40).getvalue for at in range(400)}
         monkeypatch.setitem(text.DOMAINS, "toy", text.TextDomain("toy", "", "", lambda readers=readers: readers))
-        text._parts.cache_clear()
+        text._subsets.cache_clear()
         make(recipe, tmp_path)
         found.append(len(list((tmp_path / "cache" / "roots").iterdir())))
         (tmp_path / "data").rename(tmp_path / f"data-{len(found)}")
-    text._parts.cache_clear()
+    text._subsets.cache_clear()
     assert found == [1, 1, 2]

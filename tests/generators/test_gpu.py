@@ -13,8 +13,8 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import write_json
 from mothr.generators.data import captions
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe
-from mothr.generators.train.make import machine
+from mothr.generators.recipe.loading import load_recipe
+from mothr.generators.train.machine import machine
 
 HEAD = """
 name = "tiny-{family}"

@@ -16,7 +16,7 @@ from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden, hide, read_secret
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.topology import plan
 from mothr.generators.values.seeds import derive, numpy_generator, torch_generator
 

@@ -20,8 +20,8 @@ import torch
 from bench_training import Untested
 
 from mothr.generators.families.vit import ViT
-from mothr.generators.recipe.schema import load_recipe
-from mothr.generators.train.make import fix_order
+from mothr.generators.recipe.loading import load_recipe
+from mothr.generators.train.machine import set_deterministic
 from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Training
@@ -48,7 +48,7 @@ def seconds(size: str, device: str, steps: int) -> float:
     """Returns how long this process takes for ``steps`` steps while the others do the same."""
     family, batch = SIZES[size]
     if device == "cuda":
-        fix_order(family.repeats_on_gpu)
+        set_deterministic(family.repeats_on_gpu)
     place = torch.device(device)
     model = family.build("truncated-normal", 0.02, torch_generator(0, "weights")).to(place)
     objective = Untested(family.objective(("shape-kind",), torch_generator(0, "head"), place))

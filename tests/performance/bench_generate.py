@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import Recipe, load_recipe
+from mothr.generators.recipe.loading import load_recipe
+from mothr.generators.recipe.schema import Recipe
 
 
 def shrunk(recipe: Recipe, factor: int) -> Recipe:

@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import Recipe, Topology, load_recipe
+from mothr.generators.recipe.loading import load_recipe
+from mothr.generators.recipe.schema import Recipe, Topology
 
 MOST = 1.1
 FORESTS = {"1 + 3": (3,), "1 + 3 + 9": (3, 3), "1 + 3 + 9 + 27": (3, 3, 3)}

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from mothr.generators.families import FAMILIES
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Training

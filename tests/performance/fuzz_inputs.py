@@ -31,7 +31,7 @@ from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
 from mothr.benchmark.storage import read_json
 from mothr.benchmark.weights.discovery import open_folder
-from mothr.generators.recipe.schema import load_recipe, tree_size
+from mothr.generators.recipe.loading import load_recipe, tree_size
 from mothr.generators.recipe.topology import plan
 
 A, B = "00000000000a", "00000000000b"

@@ -7,8 +7,9 @@ import pytest
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.generators.cards.card import RECOMPUTE, card, describe
 from mothr.generators.families import FAMILIES
-from mothr.generators.recipe.schema import load_recipe, recipe_names
-from mothr.generators.recipe.topology import plan, relation_of
+from mothr.generators.recipe.loading import load_recipe, recipe_names
+from mothr.generators.recipe.node import relation_of
+from mothr.generators.recipe.topology import plan
 
 
 def written(name):
@@ -23,7 +24,7 @@ def written(name):
             depth=node.depth,
             task="+".join(node.tasks),
             training=learned,
-            withheld=node.gap or None,
+            withheld=node.withheld_ancestors or None,
         )
         for node in plan(recipe)
         if not node.withheld

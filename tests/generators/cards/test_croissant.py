@@ -13,7 +13,7 @@ from mothr.benchmark.storage import sha256_of
 from mothr.generators.cards.card import RECOMPUTE
 from mothr.generators.cards.croissant import croissant, hashes
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def test_grounds_are_as_the_captions_say():
 def test_an_unknown_domain_or_part_is_refused_with_a_hint():
     with pytest.raises(MothrError, match=r"unknown caption domain 'scene-stripes'; did you mean .*scene-striped"):
         captions.load("scene-stripes", "train")
-    with pytest.raises(MothrError, match="unknown part 'tests'; did you mean test"):
+    with pytest.raises(MothrError, match="unknown subset 'tests'; did you mean test"):
         captions.load("scene-plain", "tests")
 
 

@@ -79,7 +79,7 @@ def test_another_process_draws_the_same_pictures():
 def test_unknown_names_are_refused_with_a_hint():
     with pytest.raises(MothrError, match=r"unknown picture task 'glyph-leter'; did you mean .*glyph-letter"):
         images.load("glyph-leter", "train")
-    with pytest.raises(MothrError, match="unknown part 'valid'"):
+    with pytest.raises(MothrError, match="unknown subset 'valid'"):
         images.load("digits", "valid")
 
 

@@ -27,11 +27,11 @@ def toy(monkeypatch):
     def add(documents: dict[str, bytes]) -> tuple[bytes, bytes]:
         readers = {name: BytesIO(content).getvalue for name, content in documents.items()}
         monkeypatch.setitem(text.DOMAINS, "toy", text.TextDomain("toy", "", "", lambda: readers))
-        text._parts.cache_clear()
+        text._subsets.cache_clear()
         return tuple(text.load("toy", part).numpy().tobytes() for part in ("train", "test"))
 
     yield add
-    text._parts.cache_clear()
+    text._subsets.cache_clear()
 
 
 def pages(count: int, size: int = 2000) -> dict[str, bytes]:
@@ -106,7 +106,7 @@ def test_another_process_finds_the_same_text():
 def test_unknown_names_are_refused_with_a_hint():
     with pytest.raises(MothrError, match=r"unknown text domain 'text-pyton'; did you mean .*text-python"):
         text.load("text-pyton", "train")
-    with pytest.raises(MothrError, match="unknown part 'valid'"):
+    with pytest.raises(MothrError, match="unknown subset 'valid'"):
         text.load("text-python", "valid")
 
 
@@ -136,7 +136,7 @@ def test_a_part_is_cut_at_its_size_and_a_document_at_its_own(toy):
 
 
 def test_too_little_text_is_an_error(toy):
-    with pytest.raises(MothrError, match=r"toy: the installed Python carries too little of this text"):
+    with pytest.raises(MothrError, match=r"toy: the installed Python contains too little of this text"):
         toy(pages(3))
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from mothr.benchmark.errors import MothrError, Skipped
-from mothr.generators.data import picture_tasks, vision
+from mothr.generators.data import picture_tasks, vision, vision_torchvision
 from mothr.generators.data.protobuf import content, fields, integers
 from mothr.generators.families import FAMILIES
 
@@ -100,7 +100,7 @@ def test_without_torchvision_a_task_is_skipped_by_name_with_the_extra(monkeypatc
 )
 def test_a_missing_file_is_named_with_its_place_and_address(name, said):
     with pytest.raises(MothrError, match=said):
-        vision.bring([name])
+        vision.download([name])
 
 
 @pytest.mark.parametrize(("depth", "label"), [(-3, 0), (7.9, 0), (8.1, 1), (25, 2), (1001, 3)])
@@ -108,7 +108,7 @@ def test_the_nearest_vehicle_decides_and_people_do_not(depth, label):
     objects = [{"type": "Pedestrian", "location": [0, 0, 1.0]}]
     if depth < 1000:
         objects += [{"type": "Van", "location": [0, 0, depth]}, {"type": "Car", "location": [0, 0, 900.0]}]
-    assert vision._nearest_vehicle(objects) == label
+    assert vision_torchvision.nearest_vehicle(objects) == label
 
 
 # Files that users put into place
@@ -154,7 +154,7 @@ def test_smallnorb_reads_one_camera_and_both_angles():
     packed = place / "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat"
     packed.write_bytes(gzip.compress(b"still packed"))
     vision.load.cache_clear()
-    with pytest.raises(MothrError, match=r"vtab-norb-azimuth: .*is no file of smallNORB; unpack the \.gz"):
+    with pytest.raises(MothrError, match=r"vtab-norb-azimuth: .*is not a file of smallNORB; unpack the \.gz"):
         vision.load("vtab-norb-azimuth", "train", 8)
 
 

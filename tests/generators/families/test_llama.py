@@ -35,9 +35,9 @@ def toys(monkeypatch):
     for name, line in (("toy-a", b"a" * 500), ("toy-b", b"b" * 900), ("toy-z", b"abcdefghijklmnopqrstuvwxyz" * 30)):
         readers = {f"{at}": BytesIO(f"{at:04}".encode() + line).getvalue for at in range(300)}
         monkeypatch.setitem(text.DOMAINS, name, text.TextDomain(name, "", "", lambda readers=readers: readers))
-    text._parts.cache_clear()
+    text._subsets.cache_clear()
     yield
-    text._parts.cache_clear()
+    text._subsets.cache_clear()
 
 
 class Always(torch.nn.Module):

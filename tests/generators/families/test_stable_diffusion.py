@@ -18,7 +18,7 @@ from mothr.generators.families import companions, samples
 from mothr.generators.families.stable_diffusion import StableDiffusion
 from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Lora, Training

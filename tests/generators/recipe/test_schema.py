@@ -7,7 +7,7 @@ import tomli_w
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import canonical_sha256
-from mothr.generators.recipe.schema import catalogue, load_recipe, newer, recipe_names, resolved, tree_size
+from mothr.generators.recipe.loading import catalogue, load_recipe, newer, recipe_names, resolved, tree_size
 
 
 @pytest.mark.parametrize("name", recipe_names())

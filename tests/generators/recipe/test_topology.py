@@ -8,8 +8,10 @@ import pytest
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.generators.recipe.schema import Recipe, load_recipe, recipe_names, resolved
-from mothr.generators.recipe.topology import plan, relation_of
+from mothr.generators.recipe.loading import load_recipe, recipe_names, resolved
+from mothr.generators.recipe.node import relation_of
+from mothr.generators.recipe.schema import Recipe
+from mothr.generators.recipe.topology import plan
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -18,7 +20,7 @@ def test_tasks_follow_the_rule_of_each_kind_of_edge(name):
     by_id = {node.id: node for node in nodes}
     siblings = defaultdict(list)
     for node in nodes:
-        if node.edge is None or node.during:
+        if node.edge is None or node.checkpoint_of:
             continue
         parent = by_id[node.sources[0]]
         if node.edge.task_rule == "continued":
@@ -154,7 +156,7 @@ def test_checkpoints_form_a_chain_in_time_from_fresh_weights_to_the_last(recipe)
     for before, after in pairwise(way):
         assert by_path[after].parents == (by_path[before].id,)
     assert [by_path[path].depth for path in way] == list(range(6))
-    assert by_path["0"].kept == ((0, by_path["0@0"].id), (4, by_path["0@4"].id), (8, by_path["0@8"].id))
+    assert by_path["0"].checkpoints == ((0, by_path["0@0"].id), (4, by_path["0@4"].id), (8, by_path["0@8"].id))
     assert by_path["0/0"].sources == (by_path["0"].id,)
     assert len(graph(nodes).trees) == 2
 
@@ -169,7 +171,7 @@ def test_merges_have_parents_none_of_which_descends_from_another(recipe):
         one, other = node.parents
         assert one not in found.ancestors(other) | {other}
         assert other not in found.ancestors(one)
-        assert node.base in found.ancestors(one) & found.ancestors(other)
+        assert node.common_ancestor in found.ancestors(one) & found.ancestors(other)
         assert relation_of(node) == ("merge", "ties")
 
 
@@ -227,5 +229,5 @@ def test_children_of_withheld_nodes_hang_from_the_nearest_ancestor_left(recipe):
             while way[-1] in hidden:
                 way.append(full.parents[way[-1]][0])
             assert node.parents == (way[-1],)
-            assert node.gap == len(way) - 1
+            assert node.withheld_ancestors == len(way) - 1
     assert len(left.trees) == len(full.trees) == 2

@@ -17,7 +17,7 @@ from mothr.benchmark.storage import cache_folder
 from mothr.generators.commands import pin
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import load_recipe
+from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.sources import packages
 from mothr.generators.sources.source import Source, check, fetch, identity, latest, prepare
 from mothr.generators.sources.vocabulary import byte_rows

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from mothr.benchmark.data import dataset
 from mothr.benchmark.data.verify import verify
 from mothr.generators.generate import generate
-from mothr.generators.recipe.schema import Recipe, load_recipe, resolved
+from mothr.generators.recipe.loading import load_recipe, resolved
+from mothr.generators.recipe.schema import Recipe
 from mothr.generators.recipe.topology import plan
-from mothr.generators.train.make import processor
+from mothr.generators.train.machine import processor
 
 DERIVED = [
     {"transform": {"kind": "merge", "method": "linear", "parents": 2}, "per_tree": 1},
@@ -147,7 +148,7 @@ def test_checkpoints_are_models_on_the_way(recipe, tmp_path):
     way = [node.id for node in plan(changed)]
     assert [truth.nodes[node].parents for node in way] == [(), *((node,) for node in way[:-1])]
     assert truth.nodes[way[0]].training is None
-    last = next(node.id for node in plan(changed) if node.root and not node.during)
+    last = next(node.id for node in plan(changed) if node.root and not node.checkpoint_of)
     steps = [truth.nodes[node].training["steps"] for node in way[1:]]
     assert steps == sorted(steps[: way.index(last)]) + sorted(steps[way.index(last) :])
     assert not [problem for problem in verify(out).problems if "taught nothing" not in problem]
