@@ -1,4 +1,4 @@
-"""The one error a user is meant to read, and the sentence for a name that does not exist."""
+"""The errors and the warning that are written for the user."""
 
 import difflib
 import traceback
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class MothrError(Exception):
-    """Says what is wrong, where, and what to do about it; the command line prints it without a traceback."""
+    """An error in the input. Its message names the file, the value and the remedy; the command line prints no traceback."""
 
     heading = "error"
-    """What the command line prints before it."""
+    """The word that the command line prints before the message."""
     exit_status = 1
-    """What the command line leaves with."""
+    """The exit status of the command."""
 
 
 class MothrWarning(UserWarning):
@@ -20,23 +20,29 @@ class MothrWarning(UserWarning):
 
 
 class Skipped(MothrError):
-    """Says what optional thing is absent, so that nothing was done, and how to have it."""
+    """An optional library or file is missing, so nothing was done. The message says how to get it."""
 
     heading = "skipped"
     exit_status = 3
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> MothrError:
-    """Returns the error for an unknown ``name`` of some ``kind``, with the nearest known names."""
+    """Returns the error for an unknown name, with the most similar known names.
+
+    Args:
+        kind: What the name stands for, such as "method".
+        name: The unknown name.
+        known: All known names.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(known) or 'none'}"
     return MothrError(f"unknown {kind} {name!r}; {hint}")
 
 
-def in_words(error: BaseException) -> str:
-    """Returns what an error of foreign code says, with its kind, file and line, as one line."""
-    if isinstance(error, MothrError | SyntaxError):  # these name their place themselves
+def describe_error(error: BaseException) -> str:
+    """Returns an error of other code as one line: its type, message, file and line number."""
+    if isinstance(error, MothrError | SyntaxError):  # the messages of these name the place already
         return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"

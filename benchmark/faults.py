@@ -1,4 +1,4 @@
-"""What is wrong with a record, in words: the faults that pydantic finds in what a user's file says."""
+"""Readable messages for the faults that pydantic finds in the file of a user."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -7,12 +7,17 @@ from pydantic import BaseModel, ValidationError
 
 from mothr.benchmark.errors import unknown_name
 
-LONGEST = 80
-"""Letters that are shown of a faulty value."""
+MAX_SHOWN = 80
+"""Number of characters of a faulty value that a message shows."""
 
 
 def faults(error: ValidationError, kind: type[BaseModel]) -> Iterator[str]:
-    """Yields in words each fault that was found in what should have been a ``kind``, with near names for unknown fields."""
+    """Yields one message for each fault of a validation. For an unknown field it gives the most similar field names.
+
+    Args:
+        error: The error of pydantic.
+        kind: The type of record that was validated.
+    """
     for fault in error.errors(include_url=False):
         *outer, last = fault["loc"] or ("",)
         where, value = ".".join(map(str, fault["loc"])), fault["input"]
@@ -21,32 +26,38 @@ def faults(error: ValidationError, kind: type[BaseModel]) -> Iterator[str]:
         elif fault["type"] == "missing":
             yield f"field {where!r} is missing"
         else:
-            said = not where or fault["type"] == "value_error" or isinstance(value, dict | list)
+            # The messages of validators of ours name the value. Tables and lists are too long to show.
+            show_value = where and fault["type"] != "value_error" and not isinstance(value, dict | list)
             text = fault["msg"].removeprefix("Value error, ")
-            yield (f"{where}: " if where else "") + text + ("" if said else f" (given: {_short(value)})")
+            yield (f"{where}: " if where else "") + text + (f" (given: {_shortened(value)})" if show_value else "")
 
 
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
-def _fields_at(kind: type[BaseModel], place: list[int | str]) -> list[str]:
-    """Returns the fields of the record at ``place``, where the value that tells kinds of records apart is a step of its own."""
+def _fields_at(kind: type[BaseModel], location: list[int | str]) -> list[str]:
+    """Returns the field names of the record at ``location`` in a record of type ``kind``.
+
+    In a union of record types, the value of the field ``kind`` is a step of the location. It selects the record type.
+    """
     choices = [kind]
-    for step in place:  # places in a list and keys of a table lead to the same records
+    for step in location:  # an index of a list and a key of a table do not change the record type
         if len(choices) > 1:
-            choices = [choice for choice in choices if step in _told_apart_by(choice)] or choices
+            choices = [choice for choice in choices if step in _kinds(choice)] or choices
         elif isinstance(step, str) and step in choices[0].model_fields:
-            choices = _records(choices[0].model_fields[step].annotation)
+            choices = _record_types(choices[0].model_fields[step].annotation)
     return [name for choice in choices for name in choice.model_fields]
 
 
-def _told_apart_by(kind: type[BaseModel]) -> tuple[Any, ...]:
+def _kinds(kind: type[BaseModel]) -> tuple[Any, ...]:
+    """Returns the allowed values of the field ``kind`` of a record type."""
     return get_args(kind.model_fields["kind"].annotation) if "kind" in kind.model_fields else ()
 
 
-def _records(hint: Any) -> list[type[BaseModel]]:
+def _record_types(hint: Any) -> list[type[BaseModel]]:
+    """Returns the record types in a type hint."""
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return [hint]
-    return [record for part in get_args(hint) for record in _records(part)]
+    return [record for part in get_args(hint) for record in _record_types(part)]

@@ -1,4 +1,4 @@
-"""ModelGraph: the one graph type, for truth and for prediction."""
+"""ModelGraph: the graph type of both truth and prediction."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,16 @@ Edge = tuple[NodeId, NodeId]
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """A Model Graph: each node with its parents. Any instance is a legal answer, since construction checks it.
+    """A Model Graph: a directed acyclic graph with one node for each model and an edge from each parent to its child.
+
+    Every instance is valid, because the constructor checks it.
 
     Raises:
-        MothrError: a parent that is no node, a parent named twice, or a cycle.
+        MothrError: A parent is not a node, a node names a parent twice, or there is a cycle.
     """
 
     parents: Mapping[NodeId, tuple[NodeId, ...]]
-    """Parents of each node: none for a root, several for a merge. Sorted on construction; read only."""
+    """Node -> its parents: none for a root, several for a merge. The constructor sorts nodes and parents. Read-only."""
 
     def __post_init__(self) -> None:
         parents = {node: tuple(sorted(self.parents[node])) for node in sorted(self.parents)}
@@ -34,11 +36,15 @@ class ModelGraph:
             if len(set(named)) < len(named):
                 raise MothrError(f"node {node!r} names a parent twice: {', '.join(named)}")
         object.__setattr__(self, "parents", parents)
-        _ = self._order  # raises on a cycle
+        _ = self._order  # raises an error if there is a cycle
 
     @classmethod
     def from_edges(cls, nodes: Iterable[NodeId], edges: Iterable[Edge]) -> "ModelGraph":
-        """Returns the graph of ``nodes`` with the (parent, child) pairs ``edges``."""
+        """Returns the graph with these nodes and (parent, child) edges.
+
+        Raises:
+            MothrError: An edge names an unknown node, an edge is given twice, or there is a cycle.
+        """
         parents: dict[NodeId, list[NodeId]] = {node: [] for node in nodes}
         for parent, child in edges:
             if child not in parents:
@@ -48,7 +54,15 @@ class ModelGraph:
 
     @classmethod
     def from_json(cls, value: Any, where: str = "graph") -> "ModelGraph":
-        """Returns the graph of ``{id: [parent id, ...]}``; ``where`` names the source in errors."""
+        """Returns the graph that is written as ``{id: [parent id, ...]}``.
+
+        Args:
+            value: A JSON value, as :meth:`to_json` returns it.
+            where: The name of the source in error messages.
+
+        Raises:
+            MothrError: ``value`` has another structure, or the graph is not valid.
+        """
         if not isinstance(value, dict):
             raise MothrError(
                 f"{where}: parents must be an object of id -> list of parent ids, not {type(value).__name__}"
@@ -67,27 +81,29 @@ class ModelGraph:
 
     @cached_property
     def _order(self) -> tuple[NodeId, ...]:
-        """All nodes, parents before children."""
-        found, missing = list(self.roots), {node: len(named) for node, named in self.parents.items()}
-        for node in found:  # which grows meanwhile
+        """All nodes in topological order: parents before children."""
+        order, missing = list(self.roots), {node: len(named) for node, named in self.parents.items()}
+        for node in order:  # the loop appends to the list
             for child in self._children[node]:
                 missing[child] -= 1
                 if not missing[child]:
-                    found.append(child)
-        if len(found) < len(missing):
+                    order.append(child)
+        if len(order) < len(missing):
             try:
-                TopologicalSorter(self.parents).prepare()  # ten times slower, but it names the cycle
+                TopologicalSorter(
+                    self.parents
+                ).prepare()  # ten times slower than the loop, but its error names the cycle
             except CycleError as error:
                 raise MothrError(f"cycle: {' -> '.join(error.args[1])}; a model cannot descend from itself") from None
-        return tuple(found)
+        return tuple(order)
 
     @cached_property
     def _ancestors(self) -> dict[NodeId, frozenset[NodeId]]:
-        found: dict[NodeId, frozenset[NodeId]] = {}
+        ancestors: dict[NodeId, frozenset[NodeId]] = {}
         for node in self._order:
-            named = self.parents[node]
-            found[node] = frozenset(named).union(*(found[parent] for parent in named))
-        return found
+            parents = self.parents[node]
+            ancestors[node] = frozenset(parents).union(*(ancestors[parent] for parent in parents))
+        return ancestors
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
@@ -106,7 +122,7 @@ class ModelGraph:
 
     @cached_property
     def trees(self) -> tuple[frozenset[NodeId], ...]:
-        """The weakly connected components (Model Trees), ordered by their smallest node."""
+        """The Model Trees: the weakly connected components, sorted by their smallest node."""
         leader = {node: node for node in self.parents}
 
         def find(node: NodeId) -> NodeId:
@@ -125,24 +141,24 @@ class ModelGraph:
 
     @cached_property
     def tree_graphs(self) -> tuple["ModelGraph", ...]:
-        """Each Model Tree as a graph of its own, in the order of ``trees``."""
+        """The graph of each Model Tree, in the order of ``trees``."""
         return tuple(self.subgraph(tree) for tree in self.trees)
 
     def ancestors(self, node: NodeId) -> frozenset[NodeId]:
-        """Returns every node that ``node`` descends from."""
+        """Returns all nodes that ``node`` descends from, without the node itself."""
         return self._ancestors[node]
 
     def root_of(self, node: NodeId) -> frozenset[NodeId]:
-        """Returns the roots that ``node`` descends from: itself for a root, several below a merge across trees."""
+        """Returns the roots that ``node`` descends from: the node itself for a root, several below a merge of trees."""
         return self._roots_of[node]
 
     @cached_property
     def _roots_of(self) -> dict[NodeId, frozenset[NodeId]]:
-        found: dict[NodeId, frozenset[NodeId]] = {}
+        roots: dict[NodeId, frozenset[NodeId]] = {}
         for node in self._order:
-            named = self.parents[node]
-            found[node] = frozenset().union(*(found[parent] for parent in named)) if named else frozenset({node})
-        return found
+            parents = self.parents[node]
+            roots[node] = frozenset().union(*(roots[parent] for parent in parents)) if parents else frozenset({node})
+        return roots
 
     def depth(self, node: NodeId) -> int:
         """Returns the number of edges on the longest path from a root to ``node``."""
@@ -150,27 +166,27 @@ class ModelGraph:
 
     @cached_property
     def _depths(self) -> dict[NodeId, int]:
-        found: dict[NodeId, int] = {}
+        depths: dict[NodeId, int] = {}
         for node in self._order:
-            found[node] = max((found[parent] + 1 for parent in self.parents[node]), default=0)
-        return found
+            depths[node] = max((depths[parent] + 1 for parent in self.parents[node]), default=0)
+        return depths
 
     def children(self, node: NodeId) -> tuple[NodeId, ...]:
-        """Returns the nodes that name ``node`` as a parent, sorted."""
+        """Returns the nodes that have ``node`` as a parent, sorted."""
         return self._children[node]
 
     @cached_property
     def _children(self) -> dict[NodeId, tuple[NodeId, ...]]:
-        found: dict[NodeId, list[NodeId]] = {node: [] for node in self.parents}
+        children: dict[NodeId, list[NodeId]] = {node: [] for node in self.parents}
         for parent, child in self.edges:
-            found[parent].append(child)
-        return {node: tuple(named) for node, named in found.items()}
+            children[parent].append(child)
+        return {node: tuple(nodes) for node, nodes in children.items()}
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "ModelGraph":
-        """Returns the same graph with each node called ``names[node]``.
+        """Returns the same graph with each ``node`` renamed to ``names[node]``.
 
         Raises:
-            MothrError: a node has no new name, or two have the same.
+            MothrError: A node has no new name, or two nodes have the same new name.
         """
         missing = [node for node in self.parents if node not in names]
         if missing:
@@ -182,28 +198,35 @@ class ModelGraph:
         )
 
     def subgraph(self, nodes: Iterable[NodeId]) -> "ModelGraph":
-        """Returns the graph of ``nodes`` alone, with the edges among them.
+        """Returns the graph of ``nodes`` with the edges among them.
 
         Raises:
-            MothrError: one of ``nodes`` is no node.
+            MothrError: One of ``nodes`` is not a node of this graph.
         """
-        kept = set(nodes)
-        for node in sorted(kept - set(self.parents)):
+        selected = set(nodes)
+        for node in sorted(selected - set(self.parents)):
             raise MothrError(f"unknown node {node!r}; a subgraph holds nodes of the graph")
-        return ModelGraph({node: tuple(p for p in self.parents[node] if p in kept) for node in kept})
+        return ModelGraph({node: tuple(p for p in self.parents[node] if p in selected) for node in selected})
 
     def restricted(self, nodes: Iterable[NodeId]) -> "ModelGraph":
-        """Returns what is true of ``nodes`` where all others are missing: each hangs from its nearest ancestors among them.
+        """Returns the true graph of ``nodes`` if all other models are missing.
 
-        A node without such an ancestor is a root, so that a tree whose root is missing may fall into several.
+        The parents of a node are its nearest ancestors among ``nodes``. A node without such an ancestor is a root. So a tree whose
+        root is missing can become several trees.
 
         Raises:
-            MothrError: one of ``nodes`` is no node.
+            MothrError: One of ``nodes`` is not a node of this graph.
         """
-        kept = set(self.subgraph(nodes).nodes)
+        selected = set(self.subgraph(nodes).nodes)
         nearest: dict[NodeId, frozenset[NodeId]] = {}
         for node in self._order:
             nearest[node] = frozenset().union(
-                *({parent} if parent in kept else nearest[parent] for parent in self.parents[node])
+                *({parent} if parent in selected else nearest[parent] for parent in self.parents[node])
             )
-        return ModelGraph({node: tuple(nearest[node]) for node in kept})
+        return ModelGraph({node: tuple(nearest[node]) for node in selected})
+
+    def _repr_svg_(self) -> str:
+        """Returns the graph as SVG, which notebooks show."""
+        from mothr.benchmark.drawing import graph_svg  # only notebooks need it
+
+        return graph_svg(self, "Model Graph")

@@ -1,4 +1,4 @@
-"""Side information: what a method is given beside the weights."""
+"""Side information: the information that a method is given beside the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 from mothr.benchmark.graph import ModelGraph, NodeId
 
 GivenName = Literal["metadata", "tree_count", "trees", "truth"]
-"""What a method can be told beside the weights."""
+"""The names of the parts of the side information."""
 Need = Literal["metadata", "tree_count", "truth"]
-"""What a method can declare that it needs in every setting."""
+"""The parts that a method can declare as needed in every setting."""
 MethodKind = Literal["method", "null", "oracle", "metadata"]
 """The kinds of methods.
 
@@ -18,25 +18,28 @@ truth, or a part of it: its scores are upper bounds. ``metadata`` reads file nam
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SideInformation:
-    """What the harness tells a method beside the weights. Empty in the setting ``open``, unless the method needs more."""
+    """The information that a method is given beside the weights.
+
+    In the setting ``open`` it is empty, except for the parts that the method declares as needed.
+    """
 
     trees: Mapping[NodeId, int] | None = None
-    """The partition: which Model Tree each model is in (setting ``known-trees``)."""
+    """The partition: the label of the Model Tree of each model. Given in the setting ``known-trees``."""
     tree_count: int | None = None
-    """The number of Model Trees (methods that declare ``needs = {"tree_count"}``)."""
+    """The number of Model Trees. Given to methods that declare ``needs = {"tree_count"}``."""
     metadata: Mapping[NodeId, Mapping[str, Any]] | None = None
-    """What the files say beside weights: name, sizes, times (methods that declare ``needs = {"metadata"}``)."""
+    """Names, sizes, times and configuration of the files of each model. Given to methods that declare ``needs = {"metadata"}``."""
     truth: ModelGraph | None = None
-    """The answer itself (oracles, which declare ``needs = {"truth"}`` and are never ranked)."""
+    """The true graph. Given to oracles: they declare ``needs = {"truth"}``, and they are never ranked."""
 
     def names(self) -> list[GivenName]:
-        """Returns the names of what was told, sorted, as recorded in a result."""
-        return [fact for fact in get_args(GivenName) if getattr(self, fact) is not None]
+        """Returns the names of the parts that are present, sorted, as a run record holds them."""
+        return [name for name in get_args(GivenName) if getattr(self, name) is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what was told as JSON values."""
+        """Returns the side information as a JSON value."""
         return {
             "trees": self.trees,
             "tree_count": self.tree_count,
@@ -46,7 +49,7 @@ class SideInformation:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SideInformation":
-        """Returns what :meth:`to_json` gave."""
+        """Returns the side information that :meth:`to_json` wrote."""
         truth = value["truth"]
         return cls(
             value["trees"],
@@ -56,7 +59,7 @@ class SideInformation:
         )
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "SideInformation":
-        """Returns the same knowledge about models called ``names[id]``."""
+        """Returns the same information with each model ``id`` renamed to ``names[id]``."""
         return replace(
             self,
             trees=None if self.trees is None else {names[node]: tree for node, tree in self.trees.items()},

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, hashing, and the cache folder."""
+"""Files: atomic writing, so that a file is complete or absent; hashing; strict JSON; and the cache folder."""
 
 import errno
 import hashlib
@@ -16,26 +16,27 @@ from typing import Any
 from mothr.benchmark.errors import MothrError
 
 PARTIAL = ".partial"
-"""How the name of a file ends that is being written; it begins with a dot. Readers pass both over."""
-STALE = 24 * 3600
-"""Seconds after which such a file is one that a killed writer left."""
-DEEPEST = 64
-"""Lists and objects within each other that a JSON file may have."""
-DIGITS = 100
-"""Digits that a whole number in a JSON file may have."""
+"""Ending of the temporary name of a file that is being written. The name begins with a dot. Readers ignore such files."""
+STALE_SECONDS = 24 * 3600
+"""Age in seconds after which a temporary file is removed: its writer was killed."""
+MAX_DEPTH = 64
+"""Largest depth of nested lists and objects in a JSON file."""
+MAX_DIGITS = 100
+"""Largest number of digits of a whole number in a JSON file."""
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape sequence of half a character (UTF-16 surrogate)."""
 
 
 def cache_folder(kind: str) -> Path:
-    """Returns the cache folder for one ``kind`` of thing: below ``$MOTHR_CACHE``, else ``~/.cache/mothr``."""
+    """Returns the folder ``kind`` in the cache: below ``$MOTHR_CACHE`` if this variable is set, else below ``~/.cache/mothr``."""
     return Path(os.environ.get("MOTHR_CACHE") or Path.home() / ".cache" / "mothr") / kind
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes in hex.
+    """Returns the SHA-256 of the bytes of a file, in hex.
 
     Raises:
-        MothrError: the file cannot be read.
+        MothrError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -45,14 +46,14 @@ def sha256_of(path: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes ``content`` to ``path`` under a temporary name and renames it, so that no reader meets half a file.
+    """Writes ``content`` under a temporary name and renames the file to ``path``. So no reader sees an incomplete file.
 
     Raises:
-        MothrError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+        MothrError: The disk is full, or the folder cannot be written. An old file at ``path`` is then unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent.absolute())
+        _remove_stale(path.parent.absolute())
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -65,34 +66,34 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
 
 
-@cache  # once a process and folder: listing a large one takes longer than writing a file
-def _sweep(folder: Path) -> None:
-    """Removes what killed writers left in ``folder``."""
+@cache  # once for each process and folder, since listing a large folder takes longer than writing a file
+def _remove_stale(folder: Path) -> None:
+    """Removes temporary files that killed writers left in ``folder``."""
     with os.scandir(folder) as entries:
-        left = [Path(entry) for entry in entries if entry.name.startswith(".") and entry.name.endswith(PARTIAL)]
-    for path in left:
-        with suppress(OSError):  # another process was faster, or it is not ours to remove
-            if time.time() - path.lstat().st_mtime > STALE:
+        partial = [Path(entry) for entry in entries if entry.name.startswith(".") and entry.name.endswith(PARTIAL)]
+    for path in partial:
+        with suppress(OSError):  # another process removed the file, or this process may not remove it
+            if time.time() - path.lstat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
-def cannot_write(path: Path, error: OSError) -> MothrError:
-    """Returns the error for a failed write to ``path``."""
+def write_error(path: Path, error: OSError) -> MothrError:
+    """Returns the error for a failed write to ``path``, with the remedy."""
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     remedy = "free some space and run the same command again" if full else "check the path and its rights"
     return MothrError(f"{path}: cannot write ({error.strerror or error}); {remedy}")
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes ``content`` as UTF-8, atomically; see :func:`write_bytes`."""
+    """Writes ``content`` as UTF-8, atomically as :func:`write_bytes` does."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON without NaN, atomically; see :func:`write_bytes`."""
+    """Writes ``value`` as indented JSON, atomically as :func:`write_bytes` does. NaN raises a ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -100,7 +101,7 @@ def read_json(path: Path) -> Any:
     """Returns the JSON value in ``path``.
 
     Raises:
-        MothrError: the file is missing or is not JSON (see :func:`parse_json`).
+        MothrError: The file is missing, or :func:`parse_json` refuses its text.
     """
     try:
         return parse_json(path.read_text(encoding="utf-8"))
@@ -113,19 +114,22 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Returns the JSON value of ``text``, of which it is certain that it can be written again.
+    """Returns the JSON value of ``text``. The value can always be written as JSON again.
 
     Raises:
-        ValueError: it is no JSON, or holds what readers take differently: a name twice, NaN, numbers out of range, half a character.
-        RecursionError: it is nested too deeply for the parser; ValueError where it is only deeper than :data:`DEEPEST`.
+        ValueError: ``text`` is not JSON, or it holds a part that parsers read differently: a name twice in one object, NaN, a
+            number out of range, half a character, or lists and objects nested deeper than :data:`MAX_DEPTH`.
+        RecursionError: ``text`` is nested too deeply for the parser.
     """
-    value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(DEEPEST):
-        insides = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
-    if level:
-        raise ValueError(f"more than {DEEPEST} lists and objects within each other")
+    value = json.loads(
+        text, object_pairs_hook=_unique_names, parse_constant=_finite, parse_float=_finite, parse_int=_short_integer
+    )
+    containers = [value] if isinstance(value, dict | list) else []  # those of one depth
+    for _ in range(MAX_DEPTH):
+        contents = (outer.values() if isinstance(outer, dict) else outer for outer in containers)
+        containers = [inner for content in contents for inner in content if isinstance(inner, dict | list)]
+    if containers:
+        raise ValueError(f"more than {MAX_DEPTH} lists and objects nested in each other")
     if SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -134,33 +138,33 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:80]!r} is named twice in one object")
-    return found
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {repeated[:80]!r} occurs twice in one object")
+    return value
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:80]} is no finite number")
+        raise ValueError(f"{text[:80]} is not a finite number")
     return number
 
 
-def _whole(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
+def _short_integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits; the limit is {MAX_DIGITS}")
     return int(text)
 
 
 def canonical_json(value: Any) -> str:
-    """Returns the one JSON text of ``value``: sorted keys, no spaces, ASCII."""
+    """Returns the canonical JSON text of ``value``: sorted keys, no spaces, ASCII. Equal values have equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_sha256(value: Any) -> str:
-    """Returns the SHA-256 in hex of :func:`canonical_json`."""
+    """Returns the SHA-256 of the canonical JSON text of ``value``, in hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,3 +1,5 @@
+"""The messages for faults in the file of a user."""
+
 from typing import Annotated, Literal
 
 import pytest
@@ -46,7 +48,7 @@ class Whole(_Strict):
          ["name: Input should be a valid string (given: 1)", "size: Input should be greater than or equal to 1 (given: 0)"]),
     ],
 )  # fmt: skip
-def test_each_fault_is_named_with_its_place_its_value_and_near_names(value, expected):
+def test_each_message_names_the_field_the_value_and_similar_names(value, expected):
     with pytest.raises(ValidationError) as caught:
         Whole.model_validate(value)
     assert list(faults(caught.value, Whole)) == expected

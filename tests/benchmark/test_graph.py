@@ -1,4 +1,4 @@
-"""ModelGraph: what it refuses, and what it says about its nodes."""
+"""ModelGraph: errors of the constructor, and the properties of nodes."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 
-settings.register_profile("no deadline", deadline=None)  # a busy machine is not a failure
+settings.register_profile("no deadline", deadline=None)  # a slow machine is not a failure
 settings.load_profile("no deadline")
 
 # a -> b -> d, a -> c, b and c merged into m, and x -> y; z alone
@@ -34,7 +34,7 @@ def graphs(draw):
         ({"a": ("c",), "b": ("a",), "c": ("b",)}, "cycle: .*cannot descend from itself"),
     ],
 )
-def test_refuses(parents, message):
+def test_the_constructor_refuses_invalid_graphs(parents, message):
     with pytest.raises(MothrError, match=message):
         ModelGraph(parents)
 
@@ -47,7 +47,7 @@ def test_a_cycle_is_named_from_parent_to_child():
     assert all((parent, child) in {("c", "a"), ("a", "b"), ("b", "c")} for parent, child in pairwise(shown))
 
 
-def test_order_of_writing_plays_no_part():
+def test_the_order_of_the_arguments_has_no_effect():
     shuffled = ModelGraph(
         {"m": ("b", "c"), **{node: GRAPH.parents[node] for node in reversed(GRAPH.nodes) if node != "m"}}
     )
@@ -56,7 +56,7 @@ def test_order_of_writing_plays_no_part():
     assert shuffled.edges == GRAPH.edges
 
 
-def test_what_it_says():
+def test_properties_of_a_small_graph():
     assert GRAPH.roots == ("a", "x", "z")
     assert GRAPH.edges == (("a", "b"), ("a", "c"), ("b", "d"), ("b", "m"), ("c", "m"), ("x", "y"))
     assert GRAPH.trees == (frozenset("abcdm"), frozenset("xy"), frozenset("z"))
@@ -73,7 +73,7 @@ def test_a_merge_across_trees_has_two_roots_and_one_tree():
     assert merged.trees == (frozenset("abm"),)
 
 
-def test_each_tree_is_a_graph_of_its_own():
+def test_tree_graphs_are_the_graphs_of_the_trees():
     forest = ModelGraph({"c": (), "a": ("c",), "b": (), "m": ("a", "c")})
     assert forest.tree_graphs == (ModelGraph({"c": (), "a": ("c",), "m": ("a", "c")}), ModelGraph({"b": ()}))
 
@@ -82,28 +82,28 @@ def test_depth_is_the_longest_path():
     assert ModelGraph({"a": (), "b": ("a",), "m": ("a", "b")}).depth("m") == 2
 
 
-def test_empty():
+def test_the_empty_graph():
     empty = ModelGraph({})
     assert (empty.nodes, empty.edges, empty.roots, empty.trees, empty.to_json()) == ((), (), (), (), {})
 
 
 @given(graphs())
 def test_agrees_with_networkx(graph):
-    other = networkx.DiGraph(list(graph.edges))
-    other.add_nodes_from(graph.nodes)
-    assert {frozenset(tree) for tree in networkx.weakly_connected_components(other)} == set(graph.trees)
+    expected = networkx.DiGraph(list(graph.edges))
+    expected.add_nodes_from(graph.nodes)
+    assert {frozenset(tree) for tree in networkx.weakly_connected_components(expected)} == set(graph.trees)
     assert [min(tree) for tree in graph.trees] == sorted(min(tree) for tree in graph.trees)
     for node in graph.nodes:
-        assert graph.ancestors(node) == networkx.ancestors(other, node)
-        assert set(graph.children(node)) == set(other.successors(node))
+        assert graph.ancestors(node) == networkx.ancestors(expected, node)
+        assert set(graph.children(node)) == set(expected.successors(node))
 
 
 @given(graphs())
-def test_json_and_edges_and_relabel_go_both_ways(graph):
+def test_json_edges_and_relabel_are_reversible(graph):
     assert ModelGraph.from_json(graph.to_json()) == graph
     assert ModelGraph.from_edges(graph.nodes, graph.edges) == graph
-    there = {node: f"m{place}" for place, node in enumerate(reversed(graph.nodes))}
-    assert graph.relabel(there).relabel({new: old for old, new in there.items()}) == graph
+    names = {node: f"m{place}" for place, node in enumerate(reversed(graph.nodes))}
+    assert graph.relabel(names).relabel({new: old for old, new in names.items()}) == graph
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_from_edges_refuses_unknown_nodes():
         ModelGraph.from_edges(["a"], [("b", "a")])
 
 
-def test_relabel_refuses_to_lose_a_node():
+def test_relabel_needs_a_different_name_for_each_node():
     graph = ModelGraph({"a": (), "b": ("a",)})
     with pytest.raises(MothrError, match="same new name"):
         graph.relabel({"a": "x", "b": "x"})
@@ -142,24 +142,26 @@ def test_subgraph_keeps_edges_among_its_nodes():
         GRAPH.subgraph("aq")
 
 
-def test_restricted_hangs_nodes_from_their_nearest_ancestors_left():
+def test_the_parents_in_a_restricted_graph_are_the_nearest_ancestors():
     assert GRAPH.restricted("adm") == ModelGraph({"a": (), "d": ("a",), "m": ("a",)})
-    assert GRAPH.restricted("acm") == ModelGraph({"a": (), "c": ("a",), "m": ("a", "c")})  # one way leads past c
+    assert GRAPH.restricted("acm") == ModelGraph(
+        {"a": (), "c": ("a",), "m": ("a", "c")}
+    )  # the path over b has no selected node between a and m
     assert GRAPH.restricted("bcy") == ModelGraph({"b": (), "c": (), "y": ()})
     with pytest.raises(MothrError, match="unknown node 'q'"):
         GRAPH.restricted("aq")
 
 
 @given(graphs(), st.data())
-def test_restricted_keeps_who_descends_from_whom(graph, data):
-    kept = data.draw(st.sets(st.sampled_from(graph.nodes))) if graph.nodes else set()
-    left = graph.restricted(kept)
-    assert set(left.nodes) == kept
-    assert all(left.ancestors(node) == graph.ancestors(node) & kept for node in kept)
+def test_a_restricted_graph_has_the_same_ancestors(graph, data):
+    selected = data.draw(st.sets(st.sampled_from(graph.nodes))) if graph.nodes else set()
+    restricted = graph.restricted(selected)
+    assert set(restricted.nodes) == selected
+    assert all(restricted.ancestors(node) == graph.ancestors(node) & selected for node in selected)
     assert graph.restricted(graph.nodes) == graph
 
 
-def test_it_cannot_be_reassigned():
+def test_a_graph_is_immutable():
     with pytest.raises(AttributeError):
         GRAPH.parents = {}
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files: atomic writing, hashing, and strict JSON."""
 
 import errno
 import hashlib
@@ -13,13 +13,13 @@ import pytest
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import (
-    STALE,
+    STALE_SECONDS,
     cache_folder,
-    cannot_write,
     canonical_sha256,
     read_json,
     sha256_of,
     write_bytes,
+    write_error,
     write_json,
     write_text,
 )
@@ -34,28 +34,28 @@ def test_writing_makes_folders_and_leaves_only_the_file(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_bytes(path, b"old")
 
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)  # a disk that is full when the bytes are to reach it
+    monkeypatch.setattr(os, "fsync", full)  # the disk is full when the bytes are written to it
     with pytest.raises(MothrError, match=r"No space left.*free some space"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_impossible_path_is_named(tmp_path):
+def test_the_error_names_a_path_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MothrError, match=r"file/below: cannot write .*check the path"):
         write_text(tmp_path / "file" / "below", "text")
-    assert "free some space" in str(cannot_write(Path("x"), OSError(errno.ENOSPC, "full")))
+    assert "free some space" in str(write_error(Path("x"), OSError(errno.ENOSPC, "full")))
 
 
-def test_json_goes_both_ways(tmp_path):
+def test_json_survives_writing_and_reading(tmp_path):
     path, value = tmp_path / "value.json", {"b": [1, 2.5, None], "a": "Bäume"}
     write_json(path, value)
     assert read_json(path) == value
@@ -70,7 +70,7 @@ def test_json_never_holds_nan(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
-def test_what_is_not_json_is_refused(tmp_path, content):
+def test_other_text_than_json_is_refused(tmp_path, content):
     path = tmp_path / "value.json"
     path.write_bytes(content)
     with pytest.raises(MothrError, match=r"value\.json: not valid JSON"):
@@ -103,47 +103,47 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache_folder("features") == tmp_path / ".cache" / "mothr" / "features"
 
 
-def test_no_half_file_is_read_while_writers_are_killed_and_old_left_overs_go():
+def test_no_incomplete_file_is_read_while_writers_are_killed():
     script = Path(__file__).parents[1] / "performance" / "bench_writers.py"
-    done = subprocess.run([sys.executable, script, "20", "1"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["writers"] == 20
-    assert found["results_read"] > 0
-    assert found["results_there"] > 0
+    process = subprocess.run([sys.executable, script, "20", "1"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    report = json.loads(process.stdout)
+    assert report["writers"] == 20
+    assert report["results_read"] > 0
+    assert report["results_there"] > 0
 
 
-@pytest.mark.parametrize("age", [0, STALE + 60])
-def test_what_a_killed_writer_left_goes_with_a_later_write_once_it_is_old(tmp_path, age):
+@pytest.mark.parametrize("age", [0, STALE_SECONDS + 60])
+def test_old_temporary_files_of_killed_writers_are_removed(tmp_path, age):
     others = [tmp_path / ".gitignore", tmp_path / "plan.partial"]
-    left = tmp_path / ".value.json.x1y2.partial"
-    for path in (left, *others):
+    partial = tmp_path / ".value.json.x1y2.partial"
+    for path in (partial, *others):
         path.write_text("{")
         os.utime(path, (time.time() - age, time.time() - age))
     write_json(tmp_path / "value.json", 1)
-    assert left.exists() == (age == 0)
+    assert partial.exists() == (age == 0)
     assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ('{"a": 1, "a": 2}', "'a' is named twice"),
-        ("[1e999]", "1e999 is no finite number"),
-        ("[NaN]", "NaN is no finite number"),
+        ('{"a": 1, "a": 2}', "the name 'a' occurs twice"),
+        ("[1e999]", "1e999 is not a finite number"),
+        ("[NaN]", "NaN is not a finite number"),
         ("9" * 5000, "a number of 5000 digits"),
         ('"\\ud800"', "half a character"),
         ("[" * 65 + "]" * 65, "more than 64 lists and objects"),
     ],
 )
-def test_json_that_readers_take_differently_or_cannot_write_again_is_refused(tmp_path, content, said):
+def test_json_that_parsers_read_differently_is_refused(tmp_path, content, message):
     path = tmp_path / "value.json"
     path.write_text(content)
-    with pytest.raises(MothrError, match=f"not valid JSON \\({said}"):
+    with pytest.raises(MothrError, match=f"not valid JSON \\({message}"):
         read_json(path)
 
 
-def test_json_that_is_only_rare_is_read(tmp_path):
+def test_rare_but_valid_json_is_read(tmp_path):
     path = tmp_path / "value.json"
     path.write_text('{"\\ud83c\\udf33": ' + "[" * 63 + "9" * 100 + "]" * 63 + "}")
     assert list(read_json(path)) == ["🌳"]
