@@ -1,6 +1,5 @@
-"""How a method is found and set, what it is told, and the prediction file."""
+"""How a method is found and configured."""
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,11 +7,8 @@ from typing import ClassVar
 import pytest
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.run.method import needs, parameters
 from mothr.benchmark.run.registry import find_method, method_names
-from mothr.benchmark.side_information import SideInformation
 
 SOURCE = """
 from dataclasses import dataclass
@@ -184,115 +180,6 @@ def test_an_unknown_need_is_refused():
 
     with pytest.raises(MothrError, match=r"unknown need 'truths'; did you mean truth"):
         needs(Greedy())
-
-
-# What is told
-
-
-def test_told_names_only_what_was_told():
-    graph = ModelGraph({"a": (), "b": ("a",)})
-    assert list(SideInformation().names()) == []
-    assert list(SideInformation(truth=graph, trees={"a": 0, "b": 0}).names()) == ["trees", "truth"]
-    assert list(SideInformation(tree_count=1, metadata={}).names()) == ["metadata", "tree_count"]
-
-
-def test_told_is_relabelled_whole():
-    told = SideInformation(
-        trees={"a": 0, "b": 0}, metadata={"a": {"name": "n"}}, truth=ModelGraph({"a": (), "b": ("a",)}), tree_count=1
-    )
-    found = told.relabel({"a": "x", "b": "y"})
-    assert found.trees == {"x": 0, "y": 0}
-    assert found.metadata == {"x": {"name": "n"}}
-    assert found.truth == ModelGraph({"x": (), "y": ("x",)})
-    assert found.tree_count == 1
-    assert SideInformation().relabel({}) == SideInformation()
-
-
-# The prediction file
-
-GRAPH = ModelGraph({"a": (), "b": ("a",), "m": ("a", "b")})
-FULL = Prediction(
-    GRAPH,
-    {("a", "b"): 0.5, ("a", "m"): 1.0, ("b", "m"): 0.0},
-    {"a": 0, "b": 0, "m": 1},
-    frozenset({"m"}),
-    {"m": "merge"},
-)
-
-
-@pytest.mark.parametrize(
-    "prediction", [FULL, Prediction(GRAPH), Prediction(ModelGraph({})), Prediction(GRAPH, confidence={})]
-)
-def test_predictions_go_through_json_and_back(prediction):
-    assert Prediction.from_json(json.loads(json.dumps(prediction.to_json(), allow_nan=False))) == prediction
-
-
-def test_the_format_is_the_contract():
-    assert FULL.to_json() == {
-        "schema_version": 1,
-        "parents": {"a": [], "b": ["a"], "m": ["a", "b"]},
-        "confidence": {"b": {"a": 0.5}, "m": {"a": 1.0, "b": 0.0}},
-        "trees": {"a": 0, "b": 0, "m": 1},
-        "abstained": ["m"],
-        "relations": {"m": "merge"},
-    }
-    assert set(Prediction(GRAPH).to_json()) == {"schema_version", "parents"}
-
-
-def test_a_prediction_is_relabelled_whole():
-    there = {"a": "x", "b": "y", "m": "z"}
-    found = FULL.relabel(there)
-    assert found.graph.parents["z"] == ("x", "y")
-    assert found.confidence == {("x", "y"): 0.5, ("x", "z"): 1.0, ("y", "z"): 0.0}
-    assert found.trees == {"x": 0, "y": 0, "z": 1}
-    assert found.abstained == {"z"}
-    assert found.relations == {"z": "merge"}
-    assert found.relabel({new: old for old, new in there.items()}) == FULL
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([], "an object with the key 'parents'"),
-        ({"schema_version": 1}, "an object with the key 'parents'"),
-        ({"parents": {}}, "schema_version is None"),
-        ({"schema_version": 2, "parents": {}}, "schema_version is 2; this version reads 1"),
-        ({"schema_version": 1, "parents": {}, "confidences": {}}, "unknown key 'confidences'; did you mean confidence"),
-        ({"schema_version": 1, "parents": {"a": ["b"]}}, "unknown parent 'b'"),
-        ({"schema_version": 1, "parents": {"a": ["a"]}}, "cycle"),
-    ],
-)
-def test_bad_files_are_refused_by_name(value, message):
-    with pytest.raises(MothrError, match=f"^mine.json: .*{message}"):
-        Prediction.from_json(value, "mine.json")
-
-
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        ({"confidence": []}, "'confidence' must be"),
-        ({"confidence": {"b": 0.5}}, "'confidence' must be"),
-        ({"confidence": {"a": {"b": 0.5}}}, "'b' -> 'a', which is no predicted edge"),
-        ({"confidence": {"q": {"a": 0.5}}}, "no predicted edge"),
-        ({"confidence": {"b": {"a": 1.5}}}, r"is 1.5; it must be in \[0, 1\]"),
-        ({"confidence": {"b": {"a": float("nan")}}}, "is nan"),
-        ({"confidence": {"b": {"a": True}}}, "is True"),
-        ({"confidence": {"b": {"a": "0.5"}}}, "is '0.5'"),
-        ({"trees": []}, "'trees' must be a JSON object"),
-        ({"trees": {"q": 0}}, "'trees' names the unknown model 'q'"),
-        ({"trees": {"a": "0"}}, "whole numbers"),
-        ({"trees": {"a": True}}, "whole numbers"),
-        ({"abstained": {}}, "'abstained' must be a JSON list"),
-        ({"abstained": ["q"]}, "'abstained' names the unknown model 'q'"),
-        ({"relations": {"q": "merge"}}, "'relations' names the unknown model 'q'"),
-        ({"relations": {"b": "mergers"}}, "relation of 'b' 'mergers'; did you mean merge"),
-        ({"relations": {"a": "merge"}}, "'a' is said to be a merge, and no parent"),
-        ({"abstained": [["a"]]}, "'abstained' names the unknown model"),
-    ],
-)
-def test_bad_parts_are_refused(part, message):
-    with pytest.raises(MothrError, match=f"^mine.json: .*{message}"):
-        Prediction.from_json({"schema_version": 1, "parents": {"a": [], "b": ["a"]}, **part}, "mine.json")
 
 
 @pytest.mark.parametrize(
