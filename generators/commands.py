@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mothr.benchmark.cli.main import Json, say
+from mothr.benchmark.cli.command import Command, Json, say
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
@@ -55,7 +55,7 @@ def generate(
         )
 
     if dry_run:
-        from mothr.benchmark.cli.main import table
+        from mothr.benchmark.cli.command import table
         from mothr.generators.dry_run import estimate, rows
 
         found = estimate(checked, choose_device(device), workers or _cores())
@@ -109,7 +109,7 @@ def quickstart(
     """
     from mothr.benchmark import drawing
     from mothr.benchmark.board import leaderboard
-    from mothr.benchmark.cli import main as cli
+    from mothr.benchmark.cli import command as cli
     from mothr.benchmark.data import dataset
     from mothr.benchmark.data.verify import verify
     from mothr.benchmark.records import store
@@ -133,7 +133,7 @@ def quickstart(
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
     one_thread()
     truth = dataset.open_truth(data)
-    dataset.keep_beside_results(data, records / store.folder_name(truth.split, truth.version))
+    dataset.copy_to_results(data, records / store.folder_name(truth.split, truth.version))
     requests = [RunRequest(name, setting=setting) for name in names for setting in SETTINGS]
     with store.RunWriter(records) as writer:
         rows = []
@@ -166,5 +166,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-commands = (generate, pin, quickstart)
+commands = (Command("Start", quickstart), Command("Data", generate), Command("Data", pin))
 """What the entry point adds to ``mothr``."""

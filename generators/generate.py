@@ -33,7 +33,7 @@ from mothr.benchmark.data.dataset import (
     write_manifest,
 )
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.storage import cannot_write, canonical_sha256, read_json, write_json, write_text
+from mothr.benchmark.storage import canonical_sha256, read_json, write_error, write_json, write_text
 from mothr.benchmark.weights.discovery import open_folder
 from mothr.generators.cards.card import card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
@@ -170,7 +170,7 @@ def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Pa
         (out / MODELS).mkdir(exist_ok=True)
         lock = (state / "lock").open("w")
     except OSError as error:
-        raise cannot_write(state, error) from error
+        raise write_error(state, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,7 +28,7 @@ from mothr.benchmark.data.dataset import (
 )
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.storage import cannot_write, write_json, write_text
+from mothr.benchmark.storage import write_error, write_json, write_text
 from mothr.generators.cards.card import hidden_card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
 from mothr.generators.recipe.loading import resolved
@@ -60,7 +60,7 @@ def read_secret(path: Path, out: Path) -> str:
             with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(f"{secrets.token_hex(32)}\n")
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
     try:
         secret, rights = path.read_text(encoding="ascii").strip(), path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -126,7 +126,7 @@ def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) 
             shutil.rmtree(labels / COMPANIONS, ignore_errors=True)  # half of them, where a run was stopped here
             shutil.move(out / COMPANIONS, labels / COMPANIONS)
     except OSError as error:
-        raise cannot_write(labels, error) from error
+        raise write_error(labels, error) from error
     write_text(labels / SALT, f"{derive(int(f'1{secret}', 16), recipe.name, recipe.version, 'salt'):064x}\n")
     write_json(labels / TRUTH, truth.model_dump(mode="json"))
     bare = recipe.model_copy(

@@ -1,6 +1,6 @@
-"""What the Stable Diffusion models of one tree share: a VAE, a text encoder, a tokenizer and a noise schedule, trained once and frozen.
+"""The frozen parts that the Stable Diffusion models of one tree share: a VAE, a text encoder, a tokenizer and a noise schedule.
 
-As with the published models, these have seen much more than the UNet of a root: all caption domains, its children's too.
+They are trained once per tree, on all caption domains, including those of the root's children. The published models do likewise.
 """
 
 import math
@@ -20,18 +20,18 @@ from mothr.generators.values.seeds import torch_generator
 LATENTS = 4
 """Channels of the VAE's latents."""
 SIDE = 8
-"""Side of the latents: a quarter of the pictures'."""
+"""Side of the latents: a quarter of the pictures' side."""
 LENGTH = 16
-"""Tokens of a caption, with start, end and padding."""
+"""Tokens of a caption, including start, end and padding."""
 SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
 TEXT_HEADS = 4
 """Attention heads of the text encoder."""
 NOISE_STEPS = 1000
 """Steps of the noise schedule."""
 VAE_BATCH = 16
-"""Pictures a step of the VAE."""
+"""Pictures per training step of the VAE."""
 PER_DOMAIN = 1024
-"""Training pictures of each domain that a VAE and a text encoder see."""
+"""Number of training pictures of each domain for the VAE and the text encoder."""
 
 
 def write(
@@ -46,17 +46,17 @@ def write(
     """Trains and writes ``vae/``, ``text_encoder/``, ``tokenizer/`` and ``scheduler/`` in ``folder``.
 
     Args:
-        folder: where to.
-        seed: of weights and batches.
-        width: of the text encoder, which is the UNet's cross-attention dimension.
-        vae_steps: training steps of the VAE, 16 pictures each.
-        text_steps: training steps of the text encoder, 128 pictures with captions each.
-        device: where to train.
-        on_step: called after each step with its number, counted over both trainings.
+        folder: The folder to write to.
+        seed: Seed of weights and batches.
+        width: Width of the text encoder, which is the UNet's cross-attention dimension.
+        vae_steps: Training steps of the VAE, 16 pictures each.
+        text_steps: Training steps of the text encoder, 128 pictures with captions each.
+        device: The device to train on.
+        on_step: Called after each step with its number, counted over both trainings.
     """
     parts = [captions.load(name, "train") for name in captions.DOMAINS]
     pictures = torch.cat([pictures[:PER_DOMAIN] for pictures, _ in parts])
-    texts = [text for _, found in parts for text in found[:PER_DOMAIN]]
+    texts = [text for _, captions_of in parts for text in captions_of[:PER_DOMAIN]]
     tokens = tokenizer()
     vae = train_vae(pictures, vae_steps, torch_generator(seed, "vae"), device, on_step)
     encoder = train_text_encoder(
@@ -74,22 +74,22 @@ def write(
     noise_schedule().save_pretrained(folder / "scheduler")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Companions:
-    """The frozen parts of one tree, loaded."""
+    """The loaded frozen parts of one tree."""
 
     vae: Any
     """AutoencoderKL."""
     encoder: Any
     """CLIPTextModel."""
     tokenizer: Any
-    """Of the captions' words."""
+    """PreTrainedTokenizerFast with one token per word."""
     scheduler: Any
     """DDIMScheduler."""
 
 
 def load(folder: Path) -> Companions:
-    """Returns what ``write`` wrote to ``folder``.
+    """Returns the parts that :func:`write` wrote to ``folder``.
 
     Raises:
         MothrError: a part is missing.
@@ -102,7 +102,7 @@ def load(folder: Path) -> Companions:
     for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
         if not (folder / part).is_dir():
             raise MothrError(
-                f"{folder / part}: missing, but no model of this tree can be used without it; generate the data set again"
+                f"{folder / part}: missing, but every model of this tree needs it; generate the data set again"
             )
     return Companions(
         AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False),
@@ -124,11 +124,13 @@ def minimise(
     rate: float,
     on_step: Callable[[int], None],
 ) -> None:
-    """Trains ``parameters`` with AdamW; the learning rate rises over a twentieth of the steps, then falls along a cosine."""
+    """Minimises ``loss`` with AdamW. The learning rate rises over a twentieth of the steps, and then falls along a cosine."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
-    warm = max(1, steps // 20)
+    warmup_steps = max(1, steps // 20)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        optimizer.param_groups[0]["lr"] = rate * min(
+            (step + 1) / warmup_steps, 0.5 * (1 + math.cos(math.pi * step / steps))
+        )
         value = loss()
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -147,11 +149,10 @@ def train_vae(
     device: torch.device,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Any:
-    """Returns an AutoencoderKL trained on uint8 ``pictures`` (n, 3, 32, 32): squared error plus a small KL term.
+    """Returns an AutoencoderKL trained on uint8 ``pictures`` (n, 3, 32, 32). The loss is the squared error plus a small KL term.
 
-    The error of colour weighs more than that of brightness: it is a small part of these pictures, but captions name it.
-
-    Its latents are (4, 8, 8) a picture; over ``pictures``, each channel of theirs has mean 0 and variance 1.
+    Errors of colour have a larger weight than errors of brightness, because captions name colours. The latents of a picture are
+    (4, 8, 8). Over ``pictures``, each channel of the latents has mean 0 and variance 1.
     """
     from diffusers import AutoencoderKL
 
@@ -170,11 +171,11 @@ def train_vae(
 
     def loss() -> torch.Tensor:
         batch = pixels(pictures[torch.randint(len(pictures), (VAE_BATCH,), generator=generator)].to(device))
-        found = vae.encode(batch).latent_dist
-        error = vae.decode(found.sample(generator=generator)).sample - batch
+        latents = vae.encode(batch).latent_dist
+        error = vae.decode(latents.sample(generator=generator)).sample - batch
         grey = error.mean(1, keepdim=True)
         return (
-            grey.square().mean() + 4 * (error - grey).square().mean() + 1e-5 * found.kl().mean() / (LATENTS * SIDE**2)
+            grey.square().mean() + 4 * (error - grey).square().mean() + 1e-5 * latents.kl().mean() / (LATENTS * SIDE**2)
         )
 
     minimise(list(vae.parameters()), loss, steps, 1e-2, on_step)
@@ -185,9 +186,9 @@ def train_vae(
 
 
 def _standardise(vae: Any, latents: torch.Tensor) -> None:
-    """Changes the two 1x1 convolutions around the latents so that each channel of such ``latents`` has mean 0 and variance 1.
+    """Changes the two 1 x 1 convolutions around the latents so that each channel of ``latents`` gets mean 0 and variance 1.
 
-    A single ``scaling_factor`` could not take the mean off, nor bring channels of different spread to one; here it is 1.
+    A single ``scaling_factor`` cannot subtract a mean, nor scale channels differently; it is 1 here.
     """
     mean, spread = (value.to(vae.device) for value in (latents.mean((0, 2, 3)), latents.std((0, 2, 3))))
     before, after = vae.quant_conv, vae.post_quant_conv
@@ -200,16 +201,16 @@ def _standardise(vae: Any, latents: torch.Tensor) -> None:
 
 @torch.no_grad()
 def encode(vae: Any, pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns the scaled latents (n, 4, 8, 8), on the CPU, of uint8 pictures: the means of what the VAE finds likely."""
-    found = [vae.encode(pixels(part.to(device))).latent_dist.mode().cpu() for part in pictures.split(256)]
-    return torch.cat(found) * vae.config.scaling_factor
+    """Returns the scaled latents (n, 4, 8, 8), on the CPU, of uint8 pictures: the means of the VAE's distributions."""
+    modes = [vae.encode(pixels(part.to(device))).latent_dist.mode().cpu() for part in pictures.split(256)]
+    return torch.cat(modes) * vae.config.scaling_factor
 
 
 # Captions -> tokens -> embeddings
 
 
 def tokenizer() -> Any:
-    """Returns a tokenizer with one token a word of the captions."""
+    """Returns a tokenizer with one token per word of the captions."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -218,8 +219,8 @@ def tokenizer() -> Any:
     words = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    ends = [(start, vocabulary[start]), (end, vocabulary[end])]
-    words.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ends)
+    special_tokens = [(start, vocabulary[start]), (end, vocabulary[end])]
+    words.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=special_tokens)
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token=pad,
@@ -244,27 +245,27 @@ def train_text_encoder(
     device: torch.device,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Any:
-    """Returns a CLIPTextModel trained to tell which caption belongs to which picture (CLIP, Radford et al. 2021).
+    """Returns a CLIPTextModel, trained to match captions with pictures (CLIP, Radford et al. 2021).
 
-    The encoder of pictures that it is trained against is not needed afterwards.
+    The picture encoder that is trained with it is discarded.
 
     Args:
         pictures: uint8 (n, 3, 32, 32).
         ids: token ids of their captions, int64 (n, 16).
-        width: of the embeddings.
-        steps: of 128 pairs each. Where captions of a batch are equal, each of their pictures is right.
-        generator: of weights and batches.
-        device: where to train.
-        on_step: called after each step with its number.
+        width: Width of the embeddings.
+        steps: Training steps, 128 pairs each. If captions of a batch are equal, all of their pictures count as correct.
+        generator: Generator of weights and batches.
+        device: The device to train on.
+        on_step: Called after each step with its number.
     """
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    text = CLIPTextModel(CLIPTextConfig(
+    text_encoder = CLIPTextModel(CLIPTextConfig(
         vocab_size=len(SPECIAL) + len(captions.words()), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
         num_attention_heads=TEXT_HEADS, max_position_embeddings=LENGTH, projection_dim=width,
         pad_token_id=SPECIAL.index("<pad>"), bos_token_id=SPECIAL.index("<start>"), eos_token_id=SPECIAL.index("<end>"),
     ))  # fmt: skip
-    view = nn.Sequential(
+    picture_encoder = nn.Sequential(
         nn.Conv2d(3, 16, 3, 2, 1),
         nn.SiLU(),
         nn.Conv2d(16, 32, 3, 2, 1),
@@ -274,31 +275,31 @@ def train_text_encoder(
         nn.Flatten(),
         nn.Linear(64 * 16, width),
     )
-    for model in (text, view):
+    for model in (text_encoder, picture_encoder):
         initialise(model, "kaiming-uniform", 0.1, generator)
         model.to(device)
-    warmth = nn.Parameter(torch.tensor(math.log(10.0), device=device))
-    one = nn.functional.normalize
+    log_scale = nn.Parameter(torch.tensor(math.log(10.0), device=device))
+    normalise = nn.functional.normalize
 
     def loss() -> torch.Tensor:
         rows = torch.randint(len(ids), (128,), generator=generator)
         batch = ids[rows].to(device)
         same = (batch[:, None] == batch[None]).all(-1).float()
-        right = same / same.sum(1, keepdim=True)
+        target = same / same.sum(1, keepdim=True)
         scores = (
-            warmth.exp()
-            * one(text(input_ids=batch).pooler_output, dim=-1)
-            @ one(view(pixels(pictures[rows].to(device))), dim=-1).T
+            log_scale.exp()
+            * normalise(text_encoder(input_ids=batch).pooler_output, dim=-1)
+            @ normalise(picture_encoder(pixels(pictures[rows].to(device))), dim=-1).T
         )
-        return nn.functional.cross_entropy(scores, right) + nn.functional.cross_entropy(scores.T, right)
+        return nn.functional.cross_entropy(scores, target) + nn.functional.cross_entropy(scores.T, target)
 
-    minimise([*text.parameters(), *view.parameters(), warmth], loss, steps, 2e-3, on_step)
-    return text.eval().requires_grad_(False)
+    minimise([*text_encoder.parameters(), *picture_encoder.parameters(), log_scale], loss, steps, 2e-3, on_step)
+    return text_encoder.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def embed(encoder: Any, ids: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns the embeddings (n, 16, width), on the CPU, that a UNet attends to."""
+    """Returns the embeddings (n, 16, width), on the CPU, for the UNet's cross-attention."""
     return torch.cat([encoder(input_ids=part.to(device)).last_hidden_state.cpu() for part in ids.split(256)])
 
 
@@ -306,10 +307,10 @@ def embed(encoder: Any, ids: torch.Tensor, device: torch.device) -> torch.Tensor
 
 
 def noise_schedule() -> Any:
-    """Returns Stable Diffusion's own schedule of 1000 steps, for sampling with DDIM.
+    """Returns the noise schedule of Stable Diffusion, 1000 steps, for sampling with DDIM.
 
-    It leaves a trace of the picture in its last step. Where none is left, a predicted noise says nothing of the picture there, and the
-    first step of sampling multiplies the error of that prediction by hundreds.
+    Its last step keeps a trace of the picture. Without one, the predicted noise would carry no information about the picture, and the
+    first sampling step would multiply the error of this prediction by hundreds.
     """
     from diffusers import DDIMScheduler
 

@@ -1,4 +1,4 @@
-"""The fresh weights that roots of every family begin with."""
+"""Initialisation of fresh weights, for all families."""
 
 import math
 
@@ -7,11 +7,11 @@ from torch import nn
 
 
 def initialise(model: nn.Module, init: str, std: float, generator: torch.Generator) -> None:
-    """Draws every parameter of ``model`` anew with ``generator``: vectors named bias become 0, norm weights 1.
+    """Draws every parameter of ``model`` with ``generator``. Biases become 0, other vectors (norm weights) 1.
 
-    Embeddings are drawn normal where ``init`` has its scale from the two sides of a matrix, since theirs mean nothing;
-    the time embedding of a UNet is none of these, but two linear layers.
-    ``kaiming-uniform`` is what PyTorch itself gives to linear layers and convolutions.
+    Distributions that take their scale from the sides of a matrix do not suit embeddings, which are then drawn from a normal one. The
+    time embedding of a UNet consists of linear layers and is not such an embedding. ``kaiming-uniform`` is PyTorch's default for linear
+    layers and convolutions.
     """
     for name, value in model.named_parameters():
         if name.endswith("bias"):

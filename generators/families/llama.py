@@ -1,4 +1,4 @@
-"""Small Llamas (transformers' LlamaForCausalLM) that read bytes, trained on domains of text."""
+"""Small Llamas (``LlamaForCausalLM`` of transformers) that read bytes, trained on text domains."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,19 +11,21 @@ from torch import nn
 from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import text
 from mothr.generators.families.initialisation import initialise
+from mothr.generators.families.lora import check_lora
+from mothr.generators.values.objective import BatchLoss
 from mothr.generators.values.symmetry import Symmetry
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VOCABULARY = 256
-"""One token a byte: no tokenizer has to be stored, and none can tell one model from another."""
+"""One token per byte. No tokenizer has to be stored, so none can distinguish the models."""
 WINDOWS = 64
-"""Windows of each domain's test part that a model is tested on."""
+"""Number of test windows per domain."""
 
 
 class Llama(BaseModel):
-    """The configuration of one Llama with its language-model head, which has one shape whatever the domain.
+    """The configuration of one Llama with its language-model head. The head has the same shape for every domain.
 
-    The head is no copy of the token embeddings (``tie_word_embeddings`` is off), as in Llama 1, 2 and all but the smallest 3.
+    The head and the token embeddings are separate matrices (``tie_word_embeddings`` is off), as in Llama 1, 2 and most sizes of 3.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,11 +33,11 @@ class Llama(BaseModel):
     architecture: ClassVar[str] = "llama"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     stored: ClassVar[str] = (
-        "Models are stored whole, with the head: each reads and predicts bytes, so no shape names a domain."
+        "Models are stored whole, with the head. All of them read and predict bytes, so no shape names a domain."
     )
     measured: ClassVar[str] = (
-        "Next-byte accuracy on windows of the test part of their domain (roots: mean over their mixture) before and after training; "
-        "chance is the share of the byte that is the most frequent one of the train part."
+        "The metric is the next-byte accuracy on test windows of a model's domain (for roots: mean over their domains), before and after "
+        "training. Chance is the frequency of the byte that is most frequent in the training text."
     )
     fresh: ClassVar[str] = ""
     shortcuts: ClassVar[tuple[str, ...]] = (
@@ -50,23 +52,23 @@ class Llama(BaseModel):
     layers: PositiveInt
     """Number of blocks."""
     heads: PositiveInt
-    """Attention heads, for queries."""
+    """Attention heads for queries."""
     kv_heads: PositiveInt
-    """Heads for keys and values; with fewer than ``heads``, attention is grouped-query."""
+    """Heads for keys and values; fewer than ``heads`` means grouped-query attention."""
     mlp_size: PositiveInt
     """Width of the hidden layer of each gated MLP."""
     context: Annotated[int, Field(ge=1, lt=text.LEAST)]
-    """Bytes that the model reads at most, and is trained and tested on; less than the shortest text has."""
+    """Length of the windows that the model is trained and tested on, in bytes; shorter than the shortest text."""
 
     @model_validator(mode="after")
-    def _divides(self) -> "Llama":
+    def _check_sizes(self) -> "Llama":
         if self.hidden_size % (2 * self.heads):
             raise ValueError(
-                f"model.hidden_size {self.hidden_size} is no multiple of twice model.heads {self.heads}; "
+                f"model.hidden_size {self.hidden_size} is not a multiple of twice model.heads {self.heads}; "
                 "rotary positions need heads of even width"
             )
         if self.heads % self.kv_heads:
-            raise ValueError(f"model.heads {self.heads} is no multiple of model.kv_heads {self.kv_heads}")
+            raise ValueError(f"model.heads {self.heads} is not a multiple of model.kv_heads {self.kv_heads}")
         return self
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
@@ -75,38 +77,24 @@ class Llama(BaseModel):
             text.DOMAINS.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
-        """Raises ValueError if a target is no linear layer of a block, or a rank is above the shorter side of one."""
-        for target in targets:
-            if target not in LINEAR_LAYERS:
-                raise ValueError(
-                    f"lora.targets: {target!r} is no linear layer of this family; choose from {', '.join(LINEAR_LAYERS)}"
-                )
-            width = self.hidden_size
-            if target in ("k_proj", "v_proj"):
-                width = width // self.heads * self.kv_heads
-            elif target in ("gate_proj", "up_proj", "down_proj"):
-                width = min(width, self.mlp_size)
-            for rank in ranks:
-                if rank > width:
-                    raise ValueError(
-                        f"lora.ranks: rank {rank} is above {width}, the rank of {target}; it would be no low-rank update"
-                    )
+        """Raises ValueError if a target is not a linear layer of a block, or if a rank is above the shorter side of its matrix."""
+        ranks_of = dict.fromkeys(LINEAR_LAYERS, self.hidden_size)
+        ranks_of |= dict.fromkeys(("k_proj", "v_proj"), self.hidden_size // self.heads * self.kv_heads)
+        ranks_of |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), min(self.hidden_size, self.mlp_size))
+        check_lora(ranks, targets, ranks_of)
 
     def data(self, task: str) -> tuple[str, str]:
-        """Returns what the text of the domain ``task`` is, and where it comes from under which licence."""
+        """Returns a description of the text of the domain ``task``, and its origin and licence."""
         domain = text.DOMAINS.find(task)
         return domain.description, domain.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
-        """Returns the hash of each domain's text, which changes with the versions of Python and of the packages that carry it."""
+        """Returns the hash of each domain's text. It changes with the versions of Python and of the packages that contain the text."""
         return {task: text.digest(task) for task in tasks}
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh model: matrices drawn from ``init`` with ``generator``, norm weights 1; Llama has no biases."""
-        from transformers import (
-            LlamaConfig,
-            LlamaForCausalLM,
-        )  # takes seconds to import, and most commands never build a model
+        from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds, and most commands build no model
 
         config = LlamaConfig(
             vocab_size=VOCABULARY,
@@ -133,46 +121,47 @@ class Llama(BaseModel):
         return LlamaForCausalLM.from_pretrained(folder)
 
     def save(self, model: Any, folder: Path) -> None:
-        """Writes ``model`` to ``folder`` with its own ``save_pretrained``."""
+        """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # one bar for a whole data set is enough
+        disable_progress_bar()  # the data set has one progress bar of its own
         model.save_pretrained(folder)
-        (folder / "generation_config.json").unlink(
-            missing_ok=True
-        )  # says nothing of the weights, and where they came from might differ
+        # This file says nothing about the weights, and could differ between models of different origin.
+        (folder / "generation_config.json").unlink(missing_ok=True)
 
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
-        """Writes nothing: the models of a tree share nothing that is frozen."""
+        """Writes nothing: the models of a tree share no frozen parts."""
 
     def symmetries(self) -> Sequence[Symmetry]:
-        """Returns, for each block, those of its key heads with their query heads, of the query heads within each such group, and of
-        the hidden neurons of its MLP.
+        """Returns three symmetries per block.
+
+        The first permutes key and value heads together with their query heads. The second permutes the query heads of each such group.
+        The third permutes the hidden neurons of the MLP.
 
         Query heads g * k to g * (k + 1) - 1 read key and value head k, where g is ``heads // kv_heads``.
         """
-        found = []
+        symmetries = []
         for block in (f"model.layers.{layer}" for layer in range(self.layers)):
             query, key, value, output = (f"{block}.self_attn.{part}_proj.weight" for part in "qkvo")
             gate, up, down = (f"{block}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
-            found.append(Symmetry(self.kv_heads, ((query, 0), (key, 0), (value, 0), (output, 1))))
-            found.append(Symmetry(self.heads // self.kv_heads, ((query, 0), (output, 1)), segments=self.kv_heads))
-            found.append(Symmetry(self.mlp_size, ((gate, 0), (up, 0), (down, 1))))
-        return found
+            symmetries.append(Symmetry(self.kv_heads, ((query, 0), (key, 0), (value, 0), (output, 1))))
+            symmetries.append(Symmetry(self.heads // self.kv_heads, ((query, 0), (output, 1)), segments=self.kv_heads))
+            symmetries.append(Symmetry(self.mlp_size, ((gate, 0), (up, 0), (down, 1))))
+        return symmetries
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
-        """Returns nothing: there is nothing to look at."""
+        """Returns nothing: no samples are shown."""
         return ()
 
     def objective(
         self, tasks: Sequence[str], generator: torch.Generator, device: torch.device, companions: Path | None = None
     ) -> "LanguageModelling":
-        """Returns what a model is trained and tested on for ``tasks``; nothing in it is random, so ``generator`` is not used."""
+        """Returns the objective of ``tasks``. It has no heads, so ``generator`` is not used."""
         return LanguageModelling(tasks, self.context, device)
 
 
 class LanguageModelling:
-    """One or more domains of text, each as likely as the others: the windows, the loss and the accuracy of the next byte."""
+    """One or more text domains, with equal probability: windows, loss and accuracy of the next byte."""
 
     metric = "next-byte accuracy"
 
@@ -183,18 +172,18 @@ class LanguageModelling:
         sizes = torch.tensor([len(part) for part in train])
         self._text = torch.cat(train)
         self._starts = sizes.cumsum(0) - sizes
-        self._room = sizes - context  # first bytes of windows: the last one ends with the text
+        self._room = sizes - context  # number of possible starts of a window
         self._test = torch.stack([self._windows(text.load(task, "test")) for task in tasks])
         modes = torch.stack([torch.bincount(part.long(), minlength=VOCABULARY).argmax() for part in train])
         self.chance = float((self._test[:, :, 1:] == modes[:, None, None]).float().mean())
 
     def _windows(self, part: torch.Tensor) -> torch.Tensor:
-        """Returns evenly spread windows of a text, int64 (windows, context + 1)."""
+        """Returns evenly spaced windows of a text, int64 (windows, context + 1)."""
         first = torch.linspace(0, len(part) - self.context - 1, WINDOWS).long()
         return part[first[:, None] + torch.arange(self.context + 1)].long()
 
     def parameters(self) -> list[nn.Parameter]:
-        """Returns nothing: the head is the model's own."""
+        """Returns nothing: the head is part of the model."""
         return []
 
     def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
@@ -211,13 +200,13 @@ class LanguageModelling:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
-        """Returns the accuracy of the most likely next byte on the test windows, which are as many for every domain."""
-        right = [_logits(model, windows).argmax(-1) == windows[:, 1:] for windows in self._test.to(self.device)]
-        return float(torch.stack(right).float().mean())
+        """Returns the accuracy of the most probable next byte on the test windows; every domain has equally many."""
+        correct = [_logits(model, windows).argmax(-1) == windows[:, 1:] for windows in self._test.to(self.device)]
+        return float(torch.stack(correct).float().mean())
 
     @property
     def tested_on(self) -> int:
-        """Number of bytes predicted in a test."""
+        """Number of bytes that are predicted in a test."""
         return self._test[:, :, 1:].numel()
 
     @torch.no_grad()
@@ -226,23 +215,21 @@ class LanguageModelling:
         return _logits(model, self._test[:, :4].flatten(0, 1).to(self.device)).cpu()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Returns nothing: the head is the model's own."""
+        """Returns nothing: the head is part of the model."""
         return {}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over nothing."""
+        """Does nothing: there are no heads."""
 
-    def distillation_loss(
-        self, teacher: nn.Module, taught: "LanguageModelling"
-    ) -> Callable[[nn.Module, int, torch.Generator], torch.Tensor]:
-        """Returns the loss of a student: Kullback-Leibler divergence from the teacher's next byte, in nats (Hinton et al. 2015)."""
+    def distillation_loss(self, teacher: nn.Module, teacher_objective: "LanguageModelling") -> BatchLoss:
+        """Returns a student's loss: Kullback-Leibler divergence of the next bytes from the teacher's, in nats (Hinton et al. 2015)."""
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             windows = self._batch(batch_size, generator)
             with torch.no_grad():
-                wanted = _logits(teacher, windows).flatten(0, 1).softmax(-1)
+                target = _logits(teacher, windows).flatten(0, 1).softmax(-1)
             return nn.functional.kl_div(
-                _logits(model, windows).flatten(0, 1).log_softmax(-1), wanted, reduction="batchmean"
+                _logits(model, windows).flatten(0, 1).log_softmax(-1), target, reduction="batchmean"
             )
 
         return loss

@@ -14,7 +14,7 @@ from torch import nn
 from mothr.benchmark.data.dataset import COMPANIONS, fix_times
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.storage import cannot_write, write_json
+from mothr.benchmark.storage import write_error, write_json
 from mothr.benchmark.weights.discovery import open_checkpoint
 from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.sources.source import fetch
@@ -54,7 +54,7 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
             record = _make_copy(node, sources, context, work)
         _finish(node.id, record, work, context, node.withheld)
     except OSError as error:
-        raise cannot_write(context.new_folder(node.id, node.withheld), error) from error
+        raise write_error(context.new_folder(node.id, node.withheld), error) from error
     except torch.OutOfMemoryError as error:
         raise MothrError(
             f"node {node.path}: the GPU's memory is full; run it again with fewer --workers, or with --device cpu"

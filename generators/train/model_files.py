@@ -11,7 +11,7 @@ from torch import nn
 
 from mothr.benchmark.data.dataset import fix_times
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.storage import cannot_write, read_json, write_json
+from mothr.benchmark.storage import read_json, write_error, write_json
 from mothr.generators.families import Family
 
 TELLTALE_KEYS = ("_name_or_path", "id2label", "label2id")
@@ -41,7 +41,7 @@ def save_model(family: Family, model: nn.Module, folder: Path) -> None:
     try:
         family.save(model.cpu(), folder)
     except SafetensorError as error:  # safetensors reports a full disk this way
-        raise cannot_write(folder, OSError(errno.ENOSPC, str(error))) from error
+        raise write_error(folder, OSError(errno.ENOSPC, str(error))) from error
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".safetensors":
             write_tensors(load_file(path), path)
@@ -60,5 +60,5 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     try:
         save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, path, metadata={"format": "pt"})
     except SafetensorError as error:
-        raise cannot_write(path, OSError(errno.ENOSPC, str(error))) from error
+        raise write_error(path, OSError(errno.ENOSPC, str(error))) from error
     path.chmod(0o644)

@@ -54,7 +54,7 @@ def test_it_says_of_each_family_what_is_stored_and_what_was_measured():
     assert "Each child gets a fresh head, which is not stored.\n" in vit
     assert "Models are stored whole" in llama
     assert "kv_heads 2" in llama
-    assert "Next-byte accuracy" in llama
+    assert "next-byte accuracy" in llama
     assert "fresh head" not in llama
 
 

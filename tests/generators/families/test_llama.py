@@ -121,9 +121,9 @@ def test_fewer_key_and_value_heads_make_narrower_matrices():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"heads": 5}, r"hidden_size 32 is no multiple of twice model\.heads 5"),
+        ({"heads": 5}, r"hidden_size 32 is not a multiple of twice model\.heads 5"),
         ({"heads": 32, "kv_heads": 32}, "heads of even width"),
-        ({"kv_heads": 3}, r"model\.heads 4 is no multiple of model\.kv_heads 3"),
+        ({"kv_heads": 3}, r"model\.heads 4 is not a multiple of model\.kv_heads 3"),
         ({"context": text.LEAST}, f"less than {text.LEAST}"),
         ({"patch_size": 8}, "patch_size"),
     ],
@@ -141,10 +141,10 @@ def test_an_unknown_domain_is_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("family", "ranks", "target", "said"),
     [
-        (FAMILY, (4,), "query", "'query' is no linear layer of this family; choose from q_proj"),
-        (FAMILY, (4, 33), "q_proj", "rank 33 is above 32, the rank of q_proj"),
-        (GROUPED, (17,), "k_proj", "rank 17 is above 16, the rank of k_proj"),
-        (Llama(**{**SIZES, "mlp_size": 8}), (9,), "up_proj", "rank 9 is above 8, the rank of up_proj"),
+        (FAMILY, (4,), "query", "'query' is not a linear layer of this family; choose from q_proj"),
+        (FAMILY, (4, 33), "q_proj", "rank 33 is above 32, the largest rank of q_proj"),
+        (GROUPED, (17,), "k_proj", "rank 17 is above 16, the largest rank of k_proj"),
+        (Llama(**{**SIZES, "mlp_size": 8}), (9,), "up_proj", "rank 9 is above 8, the largest rank of up_proj"),
     ],
 )
 def test_an_update_that_is_not_low_rank_is_refused(family, ranks, target, said):

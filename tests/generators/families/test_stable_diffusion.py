@@ -130,9 +130,9 @@ def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"channels": (8, 18)}, r"model\.channels 18 is no multiple of model\.groups 4"),
-        ({"heads": 3}, r"model\.channels 8 is no multiple of model\.heads 3"),
-        ({"text_size": 6}, r"model\.text_size 6 is no multiple of 4"),
+        ({"channels": (8, 18)}, r"model\.channels 18 is not a multiple of model\.groups 4"),
+        ({"heads": 3}, r"model\.channels 8 is not a multiple of model\.heads 3"),
+        ({"text_size": 6}, r"model\.text_size 6 is not a multiple of 4"),
         ({"channels": (8,)}, "at least 2"),
         ({"channels": (8, 8, 8, 8, 8)}, "at most 4"),
         ({"hidden_size": 8}, "hidden_size"),
@@ -154,9 +154,9 @@ def test_an_unknown_domain_is_refused_with_a_hint():
         (
             (4,),
             "conv1",
-            "'conv1' is no linear layer of this family's attention; choose from to_q, to_k, to_v, to_out.0",
+            "'conv1' is not a linear layer of this family; choose from to_q, to_k, to_v, to_out.0",
         ),
-        ((4, 9), "to_q", "rank 9 is above 8, the rank of to_q"),
+        ((4, 9), "to_q", "rank 9 is above 8, the largest rank of to_q"),
     ],
 )
 def test_an_update_that_is_not_low_rank_is_refused(ranks, target, said):
@@ -328,13 +328,13 @@ def test_a_data_set_holds_unets_as_models_and_the_rest_beside_them(dataset):
 
 def test_a_pipeline_loads_from_the_data_set_and_draws_the_same_again(dataset):
     model = sorted((dataset / "models").iterdir())[0].name
-    pipeline = samples.load_pipeline(dataset, model)
+    pipeline = samples.open_pipeline(dataset, model, 0)
     drawn = samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 1)
     assert drawn.shape == (2, 3, 32, 32)
     assert drawn.dtype == torch.uint8
     torch.manual_seed(5)
     again = samples.draw(
-        samples.load_pipeline(dataset, model),
+        samples.open_pipeline(dataset, model, 0),
         ["one large red star on a plain ground", "one small blue ring at night"],
         1,
     )
@@ -347,18 +347,12 @@ def test_a_pipeline_loads_from_the_data_set_and_draws_the_same_again(dataset):
 def test_a_pipeline_saved_whole_loads_with_diffusers_alone(dataset, tmp_path):
     from diffusers import StableDiffusionPipeline
 
-    pipeline = samples.load_pipeline(dataset, sorted((dataset / "models").iterdir())[0].name)
+    pipeline = samples.open_pipeline(dataset, sorted((dataset / "models").iterdir())[0].name, 0)
     pipeline.save_pretrained(tmp_path)
     again = StableDiffusionPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     prompts = ["one large red star on a plain ground"]
     assert torch.equal(samples.draw(pipeline, prompts, 1), samples.draw(again, prompts, 1))
-
-
-def test_an_unknown_model_is_refused_with_a_hint(dataset):
-    name = sorted((dataset / "models").iterdir())[0].name
-    with pytest.raises(MothrError, match=f"unknown model '{name[:-1]}'; did you mean {name}"):
-        samples.load_pipeline(dataset, name[:-1])
 
 
 def test_the_card_shows_figures_and_a_picture_of_the_root_and_its_children(dataset):

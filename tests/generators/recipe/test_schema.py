@@ -95,7 +95,7 @@ def test_unknown_recipe_offers_near_names():
             "branching = [-1]",
             r"topology\.branching\.0: .*greater than or equal to 0 \(given: -1\)",
         ),
-        ("heads = 2", "heads = 3", r"model\.hidden_size 16 is no multiple of model\.heads 3"),
+        ("heads = 2", "heads = 3", r"model\.hidden_size 16 is not a multiple of model\.heads 3"),
         ("patch_size = 8", "patch_size = 7", r"model\.patch_size 7 does not divide"),
         ('"digits"', '"digit"', r"unknown picture task 'digit'; did you mean .*digits"),
         (
@@ -126,13 +126,13 @@ def test_a_wrong_recipe_is_refused_by_file_value_and_remedy(edited, old, new, sa
 
 def test_a_rank_above_the_width_is_refused(edited):
     path = edited("[[edges]]", '[[edges]]\nlora = { ranks = [4, 17], targets = ["q_proj"] }')
-    with pytest.raises(MothrError, match=r"rank 17 is above the model's width 16"):
+    with pytest.raises(MothrError, match=r"rank 17 is above 16, the largest rank of q_proj"):
         load_recipe(path)
 
 
 def test_a_lora_target_that_does_not_exist_is_refused(edited):
     path = edited("[[edges]]", '[[edges]]\nlora = { ranks = [4], targets = ["query"] }')
-    with pytest.raises(MothrError, match=r"'query' is no linear layer of this family; choose from q_proj"):
+    with pytest.raises(MothrError, match=r"'query' is not a linear layer of this family; choose from q_proj"):
         load_recipe(path)
 
 

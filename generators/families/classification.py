@@ -1,0 +1,130 @@
+"""Picture classification: the objective of the families ``vit`` and ``dinov2``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from mothr.generators.data import picture_tasks
+from mothr.generators.data.registry import Subset
+from mothr.generators.values.objective import BatchLoss
+
+
+class Backbone(Protocol):
+    """What classification needs to know of a family."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures in pixels."""
+
+    def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Returns the model's input for uint8 pictures."""
+
+    def summary(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the heads' input from the last states."""
+
+
+class Classification:
+    """One or more picture tasks with one linear head each: batches, loss and accuracy.
+
+    The heads are stored in one matrix. The logits of other tasks are masked, so each example is classified within its own task.
+    """
+
+    metric = "accuracy"
+
+    def __init__(
+        self, tasks: Sequence[str], family: Backbone, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.device = device
+        self._family = family
+        sizes = [len(picture_tasks.find(task).classes) for task in tasks]
+        self.chance = sum(1 / size for size in sizes) / len(sizes)
+        self._starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        columns = torch.arange(sum(sizes))
+        self._masks = torch.stack(
+            [(columns < start) | (columns >= start + size) for start, size in zip(self._starts, sizes, strict=True)]
+        )
+        self._masks = self._masks.to(device)
+        self.head: nn.Linear = nn.Linear(family.hidden_size, sum(sizes))
+        nn.init.normal_(self.head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.head.bias)
+        self.head.to(device)
+        self._train = self._gather("train")
+
+    def _gather(self, subset: Subset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns the pictures of all tasks, their labels as columns of the head, and the positions of their tasks."""
+        parts = [picture_tasks.load(task, subset, self._family.image_size) for task in self.tasks]
+        pictures = torch.cat([pictures for pictures, _ in parts])
+        labels = torch.cat([labels + start for (_, labels), start in zip(parts, self._starts, strict=True)])
+        owners = torch.cat([torch.full_like(labels, index) for index, (_, labels) in enumerate(parts)])
+        return pictures, labels, owners
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Returns the parameters of the heads, which are trained together with the backbone."""
+        return list(self.head.parameters())
+
+    def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+        """Returns the mean cross-entropy of one random batch."""
+        pictures, labels, owners = self._train
+        rows = torch.randint(len(labels), (batch_size,), generator=generator)
+        logits = self._logits(model, pictures[rows], owners[rows])
+        return nn.functional.cross_entropy(logits, labels[rows].to(self.device))
+
+    def _logits(self, model: nn.Module, pictures: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        return self.head(self._features(model, pictures)).masked_fill(
+            self._masks[owners.to(self.device)], float("-inf")
+        )
+
+    def _features(self, model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        return self._family.summary(model(pixel_values=self._family.pixels(pictures.to(self.device))).last_hidden_state)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> float:
+        """Returns the accuracy on the test examples, averaged over tasks."""
+        pictures, labels, owners = self._gather("test")
+        correct = torch.cat(
+            [
+                self._logits(model, pictures[rows], owners[rows]).argmax(1).cpu() == labels[rows]
+                for rows in torch.arange(len(labels)).split(256)
+            ]
+        ).float()
+        return sum(float(correct[owners == index].mean()) for index in range(len(self.tasks))) / len(self.tasks)
+
+    @property
+    def tested_on(self) -> int:
+        """Number of test examples."""
+        return sum(len(picture_tasks.load(task, "test", self._family.image_size)[1]) for task in self.tasks)
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module) -> torch.Tensor:
+        """Returns the logits (at most 64, classes of all tasks) of evenly spaced test pictures, without masks."""
+        pictures, _, _ = self._gather("test")
+        rows = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
+        return self.head(self._features(model, pictures[rows])).cpu()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns copies of the heads' weight (classes of all tasks, width) and bias."""
+        return {name: value.detach().cpu().clone() for name, value in self.head.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Loads heads that :meth:`state` returned for the same tasks."""
+        self.head.load_state_dict(dict(state))
+
+    def distillation_loss(self, teacher: nn.Module, teacher_objective: "Classification") -> BatchLoss:
+        """Returns a student's loss: Kullback-Leibler divergence of the classes from the teacher's, in nats (Hinton et al. 2015)."""
+        pictures, _, owners = self._train
+
+        def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+            rows = torch.randint(len(owners), (batch_size,), generator=generator)
+            with torch.no_grad():
+                target = teacher_objective._logits(teacher, pictures[rows], owners[rows]).softmax(-1)
+            predicted = self._logits(model, pictures[rows], owners[rows]).log_softmax(-1)
+            return nn.functional.kl_div(predicted.clamp(min=-1e4), target, reduction="batchmean")
+
+        return loss
