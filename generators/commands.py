@@ -85,11 +85,11 @@ def pin(
 
     from mothr.benchmark.storage import write_text
     from mothr.generators.recipe.loading import load_recipe, resolved
-    from mothr.generators.sources.source import latest
+    from mothr.generators.sources.hub import latest_revision
 
     found = load_recipe(recipe)
     loose = {root.source.hub for root in found.roots if root.source and root.source.hub and not root.source.revision}
-    pinned = {hub: latest(hub) for hub in sorted(loose)}
+    pinned = {hub: latest_revision(hub) for hub in sorted(loose)}
     value = resolved(found)
     for root in value["roots"]:
         if root.get("source", {}).get("hub") in pinned:

@@ -4,6 +4,13 @@ from mothr.baselines.cli.ablation import ablate
 from mothr.baselines.cli.claims import claims
 from mothr.baselines.cli.directions import fit_direction, pairs
 from mothr.baselines.cli.regimes import map
+from mothr.benchmark.cli.command import Command
 
-commands = (ablate, map, claims, fit_direction, pairs)
+commands = (
+    Command("Studies", ablate),
+    Command("Studies", map),
+    Command("Studies", claims),
+    Command("Studies", fit_direction),
+    Command("Board", pairs),
+)
 """The commands, in the order of ``mothr --help``."""

@@ -9,7 +9,7 @@ from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.run import evaluate
+from mothr.benchmark.run.outcome import score
 
 SHOWN = 5
 """Largest number of differing metrics of one record that a message names."""
@@ -87,7 +87,7 @@ def _scores(record: RunRecord, truth: dataset.Truth) -> RecordScores:
     """Returns the scores of a record's prediction, computed anew."""
     if record.status != "ok":
         return {"metrics": {}, "per_tree": []}
-    scores = evaluate.score(record.prediction(), truth)
+    scores = score(record.prediction(), truth)
     return {"metrics": dict(scores.whole), "per_tree": [dict(tree) for tree in scores.trees]}
 
 

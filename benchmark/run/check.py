@@ -19,13 +19,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mothr.benchmark.errors import MothrWarning, in_words
+from mothr.benchmark.errors import MothrWarning, describe_error
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.record import Setting
-from mothr.benchmark.run.evaluate import SETTINGS, RunOutcome, attempt, given_for
+from mothr.benchmark.run.execute import side_information
 from mothr.benchmark.run.forests import Written, forests, opposite
-from mothr.benchmark.run.method import Method, needs, parameters
+from mothr.benchmark.run.in_process import Attempt, try_to_predict
+from mothr.benchmark.run.method import Method, about, needs, parameters
+from mothr.benchmark.run.plan import SETTINGS
 from mothr.benchmark.storage import canonical_sha256, sha256_of
 from mothr.benchmark.weights.model_set import ModelSet
 
@@ -153,7 +155,7 @@ class _Report:
 def _judge(method: Method, written: Written, setting: Setting, report: _Report) -> float:
     """Runs ``method`` on one forest under each condition, notes what is seen, and returns the seconds of the first run."""
     report.where = f"{written.forest.name}, {setting}: "
-    told = given_for(method, written.folder, written.truth, setting)
+    told = side_information(about(method, "it"), setting, written.folder, written.truth)
     models, tables = written.models.with_given(told), written.tables()
     first = run = _run(method, models)
     if run.prediction is None:  # is it the confidence alone?
@@ -168,7 +170,7 @@ def _judge(method: Method, written: Written, setting: Setting, report: _Report) 
         report.note("known-trees", _crossing(answer, told.trees))
     digests = {checkpoint.id: checkpoint.digest for checkpoint in (*models.checkpoints, *written.others.checkpoints)}
 
-    def same(rule: str, run: RunOutcome) -> bool:
+    def same(rule: str, run: Attempt) -> bool:
         problem = f"failed now: {run.error}" if run.prediction is None else _difference(answer, run.prediction, digests)
         return report.note(rule, problem)
 
@@ -195,12 +197,12 @@ def _renamed(method: Method) -> Method:
     return answer
 
 
-def _run(method: Method, models: ModelSet, state: int = 1) -> RunOutcome:
+def _run(method: Method, models: ModelSet, state: int = 1) -> Attempt:
     """Returns what the method answers, the seed always the same and the global random generators in a given state."""
     random.seed(state)
     np.random.seed(state)
     torch.manual_seed(state)
-    return attempt(method, models, seed=0)
+    return try_to_predict(method, models, seed=0)
 
 
 def _crossing(answer: Prediction, trees: Mapping[NodeId, int]) -> str | None:
@@ -261,7 +263,7 @@ def _fields_problem(method: Method) -> str | None:
         needs(method)
         canonical_sha256(parameters(method))
     except Exception as error:  # properties are foreign code and may raise anything
-        return in_words(error)
+        return describe_error(error)
     return None
 
 

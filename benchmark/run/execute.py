@@ -1,132 +1,121 @@
-"""Runs planned methods on a data set, each run in a process of its own, or all of them here."""
+"""The one way to run methods on a data set. Executors differ in where the method's code runs.
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+``InProcess`` runs it in this process, ``Isolated`` in a process of its own. Both return a :class:`RunOutcome` for each
+:class:`RunRequest`. The truth is used after that, to score the outcome.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+from typing import Protocol, Self
 
 from mothr.benchmark.data import dataset
+from mothr.benchmark.data.dataset import Truth
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import RunRecord, Setting
-from mothr.benchmark.run import evaluate, isolation
-from mothr.benchmark.run.method import needs
-from mothr.benchmark.run.plan import Planned
+from mothr.benchmark.run.method import About, needs
+from mothr.benchmark.run.outcome import RunOutcome, RunRequest, record_of
 from mothr.benchmark.run.registry import find_method, is_own
-from mothr.benchmark.weights.engine import engine
+from mothr.benchmark.side_information import SideInformation
+from mothr.benchmark.storage import sha256_of
 from mothr.benchmark.weights.model_set import ModelSet
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """One run that is to be made."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set with its truth, and what of the truth a method may be given."""
 
-    planned: Planned
-    """The method with its fields."""
-    setting: Setting
-    """What it is told."""
-    seed: int
-    """The number of the run, from 0."""
+    folder: Path
+    """The folder of the data set."""
+    truth: Truth
+    """Its truth, or that of the part of the models that methods are given."""
+    models: ModelSet
+    """The models that methods are given."""
+    hidden: bool = False
+    """Whether the truth is secret. The predictions of an oracle would publish it."""
 
+    def given(self, method: str, about: About, setting: Setting) -> SideInformation:
+        """Returns the side information of a method in ``setting``: the partition if it is known, and what the method needs.
 
-def listed(planned: Sequence[Planned], settings: Sequence[Setting]) -> list[RunRequest]:
-    """Returns the runs that are planned, seed by seed, each method in each setting."""
-    seeds = range(max((one.seeds for one in planned), default=0))
-    return [
-        RunRequest(one, setting, seed) for seed in seeds for one in planned if seed < one.seeds for setting in settings
-    ]
-
-
-def lacking(runs: Iterable[RunRequest], records: Iterable[RunRecord]) -> list[RunRequest]:
-    """Returns the ``runs`` of which there is no record with the method's present version.
-
-    Of foreign methods all: their code, which knows their version, is not run here.
-
-    Raises:
-        MothrError: a method or a field cannot be found.
-    """
-    done = {(one.configuration, one.setting, one.seed) for one in records if one.status != "skipped"}
-    return [
-        one
-        for one in runs
-        if not is_own(one.planned.method) or (one.planned.configuration(), one.setting, one.seed) not in done
-    ]
+        Raises:
+            MothrError: the method needs a truth that is secret.
+        """
+        if self.hidden and "truth" in about.needs:
+            raise _would_publish(method)
+        return side_information(about, setting, self.folder, self.truth)
 
 
-def settings_for(setting: Setting | None, *, hidden: bool) -> tuple[Setting, ...]:
-    """Returns the settings that are asked for: all where none is named, the open one alone where the truth is hidden.
-
-    Raises:
-        MothrError: trees are to be told that are hidden; they would be public with the results.
-    """
-    if hidden and setting == "known-trees":
-        raise MothrError(
-            "--setting known-trees: its answers tell which models share a tree, which is hidden; run 'open' alone"
-        )
-    if hidden:
-        return ("open",)
-    return (setting,) if setting else evaluate.SETTINGS
-
-
-def run(
-    runs: Sequence[RunRequest],
-    folder: Path,
-    truth: dataset.Truth,
-    limits: isolation.Limits,
-    *,
-    hidden: bool = False,
-    in_process: bool = False,
-) -> Iterator[tuple[RunRequest, RunRecord]]:
-    """Returns each run with its record, made as they are asked for.
+def side_information(about: About, setting: Setting, folder: Path, truth: Truth) -> SideInformation:
+    """Returns what a method is given beside the weights: the partition if ``setting`` is known-trees, and what it needs.
 
     Args:
-        runs: what is to be made, in order of seeds.
+        about: what the method declares about itself.
+        setting: the setting.
+        folder: the data set, from which metadata is read.
+        truth: the truth of the data set.
+    """
+    return SideInformation(
+        trees=truth.trees if setting == "known-trees" else None,
+        tree_count=len(truth.graph.trees) if "tree_count" in about.needs else None,
+        metadata=dataset.metadata(folder, truth.nodes) if "metadata" in about.needs else None,
+        truth=truth.graph if "truth" in about.needs else None,
+    )
+
+
+class Executor(Protocol):
+    """Runs methods. It is a context, which can be entered again within itself: what it starts ends with the outermost block."""
+
+    sees_code: bool
+    """Whether methods of other packages are imported into this process."""
+    models: ModelSet | None
+    """The models that methods are given; None for all models of the data set."""
+
+    def __enter__(self) -> Self:
+        """Starts whatever the executor keeps for many runs."""
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it."""
+
+    def opened(self, source: Source) -> AbstractContextManager[Callable[[RunRequest], RunOutcome]]:
+        """Returns a context with the function that runs a request on ``source``."""
+
+
+def execute(
+    requests: Iterable[RunRequest], folder: Path, truth: Truth, executor: Executor, *, hidden: bool = False
+) -> Iterator[tuple[RunRequest, RunRecord]]:
+    """Returns an iterator of (request, scored record). Each run is made when the iterator reaches it.
+
+    Names, settings and the hashes of the data set's files are checked at once. A run that fails has a record, too. It scores zero.
+
+    Args:
+        requests: the runs, in the order in which they are made. Runs of one seed are best kept together.
         folder: the data set.
-        truth: what they are scored against.
-        limits: of each run.
-        hidden: whether the truth is not to be told with the results.
-        in_process: whether methods run here, with no limits and nothing kept apart.
+        truth: its truth, or that of the part of the models that the executor shows.
+        executor: where the methods' code runs.
+        hidden: whether the truth is secret.
 
     Raises:
-        MothrError: a method cannot be found or set up so; an oracle is to answer with a truth that is hidden; a model cannot be read.
+        MothrError: a method or a setting does not exist, a model cannot be read, or an oracle would publish a secret truth.
     """
-    for one in runs:  # before anything runs; foreign code is not imported here
-        planned = one.planned
-        if (
-            (in_process or is_own(planned.method))
-            and "truth" in needs(find_method(planned.method, planned.settings))
-            and hidden
-        ):
-            raise _gives_away(planned)
-    return _each(runs, folder, truth, dataset.open_models(folder), limits, hidden, in_process)
+    listed = list(requests)
+    for request in listed:
+        if executor.sees_code or is_own(request.method):  # the code of other packages is not imported here
+            method = find_method(request.method, request.settings)
+            if hidden and "truth" in needs(method):
+                raise _would_publish(request.method)
+    models = dataset.open_models(folder) if executor.models is None else executor.models
+    return _records(listed, Source(folder, truth, models, hidden), executor)
 
 
-def _each(
-    runs: Sequence[RunRequest],
-    folder: Path,
-    truth: dataset.Truth,
-    models: ModelSet,
-    limits: isolation.Limits,
-    hidden: bool,
-    in_process: bool,
-) -> Iterator[tuple[RunRequest, RunRecord]]:
-    with isolation.Runner(limits) as runner, engine(limits.workers, limits.budget) if in_process else nullcontext():
-        for seed, group in groupby(runs, key=lambda one: one.seed):
-            with nullcontext() if in_process else isolation.offered(folder, models, seed) as given:
-                for one in group:
-                    name, fields = one.planned.method, one.planned.settings
-                    if given is None:
-                        record = evaluate.run(
-                            find_method(name, fields), name, folder, one.setting, seed, models=models, truth=truth
-                        )
-                    else:
-                        record = runner.run(name, fields, given, one.setting, truth)
-                    if hidden and "truth" in record.given:
-                        raise _gives_away(one.planned)
-                    yield one, record
+def _records(requests: list[RunRequest], source: Source, executor: Executor) -> Iterator[tuple[RunRequest, RunRecord]]:
+    manifest_sha256 = sha256_of(source.folder / dataset.MANIFEST)
+    with executor, executor.opened(source) as run:
+        for request in requests:
+            yield request, record_of(request, run(request), source.truth, manifest_sha256)
 
 
-def _gives_away(one: Planned) -> MothrError:
+def _would_publish(method: str) -> MothrError:
     return MothrError(
-        f"method {one.method!r} is an oracle: its answer is the truth, and the labels are hidden; leave it out"
+        f"method {method!r} is an oracle: its prediction is the truth, and the labels are hidden; leave it out"
     )

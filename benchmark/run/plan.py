@@ -1,63 +1,66 @@
-"""What a board is to hold: which methods run on which splits, with which fields and how many seeds, as a file says it.
+"""The plan of a board: which methods run on which splits, with which fields, and how many seeds.
 
-A plan is TOML, a ``[[rows]]`` for methods that are run alike::
+A plan is a TOML file. Each ``[[rows]]`` describes methods that are run alike::
 
     [[rows]]
     methods = ["mother-v2"]
     splits = ["*-lora-*"]                           # shell patterns; all splits if left out
-    set = { direction = ["kurtosis", "norm"] }      # a run for each value; of several fields, for each combination
+    set = { direction = ["kurtosis", "norm"] }      # a run for each value; for each combination of several fields
     seeds = 1
 """
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.faults import faults
-from mothr.benchmark.records.record import Configuration
+from mothr.benchmark.records.record import Configuration, RunRecord, Setting
 from mothr.benchmark.run.method import about
-from mothr.benchmark.run.registry import find_method, method_names
+from mothr.benchmark.run.outcome import RunRequest
+from mothr.benchmark.run.registry import find_method, is_own, method_names
 
 NAME = "plan.toml"
-"""What the plan of a folder of results is called."""
+"""Name of the plan in a folder of results."""
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+"""Every setting."""
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """One method with its fields, as a board is to hold it."""
+    """One method with its fields, as a plan has it."""
 
     method: str
     """A registered name or ``module:attribute``."""
     settings: dict[str, str] = field(default_factory=dict)
-    """Field -> value as text, as ``--set`` takes them."""
+    """Dotted path of a field -> value as text, as ``--set`` takes them."""
     seeds: int = 1
-    """How often it runs, each time with ids and generator drawn anew."""
+    """Number of runs. Each draws new ids and has its own random generator."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.fields}".strip()
 
     @property
     def fields(self) -> str:
-        """Its settings, as they are written behind ``--set``."""
-        return " ".join(f"{name}={value}" for name, value in self.settings.items())
+        """The settings as they are written behind ``--set``."""
+        return RunRequest(self.method, self.settings).fields
 
     def configuration(self) -> Configuration:
-        """Returns what tells its rows on the board from others'. It imports the method.
+        """Returns method, version and parameters, which identify its rows on the board. Imports the method.
 
         Raises:
-            MothrError: the method or a field cannot be found.
+            MothrError: the method or a field does not exist.
         """
-        said = about(find_method(self.method, self.settings), self.method)
-        return self.method, said.version, json.dumps(said.parameters, sort_keys=True)
+        declared = about(find_method(self.method, self.settings), self.method)
+        return self.method, declared.version, json.dumps(declared.parameters, sort_keys=True)
 
 
 class _Rows(BaseModel):
@@ -74,35 +77,35 @@ class _Rows(BaseModel):
 
 
 class Plan(BaseModel):
-    """The rows of a plan, in its order."""
+    """A plan: its rows, in the order of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     rows: Annotated[list[_Rows], Field(min_length=1)]
 
     def on(self, split: str) -> list[Planned]:
-        """Returns what is to run on the split of that name."""
+        """Returns the methods that are planned for the split of that name."""
         return [
-            one
+            planned
             for row in self.rows
             if any(fnmatchcase(split, pattern) for pattern in row.splits)
-            for one in row.planned()
+            for planned in row.planned()
         ]
 
     def names(self) -> dict[Configuration, str]:
-        """Returns what each method with its fields is called, whatever split it runs on. It imports the methods.
+        """Returns the name of every planned method with its fields, on whatever split. Imports the methods.
 
         Raises:
-            MothrError: a method or a field cannot be found.
+            MothrError: a method or a field does not exist.
         """
-        return {one.configuration(): str(one) for row in self.rows for one in row.planned()}
+        return {planned.configuration(): str(planned) for row in self.rows for planned in row.planned()}
 
 
 def read(path: Path) -> Plan:
     """Returns the plan in ``path``.
 
     Raises:
-        MothrError: it cannot be read, or is faulty.
+        MothrError: the file cannot be read, or is not a plan.
     """
     try:
         values: Any = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -116,20 +119,20 @@ def read(path: Path) -> Plan:
         raise MothrError(f"{path}: {'; '.join(faults(error, Plan))}") from None
     for number, row in enumerate(plan.rows):
         for name in row.methods:
-            _known(name, f"{path}: rows.{number}: ")
+            _check_name(name, f"{path}: rows.{number}: ")
     return plan
 
 
-def asked(text: str, settings: Mapping[str, str] | None = None, seeds: int | None = None) -> Plan:
-    """Returns the plan that is asked for in one word: its file, ``all``, or names of methods with commas between them.
+def requested(text: str, settings: Mapping[str, str] | None = None, seeds: int | None = None) -> Plan:
+    """Returns the plan that one word of the command line stands for.
 
     Args:
-        text: the word.
-        settings: field -> value for the methods named.
-        seeds: how often each runs; once if left out.
+        text: the path of a plan, ``all``, or names of methods separated by commas.
+        settings: dotted path of a field -> value as text, for the methods that are named.
+        seeds: number of runs of each; 1 if left out.
 
     Raises:
-        MothrError: as :func:`read`; an unknown method; or ``settings`` or ``seeds`` beside a file, which has its own.
+        MothrError: an unknown method, a faulty plan, or ``settings`` or ``seeds`` beside the path of a plan.
     """
     if text.endswith(".toml"):
         if settings or seeds:
@@ -142,22 +145,65 @@ def asked(text: str, settings: Mapping[str, str] | None = None, seeds: int | Non
             f"no method in {text!r}; name one of 'mothr list methods', several with commas, 'all', or a plan (.toml)"
         )
     for name in names:
-        _known(name)
-    return Plan(
-        rows=[_Rows(methods=names, set={key: [value] for key, value in (settings or {}).items()}, seeds=seeds or 1)]
-    )
+        _check_name(name)
+    values = {key: [value] for key, value in (settings or {}).items()}
+    return Plan(rows=[_Rows(methods=names, set=values, seeds=seeds or 1)])
 
 
-def _known(name: str, where: str = "") -> None:
+def _check_name(name: str, where: str = "") -> None:
     if ":" not in name and name not in method_names():
         raise MothrError(f"{where}{unknown_name('method', name, method_names())}")
 
 
-def beside(results: Path) -> Plan | None:
-    """Returns the plan of a folder of results; None where it has none.
+def of_results(results: Path) -> Plan | None:
+    """Returns the plan of a folder of results; None if it has none.
 
     Raises:
         MothrError: as :func:`read`.
     """
     path = results / NAME
     return read(path) if path.is_file() else None
+
+
+def requests(planned: Sequence[Planned], settings: Sequence[Setting]) -> list[RunRequest]:
+    """Returns the planned runs, seed by seed: each method in each setting."""
+    seeds = range(max((item.seeds for item in planned), default=0))
+    return [
+        RunRequest(item.method, item.settings, setting, seed)
+        for seed in seeds
+        for item in planned
+        if seed < item.seeds
+        for setting in settings
+    ]
+
+
+def missing(requests: Iterable[RunRequest], records: Iterable[RunRecord]) -> list[RunRequest]:
+    """Returns the ``requests`` that have no record with the method's present version.
+
+    Every request of another package's method is returned. Its version is known to its code alone, which is not imported here.
+
+    Raises:
+        MothrError: a method or a field does not exist.
+    """
+    done = {(record.configuration, record.setting, record.seed) for record in records if record.status != "skipped"}
+
+    def is_done(request: RunRequest) -> bool:
+        configuration = Planned(request.method, dict(request.settings)).configuration()
+        return (configuration, request.setting, request.seed) in done
+
+    return [request for request in requests if not is_own(request.method) or not is_done(request)]
+
+
+def settings_for(setting: Setting | None, *, hidden: bool) -> tuple[Setting, ...]:
+    """Returns the settings to run: ``setting``, or all if it is None. Only ``open`` if the truth is hidden.
+
+    Raises:
+        MothrError: ``setting`` is known-trees and the truth is hidden: the published results would show the trees.
+    """
+    if hidden and setting == "known-trees":
+        raise MothrError(
+            "--setting known-trees: the predictions show which models share a tree, and the labels are hidden; run 'open' alone"
+        )
+    if hidden:
+        return ("open",)
+    return (setting,) if setting else SETTINGS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from mothr.benchmark.errors import MothrError, in_words, unknown_name
+from mothr.benchmark.errors import MothrError, describe_error, unknown_name
 from mothr.benchmark.run.method import Method
 from mothr.benchmark.run.settings import settings_of, with_settings
 
@@ -74,7 +74,7 @@ def _registered(name: str) -> Method:
         # ValueError and TypeError: an empty name of a module, or a relative one
         plain = isinstance(error, ImportError | AttributeError | ValueError | TypeError)
         raise MothrError(
-            f"method {name!r} cannot be imported: {error if plain else in_words(error)}; {remedy}"
+            f"method {name!r} cannot be imported: {error if plain else describe_error(error)}; {remedy}"
         ) from error
     try:
         method = value() if inspect.isclass(value) else value

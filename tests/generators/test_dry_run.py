@@ -95,8 +95,8 @@ def test_more_processes_share_the_work_but_not_a_chain(recipe):
 
 
 def test_nothing_is_fetched_for_the_estimate_of_a_given_root(monkeypatch, recipe):
-    monkeypatch.setattr(packages, "bring", lambda package: pytest.fail("fetched something"))
-    monkeypatch.setattr(sources, "_bring_folder", lambda source: pytest.fail("fetched something"))
+    monkeypatch.setattr(packages, "download", lambda package: pytest.fail("fetched something"))
+    monkeypatch.setattr(sources, "_open_folder", lambda source: pytest.fail("fetched something"))
     given = recipe.roots[0].model_copy(
         update={"source": sources.Source(hub="someone/vit"), "training": None, "tasks": (), "init": None}
     )

@@ -318,10 +318,10 @@ def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, value):
 
 
 def test_a_run_is_recorded_with_all_that_it_was(tiny):
-    record = run(find_method("linea", {"related": "0.2"}), "linea", tiny, "known-trees", seed=1)
+    record = run(find_method("linea", {"relatedness_threshold": "0.2"}), "linea", tiny, "known-trees", seed=1)
     assert (record.split, record.split_version, record.setting, record.seed) == ("tiny", 1, "known-trees", 1)
     assert (record.status, record.error, record.given) == ("ok", None, ["trees"])
-    assert record.parameters["related"] == 0.2
+    assert record.parameters["relatedness_threshold"] == 0.2
     assert record.metrics["edge_f1"] == 1.0
     assert [scores["tree"] for scores in record.per_tree] == [0, 1]
     assert record.seconds > 0

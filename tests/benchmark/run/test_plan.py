@@ -10,7 +10,7 @@ from mothr.benchmark.board.leaderboard import write_markdown
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
 from mothr.benchmark.records.store import read_all
-from mothr.benchmark.run.plan import Planned, asked, beside, read
+from mothr.benchmark.run.plan import Planned, of_results, read, requested
 
 PLAN = """
 [[rows]]
@@ -87,25 +87,25 @@ def test_a_plan_that_cannot_be_read_is_named(written, tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(MothrError, match=r"plan\.toml: not valid TOML"):
         read(path)
-    assert beside(tmp_path) is None
+    assert of_results(tmp_path) is None
 
 
 def test_one_word_asks_for_names_for_all_or_for_a_plan(written):
     both = [Planned(name, {"layers": "body"}, 3) for name in ("linea", "neighbour-joining")]
-    assert asked("linea,neighbour-joining", {"layers": "body"}, 3).on("x") == both
-    assert Planned("oracle-star") in asked("all").on("x")
-    assert asked("mine:star").on("x") == [Planned("mine:star")]
+    assert requested("linea,neighbour-joining", {"layers": "body"}, 3).on("x") == both
+    assert Planned("oracle-star") in requested("all").on("x")
+    assert requested("mine:star").on("x") == [Planned("mine:star")]
     path = written()
-    assert asked(str(path)) == read(path)
+    assert requested(str(path)) == read(path)
     for given, option in (({"settings": {"layers": "body"}}, "--set"), ({"seeds": 2}, "--seeds")):
         with pytest.raises(
             MothrError, match=rf"plan\.toml: a plan has its own fields and seeds; leave out {option}, or edit the plan"
         ):
-            asked(str(path), **given)
+            requested(str(path), **given)
     with pytest.raises(MothrError, match="no method in ','"):
-        asked(",")
+        requested(",")
     with pytest.raises(MothrError, match="unknown method 'lina'; did you mean linea"):
-        asked("lina")
+        requested("lina")
 
 
 def test_what_ran_is_no_gap_and_what_did_not_is_one(mothr, tiny, written):
@@ -133,14 +133,14 @@ def test_what_ran_is_no_gap_and_what_did_not_is_one(mothr, tiny, written):
     assert mothr("run", path, tiny, "--out", path.parent, "--missing").out == "(none)\n"
 
     written(PLAN.replace('"all", ', "").replace("seeds = 2", "seeds = 3").replace("*-lora-*", "*"))
-    found = [str(gap) for gap in gaps(rows(records), beside(path.parent))]
+    found = [str(gap) for gap in gaps(rows(records), of_results(path.parent))]
     assert found == [
         f"tiny-v1, {setting}: {what}"
         for setting in ("known-trees", "open")
         for what in ("linea: no run", "null-random-tree: seed 2 missing", "null-star: seed 2 missing")
     ]
-    write_markdown(path.parent, path.parent / "README.md")
-    text = (path.parent / "README.md").read_text(encoding="utf-8")
+    write_markdown(path.parent, path.parent)
+    text = (path.parent / "tiny-v1" / "README.md").read_text(encoding="utf-8")
     assert text.count("Not run here: linea.") == 2
     assert (
         text.count("null-mst-random-root layers=matrices distance=rms") == 2
@@ -171,8 +171,8 @@ def test_a_plan_without_rows_for_a_split_says_so(mothr, tiny, written, tmp_path)
 
 
 def test_the_plan_of_the_board_can_be_run():
-    plan = beside(Path(__file__).parents[3] / "results")
+    plan = of_results(Path(__file__).parents[3] / "results")
     everywhere = plan.on("vit-chains")
     assert len({one.configuration() for one in everywhere}) == len(everywhere)
-    assert {one.method for one in asked("all").on("vit-chains")} == {one.method for one in everywhere}
+    assert {one.method for one in requested("all").on("vit-chains")} == {one.method for one in everywhere}
     assert len(plan.on("vthr-lora-v")) > len(everywhere)

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from mothr.benchmark.run.sandbox import shut_off
+from mothr.benchmark.run.isolation.sandbox import shut_off
 
 PROCESSES = 64
 """How many processes a method may have at a time."""
@@ -151,14 +151,15 @@ def _answer(channel: io.BufferedRWPair) -> None:
 
     Without models, it says what the conformance suite finds.
     """
-    from mothr.benchmark.errors import MothrError, MothrWarning, in_words
-    from mothr.benchmark.run import evaluate
+    from mothr.benchmark.errors import MothrError, MothrWarning, describe_error
     from mothr.benchmark.run.check import check_method
+    from mothr.benchmark.run.in_process import predict_as_named
     from mothr.benchmark.run.method import about
     from mothr.benchmark.run.registry import find_method
     from mothr.benchmark.side_information import SideInformation
     from mothr.benchmark.weights.discovery import open_folder
     from mothr.benchmark.weights.engine import engine
+    from mothr.benchmark.weights.streaming import device
 
     def say(value: Mapping[str, Any]) -> None:
         channel.write(json.dumps(value).encode() + b"\n")
@@ -183,6 +184,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
             "needs": sorted(said.needs),
             "kind": said.kind,
             "locked": locked,
+            "device": device().type,
         }
     )
     if models is None:
@@ -193,14 +195,14 @@ def _answer(channel: io.BufferedRWPair) -> None:
         try:
             with engine(job["workers"], job["budget"]):
                 given: dict[str, Any] = {
-                    "prediction": evaluate.answer(method, models.with_given(told), job["seed"]).to_json()
+                    "prediction": predict_as_named(method, models.with_given(told), job["seed"]).to_json()
                 }
                 json.dumps(given)  # may fail, too
         except (
             Exception,
             SystemExit,
         ) as problem:  # a method is foreign code: whatever it raises is recorded in its row
-            given = {"error": in_words(problem)}
+            given = {"error": describe_error(problem)}
     return say(given | {"warnings": [str(one.message) for one in caught if issubclass(one.category, MothrWarning)]})
 
 

@@ -1,0 +1,59 @@
+"""Commands to start with: ``list``."""
+
+import inspect
+from dataclasses import asdict
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+import typer
+
+from mothr.benchmark.cli.command import Json, cell, say, table
+from mothr.benchmark.errors import unknown_name
+
+CATALOGUES = "mothr.catalogues"
+"""The group of entry points that provides lists: each is a function that returns rows."""
+
+
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="recipes, methods, distances, directions, metrics; or a method, for its fields.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """List what there is to choose from.
+
+    Example: mothr list methods
+
+    Example: mothr list linea
+    """
+    from mothr.benchmark.run.registry import method_names
+
+    points = {point.name: point for point in entry_points(group=CATALOGUES)}
+    if what == "methods":
+        rows = [method_row(name) for name in method_names()]
+    elif what in points:
+        rows = points[what].load()()
+    elif what in method_names():
+        rows = method_row(what)["fields"]
+    else:
+        raise unknown_name("list", what, [*points, "methods"])
+    shown = [{name: cell(value) for name, value in row.items() if name != "fields"} for row in rows]
+    say(rows, as_json, lambda: table(shown))
+
+
+def method_row(name: str) -> dict[str, Any]:
+    """Returns name, kind, needed side information, version, description and the schema of the fields of a method."""
+    from mothr.benchmark.run.method import about
+    from mothr.benchmark.run.registry import find_method
+    from mothr.benchmark.run.settings import fields_of
+
+    method = find_method(name)
+    declared = about(method, name)
+    return {
+        "name": name,
+        "kind": declared.kind,
+        "given": sorted(declared.needs),
+        "version": declared.version,
+        "description": getattr(method, "description", None) or (inspect.getdoc(method) or "").split("\n")[0],
+        "fields": [asdict(field) for field in fields_of(method)],
+    }
