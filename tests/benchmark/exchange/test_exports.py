@@ -235,7 +235,7 @@ def test_a_text_tree_shows_a_merge_under_each_parent_and_its_descendants_once():
         "    └── m  *  merge 0.40\n"
         "s  (abstained)\n"
         "\n"
-        "* has several parents: shown under each, what descends from it under the first alone\n"
+        "* has several parents: it is shown below each, its descendants below the first only\n"
     )
     assert "*" not in render(linked(["a", "b", "c"], 1), "text")
 
@@ -315,7 +315,8 @@ def test_truths_predictions_and_results_are_read(tiny, tmp_path):
     assert read(path) == MODELS
     record = RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="m", method_version="1", parameters={}, seed=0,
-        given=[], kind="method", status="ok", parents=MODELS.graph.to_json(), relations=dict(MODELS.relations), metrics={}, per_tree=[], device="cpu",
+        given=[], kind="method",
+        status="ok", parents=MODELS.graph.to_json(), relations=dict(MODELS.relations), metrics={}, per_tree=[], device="cpu",
         mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-01T00:00:00Z",
     )  # fmt: skip
     assert read(store.write(record, tmp_path)) == Prediction(MODELS.graph, relations=MODELS.relations)

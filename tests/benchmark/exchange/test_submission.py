@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mothr.benchmark.board.board import board
-from mothr.benchmark.data.dataset import keep_beside_results, open_truth
+from mothr.benchmark.data.dataset import copy_to_results, open_truth
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.exchange.submission import parse, read, write
 from mothr.benchmark.exchange.submission_check import check_folder
-from mothr.benchmark.exchange.submission_scores import MADE_BY, ScoringInputs, score_submissions
+from mothr.benchmark.exchange.submission_scores import ScoringInputs, score_submissions
 from mothr.benchmark.records import store
-from mothr.benchmark.run.isolation import Runner
+from mothr.benchmark.run.isolation import Isolated
 from mothr.benchmark.storage import write_json
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 GUIDE = (Path(__file__).parents[3] / "results/submissions/README.md").read_text(encoding="utf-8")
-SAID = {"name": "mine", "authors": ["Ada"], "told": [], "settings": ["open"], "tuned_on": []}
+DESCRIBED = {"name": "mine", "authors": ["Ada"], "given": [], "settings": ["open"], "tuned_on": []}
 SOURCE = """
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
@@ -46,7 +46,7 @@ forgets.tuned_on = ("tiny-dev",)
 def home(tiny, tmp_path, monkeypatch):
     """The current folder: ``results`` with the split ``tiny-v1``, whose labels are known, and ``hidden-v1``, whose are not."""
     monkeypatch.chdir(tmp_path)
-    keep_beside_results(tiny, Path("results/tiny-v1"))
+    copy_to_results(tiny, Path("results/tiny-v1"))
     Path("results/hidden-v1").mkdir()
     manifest = (tiny / "manifest.json").read_text().replace('"tiny"', '"hidden"')
     Path("results/hidden-v1/manifest.json").write_text(manifest)
@@ -71,7 +71,7 @@ def put(folder, files=(), **changes):
     """Writes a submission: its description with changes, keys without a value left out, and its files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    said = {key: value for key, value in (SAID | changes).items() if value is not None}
+    said = {key: value for key, value in (DESCRIBED | changes).items() if value is not None}
     (folder / "submission.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
     for name, value in dict(files).items():
         value = {"schema_version": 1, "parents": value} if "parents" not in value else value
@@ -98,29 +98,28 @@ def score(**more):
 
 def test_the_readme_s_star_goes_from_one_file_to_the_board(home, tiny, mothr, monkeypatch):
     section = README[README.index("## Submit a method") :].split("\n## ")[0]
-    [code], [said] = (re.findall(f"```{kind}\n(.*?)```", section, flags=re.DOTALL) for kind in ("python", "yaml"))
+    [code], [description] = (
+        re.findall(f"```{kind}\n(.*?)```", section, flags=re.DOTALL) for kind in ("python", "yaml")
+    )
     [block] = re.findall("```console\n(.*?)```", section, flags=re.DOTALL)
     assert len(code.splitlines()) <= 20
     (home / "mine.py").write_text(code)
     monkeypatch.syspath_prepend(home)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     (home / "star").mkdir()
-    (home / "star/submission.yaml").write_text(said)
-    here = {"data/vthr-ft": str(tiny), "star/vthr-ft-v1.json": "star/tiny-v1.json"}
+    (home / "star/submission.yaml").write_text(description)
+    replaced = {"quickstart/data": str(tiny), "star/quickstart-v1.json": "star/tiny-v1.json"}
     for line in block.splitlines():
-        words = [
-            here.get(word, word) for word in shlex.split(line.removeprefix("PYTHONPATH=. ").removeprefix("mothr "))
-        ]
-        called = mothr(
-            *words, *(["--in-process"] if words[0] == "run" else [])
-        )  # kept apart it takes longer, and is tested elsewhere
+        words = shlex.split(line.removeprefix("PYTHONPATH=. ").removeprefix("mothr "))
+        words = [replaced.get(word, word) for word in words]
+        # In processes of their own the runs take longer; this is tested elsewhere.
+        called = mothr(*words, *(["--in-process"] if words[0] == "run" else []))
         assert called.code == 0, called.err + called.out
-    rows = board(store.read_all(Path("results"))).set_index("method")
-    assert rows["standing"].to_dict() == {"star": "self-run"}
-    assert set(board(store.read_all(Path("scores")))["standing"]) == {"run here"}
+    rows = board(store.read_all(Path("scores"))).set_index("method")
+    assert rows["standing"].to_dict() == {"star": "self-run", "mine:star": "run here"}
     assert "star" in (home / "board/index.html").read_text()
-    [command] = re.findall(r"`mothr (submit mine:star .*?)`", section, flags=re.DOTALL)
-    assert mothr(*shlex.split(command.replace("...", "example.org").replace("--name star", "--name star-c"))).code == 0
+    command = ("submit", "mine:star", "--name", "star-c", "--author", "Ada", "--code", "https://example.org/star")
+    assert mothr(*command).code == 0
     assert read(Path("results/submissions/star-c")).method == "mine:star"
 
 
@@ -130,6 +129,17 @@ def test_the_guide_s_description_is_a_legal_one():
     assert wrong == []
     assert submission.version == "1"
     assert set(yaml.safe_load(said)) == set(type(submission).model_fields) - {"schema_version"}
+
+
+def test_the_old_spelling_of_a_description_is_accepted():
+    described = {key: value for key, value in DESCRIBED.items() if key != "given"} | {"settings": ["known-trees"]}
+    submission, wrong = parse(yaml.safe_dump(described | {"told": ["trees"]}).encode())
+    assert (submission.given, wrong) == (["trees"], [])
+    submission, [wrong] = parse(yaml.safe_dump(described | {"told": ["trees"], "given": ["trees"]}).encode())
+    assert submission is None
+    assert "unknown field 'told'" in wrong
+    _, [wrong] = parse(yaml.safe_dump(described).encode())
+    assert "field 'given' is missing" in wrong
 
 
 # --- what is refused, and with which words ---
@@ -144,23 +154,27 @@ def test_the_guide_s_description_is_a_legal_one():
         ({"verified": True}, "unknown field 'verified'"),
         ({"authors": []}, "authors: List should have at least 1 item"),
         ({"authors": ["A\u202eda"]}, "holds characters that cannot be shown"),
-        ({"told": ["tres"]}, r"told.0: Input should be 'metadata', 'tree_count', 'trees' or 'truth' \(given: 'tres'\)"),
-        ({"told": ["truth"]}, "an oracle, a bound and no submission"),
-        ({"told": ["trees"]}, "belongs on the board 'known-trees'"),
-        ({"settings": ["known-trees"]}, "add 'trees' to 'told'"),
+        (
+            {"given": ["tres"]},
+            r"given.0: Input should be 'metadata', 'tree_count', 'trees' or 'truth' \(given: 'tres'\)",
+        ),
+        ({"given": ["truth"]}, "is an oracle, which cannot be submitted; remove 'truth'"),
+        ({"given": ["trees"]}, "'settings' lacks 'known-trees'; add it"),
+        ({"settings": ["known-trees"]}, "add 'trees' to 'given'"),
         ({"settings": ["open", "open"]}, "names something twice"),
         (
             {"tuned_on": ["tiny-v1"]},
-            "'tiny-v1' is for testing: what was chosen on its truth says nothing .* such as tiny-dev",
+            "'tiny-v1' is for testing: scores of a method that was tuned on its truth say nothing .* such as tiny-dev",
         ),
         ({"tuned_on": ["Tiny"]}, "'Tiny' is for testing"),
         ({"tuned_on": ["hidden"]}, "'hidden' is for testing"),
-        ({"name": "mother-v1"}, "too near to 'mother-v1', which is a registered method"),
-        ({"name": "lin-ea"}, "too near to 'linea'"),
-        ({"name": "linea", "method": "linea"}, "too near to 'linea'"),
-        ({"name": "null-mine"}, "begins as the bounds of the board do"),
-        ({"name": "../mine"}, "is to name a folder"),
-        ({"name": "Mine"}, "is to name a folder"),
+        ({"name": "mother-v1"}, "too similar to 'mother-v1', which is a registered method"),
+        ({"name": "lin-ea"}, "too similar to 'linea'"),
+        ({"name": "linea", "method": "linea"}, "too similar to 'linea'"),
+        ({"name": "null-mine"}, "begins with 'null-', which is reserved for bounds; choose another name"),
+        ({"name": "oracle-mine"}, "begins with 'oracle-'"),
+        ({"name": "../mine"}, "is no name for a folder"),
+        ({"name": "Mine"}, "is no name for a folder"),
         ({"paper": "javascript:alert(1)"}, "paper: String should match"),
         ({"version": 1.1}, r"version: Input should be a valid string \(given: 1.1\)"),
     ],
@@ -179,12 +193,12 @@ def without_one(parents):
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (without_one, "as an answer on tiny-v1 it leaves out 1 model, '.*' among them; name each of the 14 once"),
+        (without_one, "as a prediction on tiny-v1 it leaves out 1 model, '.*' among them; name each of the 14 once"),
         (lambda parents: {**parents, "0" * 12: []}, "adds 1 model, '000000000000' among them"),
         (lambda parents: dict.fromkeys(parents, list(parents)[:1]), "cycle"),
         (
             lambda parents: {"schema_version": 1, "parents": parents, "metrics": {"edge_f1": 1.0}},
-            "holds scores, which a submission never",
+            "holds scores, which are never submitted",
         ),
         (lambda parents: {"schema_version": 1, "parents": parents, "sure": 1}, "unknown key 'sure'"),
         (
@@ -207,7 +221,7 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr)
     secret = home / "secret.json"
     secret.write_text(json.dumps({"schema_version": 1, "parents": truth}))
     folder = put(
-        "mine", {"tiny-v1.json": without_one(truth), "tiny-v2.json": truth}, name="mother-v2", told=["trees"], extra=1
+        "mine", {"tiny-v1.json": without_one(truth), "tiny-v2.json": truth}, name="mother-v2", given=["trees"], extra=1
     )
     (folder / "hidden-v1.json").symlink_to(secret)
     (folder / "more").mkdir()
@@ -218,8 +232,8 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr)
     called = mothr("submit", folder)
     assert called.code == 1
     for part in (
-        "hidden-v1.json", "is a link", "is no file", "is none of submission.yaml and", "16,777,217 bytes, of 16,777,216 allowed",
-        "registered method", "belongs on the board 'known-trees'", "unknown field 'extra'", "leaves out 1 model",
+        "hidden-v1.json", "is a link", "is no file", "is neither submission.yaml nor", "16,777,217 bytes, of 16,777,216 allowed",
+        "registered method", "lacks 'known-trees'; add it", "unknown field 'extra'", "leaves out 1 model",
         "unknown split 'tiny-v2'", "not valid JSON (a number of 5000 digits", "11 to mend",
     ):  # fmt: skip
         assert part in called.out
@@ -229,7 +243,7 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr)
 
 
 def test_which_board_a_file_is_for_must_be_clear(home, truth):
-    both = {"told": ["trees"], "settings": ["known-trees", "open"]}
+    both = {"given": ["trees"], "settings": ["known-trees", "open"]}
     [found] = faults(put("a", {"tiny-v1.json": truth}, **both))
     assert "make it tiny-v1-known-trees.json and tiny-v1-open.json" in found
     assert (
@@ -243,17 +257,19 @@ def test_which_board_a_file_is_for_must_be_clear(home, truth):
         == []
     )
     [found] = faults(put("b", {"hidden-v1-known-trees.json": truth}, **both))
-    assert "withheld, so nobody is told its trees" in found
+    assert "withheld, so its trees are not given to anybody" in found
     write_json(Path("results/tiny-v1/superseded.json"), {"superseded_by": "tiny-v2", "reason": "a leak"})
     Path("b/hidden-v1-known-trees.json").unlink()
-    assert "better send tiny-v2" in " ".join(one.text for one in check_folder(Path("b"), Path("results")).findings)
+    assert "send a prediction on tiny-v2 instead" in " ".join(
+        one.text for one in check_folder(Path("b"), Path("results")).findings
+    )
     [found] = faults(put("c", {"tiny-v1-known-trees.json": truth}))
     assert "lacks 'known-trees'" in found
     [found] = faults(put("d", {"tiny-v1.json": truth, "tiny-v1-open.json": truth}))
-    assert "another file is for the same board" in found
+    assert "another file is for the same split and setting" in found
     assert "holds no prediction" in faults(put("e"))[0]
     found = faults(put("f", {"tiny-v1.json": truth}, method="lab:first"))
-    assert ["take one of them away" in found[0], "where its code is" in found[1]] == [True, True]
+    assert ["remove one of them" in found[0], "no address of its code" in found[1]] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -263,12 +279,12 @@ def test_which_board_a_file_is_for_must_be_clear(home, truth):
         ("name: &a mine\nauthors: [*a]", "anchor, an alias or a tag"),
         ("name: !!python/object/apply:os.system ['touch owned']", "anchor, an alias or a tag"),
         ("name: a\nname: b", "the key 'name' twice"),
-        ("- name", "lines 'key: value'"),
+        ("- name", "of lines 'key: value'"),
         ("name: [", "not valid YAML"),
         ("name: 2020-99-99", "not valid YAML"),
         (f"name: 0x{'f' * 9000}", "more than 2000 letters"),
         ("a: 1\n---\nb: 2", "not valid YAML"),
-        ("", "lines 'key: value'"),
+        ("", "of lines 'key: value'"),
     ],
 )
 def test_yaml_is_plain_values_or_refused(home, text, expected):
@@ -281,7 +297,7 @@ def test_yaml_is_plain_values_or_refused(home, text, expected):
 @settings(max_examples=300, deadline=None)
 @given(
     st.binary(max_size=80)
-    | st.text(st.sampled_from("name:authors told[]{}-!&*?|>'\"%@#\n 0x1.~"), max_size=80).map(str.encode)
+    | st.text(st.sampled_from("name:authors given[]{}-!&*?|>'\"%@#\n 0x1.~"), max_size=80).map(str.encode)
 )
 def test_no_bytes_break_the_reader(content):
     submission, wrong = parse(content)
@@ -301,7 +317,7 @@ def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(ho
     assert mothr("submit", folder).code == 0
     assert read(out / "mine").version == "2"
     put("sent", authors=["Eve"])
-    assert "is there already, by Ada; choose another name" in mothr("submit", folder).err
+    assert "exists already, by Ada; choose another name" in mothr("submit", folder).err
     assert os.listdir(out) == ["mine"]
     checked = check_folder(put("sent", version=3), Path("results"))
     monkeypatch.setattr("mothr.benchmark.exchange.submission.write_bytes", lambda *_: 1 / 0)
@@ -313,7 +329,7 @@ def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(ho
     os.chdir(home)
     (out / "mine").rename(home / "elsewhere")
     (out / "mine").symlink_to(home / "elsewhere")
-    with pytest.raises(MothrError, match="by nobody knows whom"):
+    with pytest.raises(MothrError, match="by unknown authors"):
         write(checked.submission, checked.contents, out)
     assert read(home / "elsewhere").version == "2"
 
@@ -322,7 +338,7 @@ def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(ho
 
 
 def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_changed(home, truth):
-    both = {"told": ["tree_count", "trees"], "settings": ["known-trees", "open"], "tuned_on": ["tiny-dev"]}
+    both = {"given": ["tree_count", "trees"], "settings": ["known-trees", "open"], "tuned_on": ["tiny-dev"]}
     files = {
         "tiny-v1-open.json": truth,
         "tiny-v1-known-trees.json": dict.fromkeys(truth, ()),
@@ -370,7 +386,8 @@ def test_no_submission_gets_at_the_records_of_others(home, tiny, truth, mothr):
     assert mothr("run", "null-mst-random-root", tiny, "--setting", "open", "--in-process").code == 0
     [one, two] = store.read_all(Path("results"))
     store.write(two.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
-    before = {path: path.read_bytes() for path in Path("results").rglob("*-*.json")}
+    before = {path: path.read_bytes() for path in Path("results").rglob("*.jsonl")}
+    assert len(before) == 1
     put("results/submissions/mine", {"tiny-v1.json": truth})
     put("results/submissions/yours", {"tiny-v1.json": truth})
     put("results/submissions/null-star", {"tiny-v1.json": truth}, name=one.method)
@@ -383,8 +400,8 @@ def test_no_submission_gets_at_the_records_of_others(home, tiny, truth, mothr):
     done = score()
     assert {line[0] for line in done.values()} == {"FAILED"}
     assert "which no submission replaces" in done["mine", "tiny-v1, open"][1]
-    assert "calls itself 'mine'" in done["yours", ""][1]
-    assert "begins as the bounds" in done["null-star", ""][1]
+    assert "its 'name' is 'mine'" in done["yours", ""][1]
+    assert "reserved for bounds" in done["null-star", ""][1]
     assert "holds scores" in done["scored", ""][1]
     assert "is a link" in done["linked", ""][1]
     assert before == {path: path.read_bytes() for path in before}
@@ -400,7 +417,7 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
     assert called.code == 0, called.out + called.err
     assert "memory" in called.out  # a rule of conduct
     said = read(Path("results/submissions/mine"))
-    assert (said.told, said.settings, said.method) == (["trees"], ["known-trees", "open"], f"{lab}:first")
+    assert (said.given, said.settings, said.method) == (["trees"], ["known-trees", "open"], f"{lab}:first")
     assert score()["mine", "tiny-v1, open"][0] == "not scored"
     Path("data").mkdir()
     shutil.copytree(tiny, "data/tiny")
@@ -408,31 +425,29 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
     assert done["mine", "tiny-v1, open"][1].startswith("verified: edge F1 0.")
     assert done["mine", "hidden-v1, open"] == (
         "not scored",
-        "the labels are withheld; say with --labels where they are",
+        "the labels are withheld; name their folder with --labels",
     )
     sys.modules.pop(lab)  # where it was read what the method says of itself
     assert score(seeds=2)["mine", "tiny-v1, open"][0] == "scored"
     assert lab not in sys.modules  # its code ran elsewhere
-    monkeypatch.setattr(Runner, "run", None)  # nothing is run again
+    monkeypatch.setattr(Isolated, "_run", None)  # nothing is run again
     assert {one[0] for one in score().values()} == {"unchanged", "not scored"}
     records = store.read_all(Path("results"))
     assert {(one.setting, one.seed, one.verified, one.submission) for one in records} == {
         (setting, seed, True, "mine") for setting in ("known-trees", "open") for seed in (0, 1)
     }
     assert set(board(records)["standing"]) == {"verified"}
-    assert store.read(next(Path("results/tiny-v1").glob("mine-*.json"))).model_dump(exclude=set(MADE_BY))["told"] in (
-        [],
-        ["trees"],
-    )
+    assert {tuple(record.given) for record in records} == {(), ("trees",)}
+    assert {record.kind for record in records} == {"method"}
 
 
 def test_a_method_that_breaks_a_rule_or_is_not_as_described_is_refused(home, lab, tiny):
     about = {"method": f"{lab}:forgets", "code": "https://example.org", "tuned_on": ["tiny-dev"]}
     found = faults(put("a", **about))
     assert len([one for one in found if "cannot be judged" not in one]) == 1
-    assert found[0].startswith("answer: one model, known-trees: the method's answer leaves out 1 model")
-    found = faults(put("b", **about | {"told": ["tree_count"], "tuned_on": [], "version": 2}))
-    assert [re.search("'(told|tuned_on|version)'", one)[1] for one in found] == ["told", "tuned_on", "version"]
+    assert found[0].startswith("answer: one model, known-trees: the method's prediction leaves out 1 model")
+    found = faults(put("b", **about | {"given": ["tree_count"], "tuned_on": [], "version": 2}))
+    assert [re.search("'(given|tuned_on|version)'", one)[1] for one in found] == ["given", "tuned_on", "version"]
     assert "has no attribute 'nothing'" in faults(put("c", **about | {"method": f"{lab}:nothing"}))[0]
     put("results/submissions/mine", **about)
     Path("data").mkdir()
