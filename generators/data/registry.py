@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -27,22 +27,30 @@ class Task:
     """Origin and licence of the data; data set cards repeat it."""
 
 
-TaskType = TypeVar("TaskType", bound=Task)
+class Named(Protocol):
+    """A value with a name."""
+
+    @property
+    def name(self) -> str:
+        """The name in recipes."""
 
 
-class Registry(dict[str, TaskType], Generic[TaskType]):
-    """The tasks of one kind by name."""
+Entry = TypeVar("Entry", bound=Named)
 
-    def __init__(self, kind: str, tasks: Iterable[TaskType]) -> None:
-        """Registers ``tasks``; error messages name the ``kind``, e.g. ``text domain``."""
-        super().__init__({task.name: task for task in tasks})
+
+class Registry(dict[str, Entry], Generic[Entry]):
+    """The entries of one kind (e.g. tasks) by name."""
+
+    def __init__(self, kind: str, entries: Iterable[Entry]) -> None:
+        """Registers ``entries``. Error messages name the ``kind``, e.g. ``text domain``."""
+        super().__init__({entry.name: entry for entry in entries})
         self.kind = kind
 
-    def find(self, name: str) -> TaskType:
-        """Returns the task called ``name``.
+    def find(self, name: str) -> Entry:
+        """Returns the entry called ``name``.
 
         Raises:
-            MothrError: there is no such task; the message offers near names.
+            MothrError: there is no such entry; the message offers near names.
         """
         if name not in self:
             raise unknown_name(self.kind, name, self)

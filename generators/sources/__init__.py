@@ -1,1 +1,1 @@
-"""Where roots come from that are not trained here."""
+"""Existing models as roots: local folders, the Hub, and small packages on PyPI."""

