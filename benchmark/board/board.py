@@ -1,4 +1,4 @@
-"""From result records to the board: one row per method and parameters on each split and setting, with intervals and ranks."""
+"""Boards from result records: for each split and setting, a row for each method and parameters, with intervals and ranks."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ from mothr.benchmark.side_information import MethodKind
 from mothr.benchmark.storage import canonical_sha256
 
 TREE_METRICS = ("edge_f1", "edge_accuracy", "ancestor_f1", "direction_accuracy", "undirected_f1", "root_accuracy")
-"""Shown as a mean over true Model Trees with its interval; the first three are primary."""
+"""Metrics of single trees: a board has their mean over true Model Trees, with its interval. The first three are primary."""
 FOREST_METRICS = ("adjusted_rand",)
-"""Shown for the forest as a whole, where a tree by itself has no meaning."""
+"""Metrics of the whole forest, which have no meaning for one tree."""
 RANKED_BY = "edge_f1"
 LEVEL = 0.95
-"""Confidence of the intervals."""
+"""Confidence level of the intervals."""
 ERROR = 0.05
-"""Family-wise error at which two methods are told apart."""
+"""Family-wise error rate of the tests that distinguish two methods."""
 Standing = Literal["run here", "self-run", "verified"]
 Manifests = Mapping[tuple[str, int], str]
 BoardKey = tuple[str, int, str]
@@ -39,15 +39,15 @@ class Row:
     """All runs of one method with one set of parameters on one board."""
 
     runs: tuple[RunRecord, ...]
-    """Its records, by seed."""
+    """The records, by seed."""
     kind: MethodKind
-    """Nulls and oracles are bounds, and metadata methods look at more than weights: none of them is ranked."""
+    """The method's kind. Only rows of the kind ``method`` have a rank."""
     unranked: tuple[str, ...]
-    """Why it has no rank, beyond its kind: missing runs above all."""
+    """Why the row has no rank, beyond its kind: above all, missing runs."""
     scores: pd.DataFrame
-    """(true trees, :data:`TREE_METRICS`) the mean over seeds; a failed run counts as zero."""
+    """Mean over seeds, of shape (true trees, :data:`TREE_METRICS`). A failed run counts as zero."""
     other_build: bool = False
-    """Whether it was run on another build of the split than the board shows."""
+    """Whether the runs were on another build of the split than the one that the board shows."""
 
     @property
     def board(self) -> BoardKey:
@@ -56,12 +56,12 @@ class Row:
 
     @property
     def configuration(self) -> Configuration:
-        """That of its records."""
+        """Method, its version and its parameters."""
         return self.runs[0].configuration
 
     @property
     def id(self) -> str:
-        """8 hex digits for links: the same for as long as the method and the board are."""
+        """8 hex digits for links. They depend on the board, its build, and the method with its parameters."""
         first = self.runs[0]
         return canonical_sha256(
             [*self.board, first.manifest_sha256, first.method, first.method_version, first.parameters]
@@ -69,94 +69,103 @@ class Row:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """What the method was told, sorted."""
+        """The side information that the method was given, sorted."""
         return tuple(sorted({name for run in self.runs for name in run.given}))
 
     @property
     def standing(self) -> Standing:
-        """``self-run`` where answers were sent in, ``verified`` where the maintainers made or repeated them, else by ``mothr run``."""
+        """``verified`` if the maintainers made or repeated all runs, ``self-run`` if predictions were sent in, else ``run here``."""
         if all(run.verified for run in self.runs):
             return "verified"
         return "self-run" if any(run.submission for run in self.runs) else "run here"
 
     def drawn(self) -> RunRecord | None:
-        """Returns the run whose forest is shown: the first with an answer."""
+        """Returns the run whose forest is drawn: the first with a prediction."""
         return next((run for run in self.runs if run.status == "ok"), None)
 
 
-def latest(every: Sequence[Row], results: Path) -> list[Row]:
-    """Returns those of ``every`` row whose split no later version supersedes, as the folder ``results`` says.
+def latest(board_rows: Sequence[Row], results: Path) -> list[Row]:
+    """Returns the rows on splits without a later version.
+
+    Args:
+        board_rows: rows of any boards.
+        results: the folder of results, which names later versions.
 
     Raises:
         MothrError: a file that names a later version is faulty.
     """
-    old = {split: later_version(results / folder_name(*split)) is not None for split in {row.board[:2] for row in every}}
-    return [row for row in every if not old[row.board[:2]]]
+    splits = {row.board[:2] for row in board_rows}
+    current = {split for split in splits if later_version(results / folder_name(*split)) is None}
+    return [row for row in board_rows if row.board[:2] in current]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Runs that a full board has and this one lacks."""
+    """Runs that a full board has and this board lacks."""
 
     label: str
-    """The method, with what tells its rows apart; see :func:`table`."""
+    """The method, with everything by which its rows differ; see :func:`table`."""
     split: str
-    """The split and its version, as its folder is called."""
+    """The folder of the split, as ``vthr-ft-v1``."""
     setting: str
-    """What methods are told on that board."""
+    """The setting of the board."""
     seeds: tuple[int, ...]
-    """The seeds that are missing."""
-    of: int
-    """How many there are where the method was run most often."""
+    """The missing seeds."""
+    planned: int
+    """The number of seeds of a full row."""
 
     def __str__(self) -> str:
-        what = "no run" if len(self.seeds) == self.of else f"seed {', '.join(map(str, self.seeds))} missing"
-        return f"{self.split}, {self.setting}: {self.label}: {what}"
+        missing = "no run" if len(self.seeds) == self.planned else f"seed {', '.join(map(str, self.seeds))} missing"
+        return f"{self.split}, {self.setting}: {self.label}: {missing}"
 
 
-def gaps(every: Sequence[Row], plan: Plan | None = None) -> list[Gap]:
-    """Returns what is missing until every method was run on every split in every setting with every seed, board by board.
+def gaps(board_rows: Sequence[Row], plan: Plan | None = None) -> list[Gap]:
+    """Returns the runs that are missing until every method was run on every board with every seed, board by board.
 
-    With a plan, that is what it asks for, of methods in their present version. Without one, it is each method with its parameters in
-    its newest version: what an older one was not run on is no gap, but what the newest was not run on is, though an older one was; its
-    seeds are those from 0 to the highest that it was run with anywhere. A run that was skipped or made on another build of the
-    split is missing; one that failed is not.
+    With a plan, these are the runs that it asks for, of methods in their present version. Without a plan, each method with its
+    parameters in its newest version is to be on every board; its seeds are those from 0 to the highest that it was run with
+    anywhere. A run that was skipped or made on another build of the split is missing; a run that failed is not.
 
     Args:
-        every: see :func:`rows`.
-        plan: what the board is to hold.
+        board_rows: see :func:`rows`.
+        plan: what the boards are to hold.
 
     Raises:
-        MothrError: the plan has a method or a field that cannot be found.
+        MothrError: a method or a field of the plan cannot be found.
     """
     present: dict[tuple[Configuration, BoardKey], set[int]] = {}
-    for row in every:
-        done = present.setdefault((row.configuration, row.board), set())
-        done |= set() if row.other_build else {run.seed for run in row.runs if run.status != "skipped"}
-    found = []
-    for board, wanted in _wanted(every, plan).items():
-        for label, (configuration, seeds) in sorted(wanted.items()):
-            missing = tuple(sorted(set(range(seeds)) - present.get((configuration, board), set())))
-            found += [Gap(label, folder_name(board[0], board[1]), board[2], missing, seeds)] if missing else []
-    return found
+    for row in board_rows:
+        if not row.other_build:
+            seeds = {run.seed for run in row.runs if run.status != "skipped"}
+            present.setdefault((row.configuration, row.board), set()).update(seeds)
+    missing_runs = []
+    for board_key, wanted in _wanted(board_rows, plan).items():
+        for label, (configuration, planned) in sorted(wanted.items()):
+            missing = tuple(sorted(set(range(planned)) - present.get((configuration, board_key), set())))
+            if missing:
+                missing_runs.append(Gap(label, folder_name(*board_key[:2]), board_key[2], missing, planned))
+    return missing_runs
 
 
-def _wanted(every: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str, tuple[Configuration, int]]]:
-    """Returns board -> label -> which method with which parameters, and with how many seeds it is to be there."""
-    boards, labels = sorted({row.board for row in every}), _labels(every)
+def _wanted(board_rows: Sequence[Row], plan: Plan | None) -> dict[BoardKey, dict[str, tuple[Configuration, int]]]:
+    """Returns board -> label -> method with parameters, and the number of seeds, that the board is to hold."""
+    boards, labels = sorted({row.board for row in board_rows}), _labels(board_rows)
     if plan is not None:
-        return {board: {str(one): (one.configuration(), one.seeds) for one in plan.on(board[0])} for board in boards}
-    ordered = sorted(every, key=lambda row: _counted(row.runs[0].method_version))
+        return {
+            key: {str(planned): (planned.configuration(), planned.seeds) for planned in plan.on(key[0])}
+            for key in boards
+        }
+    ordered = sorted(board_rows, key=lambda row: _version_key(row.runs[0].method_version))
     newest = {row.runs[0].method: row.runs[0].method_version for row in ordered}
     wanted: dict[str, tuple[Configuration, int]] = {}
-    for row in every:
+    for row in board_rows:
         if newest[row.runs[0].method] == row.runs[0].method_version:
             seeds = wanted.get(labels[row.id], (row.configuration, 0))[1]
             wanted[labels[row.id]] = row.configuration, max(seeds, 1 + row.runs[-1].seed)
     return dict.fromkeys(boards, wanted)
 
 
-def _counted(version: str) -> list[tuple[int, str]]:
+def _version_key(version: str) -> list[tuple[int, str]]:
     """Returns a key that sorts versions by their numbers: 9 before 10, and 1.9 before 1.10."""
     return [(int(part) if part.isdigit() else -1, part) for part in version.split(".")]
 
@@ -166,12 +175,12 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
 
     Args:
         records: any result records.
-        manifests: (split, version) -> SHA-256 of its manifest; without it, the one most records name is taken for right.
+        manifests: (split, version) -> SHA-256 of its manifest. Without it, the build that most records name is the right one.
     """
 
     def key(record: RunRecord) -> tuple[Any, ...]:
-        board = (record.split, record.split_version, record.setting)
-        return *board, *record.configuration, record.manifest_sha256
+        board_key = (record.split, record.split_version, record.setting)
+        return *board_key, *record.configuration, record.manifest_sha256
 
     ordered = sorted(records, key=lambda record: (*key(record), record.seed))
     found = []
@@ -179,7 +188,8 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
         members = list(group)
         counts = pd.Series([record.manifest_sha256 for record in members]).value_counts()
         manifest = (manifests or {}).get(split) or str(counts.sort_index(kind="stable").idxmax())
-        trees = sorted({tree for one in members if one.manifest_sha256 == manifest for tree in one.tree_scores()})
+        same_build = [record for record in members if record.manifest_sha256 == manifest]
+        trees = sorted({tree for record in same_build for tree in record.tree_scores()})
         found += [_row(tuple(runs), trees, manifest) for _, runs in groupby(members, key=key)]
     return found
 
@@ -203,13 +213,13 @@ def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
 
 
 def _scores(runs: Sequence[RunRecord], trees: list[int]) -> pd.DataFrame:
-    """Returns the mean over seeds of each tree's scores; an undefined one (NaN) is left out, a failed run is all zeros."""
+    """Returns the mean over seeds of each tree's scores. An undefined score (NaN) is left out; a failed run is all zeros."""
     counted = [run for run in runs if run.status != "skipped"]
     values = np.zeros((len(counted), len(trees), len(TREE_METRICS)))
-    for run, own in zip(counted, values, strict=True):
+    for run, run_values in zip(counted, values, strict=True):
         if run.status == "ok":
             scored = run.tree_scores()
-            own[:] = [
+            run_values[:] = [
                 [np.nan if (value := scored.get(tree, {}).get(name)) is None else value for name in TREE_METRICS]
                 for tree in trees
             ]
@@ -219,12 +229,12 @@ def _scores(runs: Sequence[RunRecord], trees: list[int]) -> pd.DataFrame:
 
 
 def board(records: Iterable[RunRecord], manifests: Manifests | None = None) -> pd.DataFrame:
-    """Returns the board as a tidy table: one row per split, version, setting, and method with its parameters.
+    """Returns all boards as one tidy table: a row for each split, version, setting, and method with its parameters.
 
-    ``<metric>`` is the mean over true Model Trees (each the mean over seeds first), ``<metric>_low`` and ``<metric>_high``
-    its interval (:func:`mothr.benchmark.score.statistics.mean_interval`), ``<metric>_n`` the number of trees where it is defined,
-    ``edge_f1_worst`` the worst tree. ``rank`` is by edge F1 within the board; methods that no paired test tells apart share one; NaN is
-    unranked.
+    ``<metric>`` is the mean over true Model Trees, of the mean over seeds of each tree. ``<metric>_low`` and ``<metric>_high`` are its
+    interval (:func:`mothr.benchmark.score.statistics.mean_interval`), ``<metric>_n`` the number of trees on which the metric is
+    defined, ``edge_f1_worst`` the worst tree. ``rank`` is by edge F1 within the board. Methods share a rank if no paired test
+    distinguishes them; NaN means not ranked.
 
     Args:
         records: any result records.
@@ -233,17 +243,18 @@ def board(records: Iterable[RunRecord], manifests: Manifests | None = None) -> p
     return table(rows(records, manifests))
 
 
-def table(every: Sequence[Row], plan: Plan | None = None) -> pd.DataFrame:
-    """Returns the tidy table of ``every`` row, in the same order; see :func:`board`. A row of the plan is called what that calls it."""
-    labels, ranks = _labels(every) | _planned_labels(every, plan), _ranks(every)
-    found = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in every])
+def table(board_rows: Sequence[Row], plan: Plan | None = None) -> pd.DataFrame:
+    """Returns the tidy table of rows, in the same order; see :func:`board`. A plan gives its rows their labels."""
+    labels, ranks = _labels(board_rows) | _planned_labels(board_rows, plan), _ranks(board_rows)
+    found = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in board_rows])
     numbers = ["rank", *TREE_METRICS, *(f"{name}_{end}" for name in TREE_METRICS for end in ("low", "high")), "seconds"]
     return found.astype(dict.fromkeys(numbers, float))
 
 
 def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
-    first, answered = row.runs[0], [run for run in row.runs if run.status == "ok"]
-    seconds = [run.seconds for run in answered if run.seconds is not None]
+    """Returns one row of the tidy table."""
+    first, predicted = row.runs[0], [run for run in row.runs if run.status == "ok"]
+    seconds = [run.seconds for run in predicted if run.seconds is not None]
     flat: dict[str, Any] = {
         "id": row.id,
         "split": first.split,
@@ -255,7 +266,7 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
         "parameters": first.configuration[2],
         "label": label,
         "kind": row.kind,
-        "told": ", ".join(row.given),
+        "given": ", ".join(row.given),
         "standing": row.standing,
         "unranked": "; ".join(row.unranked),
         "trees": len(row.scores),
@@ -276,37 +287,38 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
     return flat
 
 
-def _labels(every: Sequence[Row]) -> dict[str, str]:
-    """Returns row id -> the method's name, with the parameters and the version in which rows of that name differ."""
-    found = {}
-    for method, group in groupby(sorted(every, key=lambda row: row.runs[0].method), key=lambda row: row.runs[0].method):
+def _labels(board_rows: Sequence[Row]) -> dict[str, str]:
+    """Returns row id -> the method's name, with the parameters and the version by which rows of that name differ."""
+    labels = {}
+    by_method = sorted(board_rows, key=lambda row: row.runs[0].method)
+    for method, group in groupby(by_method, key=lambda row: row.runs[0].method):
         members = list(group)
         described = {row.id: {"version": row.runs[0].method_version} for row in members}
         for row in members:
             described[row.id] |= {name: json.dumps(value) for name, value in row.runs[0].parameters.items()}
-        names = {name: None for one in described.values() for name in one}
-        differing = [name for name in names if len({one.get(name) for one in described.values()}) > 1]
+        names = {name: None for values in described.values() for name in values}
+        differing = [name for name in names if len({values.get(name) for values in described.values()}) > 1]
         for row in members:
             extra = " ".join(f"{name}={described[row.id][name]}" for name in differing if name in described[row.id])
-            found[row.id] = f"{method} {extra}".strip()
-    return found
+            labels[row.id] = f"{method} {extra}".strip()
+    return labels
 
 
-def _planned_labels(every: Sequence[Row], plan: Plan | None) -> dict[str, str]:
-    """Returns row id -> what the plan calls the method, for those that it holds."""
+def _planned_labels(board_rows: Sequence[Row], plan: Plan | None) -> dict[str, str]:
+    """Returns row id -> the plan's label of the method, for the rows that the plan holds."""
     names = plan.names() if plan else {}
-    return {row.id: names[row.configuration] for row in every if row.configuration in names}
+    return {row.id: names[row.configuration] for row in board_rows if row.configuration in names}
 
 
-def _ranks(every: Sequence[Row]) -> dict[str, int]:
+def _ranks(board_rows: Sequence[Row]) -> dict[str, int]:
     """Returns row id -> shared rank within its board, for the rows that are ranked."""
-    found: dict[str, int] = {}
-    for _, group in groupby(sorted(every, key=lambda row: row.board), key=lambda row: row.board):
+    ranks: dict[str, int] = {}
+    for _, group in groupby(sorted(board_rows, key=lambda row: row.board), key=lambda row: row.board):
         ranked = {
             row.id: row.scores[RANKED_BY]
             for row in group
             if row.kind == "method" and not row.unranked and len(row.scores)
         }
         if ranked:
-            found |= shared_ranks({name: scores.tolist() for name, scores in ranked.items()}, ERROR)
-    return found
+            ranks |= shared_ranks({name: scores.tolist() for name, scores in ranked.items()}, ERROR)
+    return ranks

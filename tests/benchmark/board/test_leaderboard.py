@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mothr.benchmark.board.board import board
-from mothr.benchmark.board.leaderboard import write_both, write_markdown, write_page
+from mothr.benchmark.board.board import TREE_METRICS, board
+from mothr.benchmark.board.html import INDEX_SCRIPTS, SCRIPTS, SPLIT_SCRIPTS, STATIC, STYLES
+from mothr.benchmark.board.leaderboard import readme_table, write_both, write_markdown, write_pages
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.errors import MothrError
@@ -44,18 +45,18 @@ def true_forest(trees=5):
 TRUTH = true_forest()
 
 
-def put(folder, method, predicted, split="tiny", **changes):
+def put(folder, method, predicted, split="tiny", truth=TRUTH, **changes):
     """Writes the record of a real scoring of ``predicted``, or of a failure if it is None; returns it."""
     place = folder / f"{split}-v1"
     if not (place / "manifest.json").exists():
         write_json(place / "manifest.json", {"name": split, "family": "vit"})
         nodes = {
-            node: {"parents": list(parents), "task": EVIL, "relation": None} for node, parents in TRUTH.parents.items()
+            node: {"parents": list(parents), "task": EVIL, "relation": None} for node, parents in truth.parents.items()
         }
         write_json(place / "truth.json", {"schema_version": 1, "split": split, "version": 1, "nodes": nodes})
     answer = {"status": "failed", "error": EVIL, "metrics": {}, "per_tree": []}
     if predicted:
-        scored = {"metrics": metrics.score(TRUTH, predicted), "per_tree": metrics.per_tree(TRUTH, predicted)}
+        scored = {"metrics": metrics.score(truth, predicted), "per_tree": metrics.per_tree(truth, predicted)}
         answer = {"status": "ok", "parents": predicted.to_json(), "seconds": 1.0, **scored}
     fields = {
         "split": split, "split_version": 1, "manifest_sha256": sha256_of(place / "manifest.json"), "setting": "open",
@@ -112,10 +113,11 @@ class Page(HTMLParser):
         ]
 
 
-def page_of(folder):
-    path = write_page(folder, folder / "page")
+def page_of(folder, split=""):
+    """The text and the tags of the index, or of a split's page."""
+    path = write_pages(folder, folder / "page")
     assert path == folder / "page" / "index.html"
-    text = path.read_text(encoding="utf-8")
+    text = (path.parent / split / "index.html").read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -123,29 +125,19 @@ def data_of(page):
     return json.loads(next(text for text in page.texts["script"] if text.startswith("{")))
 
 
-def unpacked(values):
-    """A column of the page's data, texts that are written once put back in their places."""
-    return values if isinstance(values, list) else [values["words"][place] for place in values["at"]]
+def rows_of(data):
+    """(row, its board, its method) of each row of a page."""
+    return [(row, board, data["methods"][row["method"]]) for board in data["boards"] for row in board["rows"]]
 
 
-def column(data, name):
-    return unpacked(data["table"][name])
+def details_of(data, label):
+    """What a split's page shows of the first row of a method."""
+    return next(data["details"][row["id"]] for row, _, method in rows_of(data) if method["label"] == label)
 
 
-def read_back(numbers, base):
-    """The parents of each node, those in ``base`` where ``numbers`` say nothing else."""
-    found, child = [list(named) for named in base], -1
-    for number in numbers:
-        if number < 0:
-            child -= number
-            found[child] = []
-        else:
-            found[child].append(number)
-    return found
-
-
-def test_the_page_allows_its_own_style_and_script_by_hash_and_nothing_else(filled):
-    _, page = page_of(filled)
+@pytest.mark.parametrize("split", ["", "tiny-v1"])
+def test_a_page_allows_its_own_style_and_script_by_hash_and_nothing_else(filled, split):
+    _, page = page_of(filled, split)
     policy = page.of("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -155,89 +147,139 @@ def test_the_page_allows_its_own_style_and_script_by_hash_and_nothing_else(fille
     assert [attrs.get("type") for attrs in page.of("script")] == ["application/json", None]
 
 
-def test_the_page_loads_nothing(filled):
-    text, page = page_of(filled)
+@pytest.mark.parametrize("split", ["", "tiny-v1"])
+def test_a_page_loads_nothing(filled, split):
+    text, page = page_of(filled, split)
     links = [
         value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "srcset", "action")
     ]
-    assert all(link.startswith("data:") for link in links)
+    assert all(link.startswith("data:") for link in links if link != "../index.html")
     assert not any(name.startswith("on") or name == "style" for _, attrs in page.tags for name in attrs)
-    assert not re.search(r"@import|url\(|fetch\(|innerHTML|eval\(", text)
+    assert not re.search(r"@import|url\((?!#)|fetch\(|innerHTML|eval\(", text)
+
+
+def test_scripts_and_styles_hold_no_template_signs():
+    files = sorted(STATIC.iterdir())
+    assert {path.name for path in files} == {*STYLES, *SCRIPTS, *INDEX_SCRIPTS, *SPLIT_SCRIPTS}
+    assert not [path.name for path in files if re.search(r"\{%|\{#|\{\{(?!\s)", path.read_text(encoding="utf-8"))]
 
 
 def test_names_from_outside_stay_text(filled):
-    text, page = page_of(filled)
-    assert "<script>alert" not in text
-    assert len(page.of("script")) == 2
-    data = data_of(page)
-    assert EVIL in column(data, "method")
-    assert any(EVIL in note for note in unpacked(data["forests"]["tiny-v1"]["notes"]))
-    assert [run[2:] for runs in data["runs"] for run in runs if len(run) > 2] == [["failed", EVIL]]
+    for split in ("", "tiny-v1"):
+        text, page = page_of(filled, split)
+        assert "<script>alert" not in text
+        assert len(page.of("script")) == 2
+        data = data_of(page)
+        assert EVIL in {method["method"] for method in data["methods"]}
+    assert any(EVIL in node["note"] for tree in data["trees"] for node in tree["nodes"])
+    runs = [run for details in data["details"].values() for run in details["runs"] if run["status"] != "ok"]
+    assert [(run["status"], run["error"]) for run in runs] == [("failed", EVIL)]
 
 
-def test_the_page_holds_every_board_and_the_whole_tidy_table(filled):
+def test_the_index_holds_every_row_of_the_tidy_table_in_words(filled):
     data = data_of(page_of(filled)[1])
-    assert {(one["folder"], one["setting"], one["family"]) for one in data["boards"]} == {
+    assert {(board["folder"], board["setting"], board["family"]) for board in data["boards"]} == {
         ("tiny-v1", "open", "vit"), ("tiny-v1", "known-trees", "vit"), ("other-v1", "open", "vit"),
     }  # fmt: skip
-    assert sorted(row for one in data["boards"] for row in one["rows"]) == list(range(7))
-    expected = board(read_all(filled))
-    assert list(data["table"]) == list(expected.columns)
-    for name in expected:
-        known = [None if pd.isna(value) else value for value in expected[name]]
-        assert column(data, name) == [round(value, 4) if isinstance(value, float) else value for value in known], name
-    scores = unpacked(data["scores"])[column(data, "method").index("null-random-tree")]
-    means = [np.nanmean(np.array(values, dtype=float)) / 1000 for values in scores]
-    assert means == pytest.approx(
-        [expected.set_index("method").loc["null-random-tree", name] for name in data["shown"][0]], abs=0.0006
-    )
+    expected = board(read_all(filled)).set_index("id")
+    found = {row["id"]: (row, own_board, method) for row, own_board, method in rows_of(data)}
+    assert set(found) == set(expected.index)
+    for row_id, wanted in expected.iterrows():
+        row, own_board, method = found[row_id]
+        names = ("method", "label", "kind", "version")
+        assert [method[name] for name in names] == [wanted[name.replace("version", "method_version")] for name in names]
+        assert json.dumps(method["parameters"], sort_keys=True) == wanted["parameters"]
+        assert (own_board["split"], own_board["setting"]) == (wanted["split"], wanted["setting"])
+        assert row.get("rank") == (None if pd.isna(wanted["rank"]) else wanted["rank"])
+        assert [row[name] for name in ("seeds", "failed", "standing")] == [
+            wanted[name] for name in ("seeds", "failed", "standing")
+        ]
+        main = row["scores"]["edge_f1"]
+        ends = [None if pd.isna(wanted[f"edge_f1_{end}"]) else wanted[f"edge_f1_{end}"] for end in ("low", "high")]
+        assert (
+            [main.get("low"), main.get("high")] == pytest.approx(ends, abs=6e-5)
+            if ends[0] is not None
+            else [None, None]
+        )
+        assert {name: score["mean"] for name, score in row["scores"].items() if "mean" in score} == pytest.approx(
+            {name: wanted[name] for name in TREE_METRICS if not pd.isna(wanted[name])}, abs=6e-5
+        )
 
 
-def test_each_forest_and_answer_can_be_read_back(filled):
+def test_a_split_s_page_has_all_intervals_and_the_scores_of_each_tree(filled):
+    data = data_of(page_of(filled, "tiny-v1")[1])
+    expected = board(read_all(filled)).set_index("id")
+    assert {own_board["folder"] for own_board in data["boards"]} == {"tiny-v1"}
+    for row, own_board, _ in rows_of(data):
+        wanted = expected.loc[row["id"]]
+        for name, score in row["scores"].items():
+            assert score.get("trees", own_board["trees"]) == wanted[f"{name}_n"]
+            assert ("low" in score) == (not pd.isna(wanted[f"{name}_low"]))
+    details = details_of(data, "null-random-tree")
+    row = expected.query("method == 'null-random-tree'").iloc[0]
+    for name, values in details["tree_scores"].items():
+        assert np.nanmean(np.array(values, dtype=float)) == pytest.approx(row[name], abs=0.0006)
+
+
+def test_each_forest_and_prediction_can_be_read_back(filled):
     wrong = {"0": ("0.0",), "0.0": (), "1.0.0": ("1.1", "1.2"), "2": ("3.1", "new"), "4.2": (), "new": ()}
     predicted = ModelGraph({**TRUTH.parents, **wrong})
     sure = {"1.0.0": {"1.1": 0.25, "1.2": 1.0}, "0.1": {"0": 0.5}}
     put(filled, "seen", predicted, abstained=["4.2"], confidence=sure, relations={"1.0.0": "merge", "0.1": "finetune"})
-    data = data_of(page_of(filled)[1])
-    forest = data["forests"]["tiny-v1"]
-    ids = forest["ids"]
-    truth = read_back(forest["parents"], [[] for _ in ids])
-    assert {node: [ids[at] for at in named] for node, named in zip(ids, truth, strict=True)} == TRUTH.to_json()
-    assert [forest["tree"][at] for at in range(len(ids))] == [int(node[0]) for node in ids]
-    assert all(forest["depth"][at] == node.count(".") for at, node in enumerate(ids))
-    seed, differing, abstained, confidence, relations = unpacked(data["forest"])[column(data, "method").index("seen")]
-    names = [*ids, "new"]
-    found = read_back(differing, truth)
-    assert {node: [names[at] for at in named] for node, named in zip(ids, found, strict=True)} == {
-        node: list(named) for node, named in predicted.parents.items() if node != "new"
-    }
-    assert (seed, [ids[at] for at in abstained]) == (0, ["4.2"])
-    edges = [(names[parent], ids[child]) for child, named in enumerate(found) for parent in named]
-    assert {edge: value for edge, value in zip(edges, confidence, strict=True) if value is not None} == {
-        ("1.1", "1.0.0"): 250, ("1.2", "1.0.0"): 1000, ("0", "0.1"): 500,
-    }  # fmt: skip
-    said = {node: data["relations"][letter] for node, letter in zip(ids, relations, strict=True) if letter != " "}
-    assert said == {"1.0.0": "merge", "0.1": "finetune"}
-    assert unpacked(data["forest"])[column(data, "method").index("linea")] == [0, []]
-    assert unpacked(data["forest"])[column(data, "method").index("broken")] is None
+    data = data_of(page_of(filled, "tiny-v1")[1])
+    nodes = {node["id"]: (number, node) for number, tree in enumerate(data["trees"]) for node in tree["nodes"]}
+    assert {name: node["parents"] for name, (_, node) in nodes.items()} == TRUTH.to_json()
+    assert all(number == int(name[0]) and node["depth"] == name.count(".") for name, (number, node) in nodes.items())
+    drawing = data["drawings"][details_of(data, "seen")["drawing"]]
+    edges = [*drawing["correct"], *([edge["parent"], edge["child"]] for edge in drawing["wrong_parent"])]
+    edges += [[edge["parent"], edge["child"]] for edge in drawing["wrong_tree"]]
+    edges += [[child, parent] for parent, child in drawing["reversed"]]
+    assert sorted(edges) == sorted([parent, child] for parent, child in predicted.edges if child != "new")
+    true = [*drawing["correct"], *drawing["reversed"], *drawing["missing"]]
+    assert sorted(true) == sorted(map(list, TRUTH.edges))
+    assert {edge["parent"] for edge in drawing["wrong_tree"]} == {"3.1", "new"}
+    assert {edge["parent"] for edge in drawing["wrong_parent"]} == {"1.1", "1.2"}
+    assert all(edge["path"].startswith("M") for edge in [*drawing["wrong_tree"], *drawing["wrong_parent"]])
+    assert (drawing["seed"], drawing["abstained"]) == (0, ["4.2"])
+    assert drawing["predicted_roots"] == ["0.0", "1", "3", "4"]
+    assert drawing["confidence"] == sure
+    assert drawing["relations"] == {"1.0.0": "merge", "0.1": "finetune"}
+    whole = data["drawings"][details_of(data, "linea")["drawing"]]
+    assert (len(whole["correct"]), whole["missing"], whole["wrong_tree"]) == (len(TRUTH.edges), [], [])
+    assert "drawing" not in details_of(data, "broken")
+    assert len(data["drawings"]) == 5  # that of linea is there once, though two boards show it
 
 
-def test_a_hidden_split_has_a_board_but_no_forest(filled):
+def test_a_hidden_split_has_boards_but_no_forest(filled):
     (filled / "other-v1" / "truth.json").unlink()
-    data = data_of(page_of(filled)[1])
-    assert set(data["forests"]) == {"tiny-v1"}
-    assert len(data["boards"]) == 3
-    assert unpacked(data["forest"])[column(data, "split").index("other")] is None
+    data = data_of(page_of(filled, "other-v1")[1])
+    assert "trees" not in data
+    assert data["drawings"] == []
+    assert len(data["boards"]) == 1
+    assert "trees" in data_of(page_of(filled, "tiny-v1")[1])
+
+
+def test_confidence_stands_against_correctness_in_tenths(filled):
+    predicted = ModelGraph({**TRUTH.parents, "0.0": ("1",)})
+    sure = {"0.0": {"1": 0.95}, "0.1": {"0": 0.9}, "0.2": {"0": 1.0}, "0.3": {"0": 0.31}}
+    put(filled, "sure", predicted, confidence=sure)
+    for split in ("", "tiny-v1"):
+        [row] = [row for row, _, method in rows_of(data_of(page_of(filled, split)[1])) if method["label"] == "sure"]
+        assert row["reliability"] == [
+            {"tenth": 3, "edges": 1, "confidence_sum": 0.31, "correct": 1},
+            {"tenth": 9, "edges": 3, "confidence_sum": 2.85, "correct": 2},
+        ]
 
 
 def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
-    data = data_of(page_of(filled)[1])
-    assert data["pairs"] == {}
+    data = data_of(page_of(filled, "tiny-v1")[1])
+    assert "pair_sources" not in data
+    assert not [tree for tree in data["trees"] if "distances" in tree or "evidence" in tree]
     place, rng = filled / "tiny-v1", np.random.default_rng(4)
     trees = [
         TreePairs(
             ids=sorted(tree),
-            distances=[None, *rng.random(209).round(4).tolist()],
+            distances=[None, *(1 + rng.integers(900, size=209)).tolist()],
             evidence=[None, *rng.normal(size=209).round(4)],
         )
         for tree in TRUTH.trees
@@ -245,123 +287,160 @@ def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
     manifest = sha256_of(place / "manifest.json")
     known = {"split": "tiny", "version": 1, "distance": "relative", "direction": EVIL, "layers": "body", "trees": trees}
     path = write_pairs(SplitPairs(manifest_sha256=manifest, **known), place)
-    text, page = page_of(filled)
+    text, page = page_of(filled, "tiny-v1")
     found = data_of(page)
-    assert {name: value for name, value in found.items() if name != "pairs"} == {
-        name: data[name] for name in found if name != "pairs"
-    }
     assert "<script>alert" not in text
-    [(folder, pairs)] = found["pairs"].items()
-    assert (folder, pairs["distance"], pairs["direction"], pairs["layers"]) == ("tiny-v1", "relative", EVIL, "body")
-    assert pairs["far"] == [tree.distances for tree in trees]
-    for says, tree in zip(pairs["says"], trees, strict=True):
-        assert says[0] is None
-        assert {type(value) for value in says[1:]} == {int}
-        assert [value / 10000 for value in says[1:]] == tree.evidence[1:]
+    assert found["pair_sources"] == {"distance": "relative", "direction": EVIL, "layers": "body"}
+    assert found["drawings"] == data["drawings"]
+    upper = np.triu_indices(21, 1)
+    for drawn, tree in zip(found["trees"], trees, strict=True):
+        distances, evidence = (np.array(drawn[name], dtype=float) for name in ("distances", "evidence"))
+        assert np.array_equal(distances[upper], np.array(tree.distances, dtype=float), equal_nan=True)
+        assert np.array_equal(evidence[upper], np.array(tree.evidence, dtype=float), equal_nan=True)
+        assert np.array_equal(distances, distances.T, equal_nan=True)
+        assert np.array_equal(evidence, -evidence.T, equal_nan=True)
     (place / "truth.json").rename(place / "hidden")
-    assert data_of(page_of(filled)[1])["pairs"] == {}
+    assert "pair_sources" not in data_of(page_of(filled, "tiny-v1")[1])
     (place / "hidden").rename(place / "truth.json")
     write_pairs(SplitPairs(manifest_sha256="0" * 64, **known), place)
     with pytest.raises(MothrError, match=re.escape(f"{path}: is of the manifest 000000000000")):
-        write_page(filled, filled / "page")
+        write_pages(filled, filled / "page")
 
 
-def test_the_regime_map_is_in_the_page_where_there_is_one(filled):
-    assert data_of(page_of(filled)[1])["map"] is None
+def test_the_regime_map_is_in_the_index_where_there_is_one(filled):
+    assert "regime_map" not in data_of(page_of(filled)[1])
     path = filled / "regimes" / "map.csv"
     path.parent.mkdir()
     head = "grouping,regime,direction,accuracy,low,high,trees,edges,apart"
     path.write_text(
         f"{head}\nkind,full,norm,0.75,0.6,0.9,5,100,True\nkind,lora,norm,,,,0,0,False\nkind,full,drift,0.5,,,1,20,False\n"
     )
-    found = data_of(page_of(filled)[1])["map"]
+    found = data_of(page_of(filled)[1])["regime_map"]
     assert found["scores"] == ["norm", "drift"]
-    full, lora = [[750, 600, 900, 5, 100], [500, None, None, 1, 20]], [[None, None, None, 0, 0], None]
-    assert found["groups"] == {"kind": {"full": full, "lora": lora}}
+    full = [
+        {"accuracy": 0.75, "low": 0.6, "high": 0.9, "trees": 5, "edges": 100},
+        {"accuracy": 0.5, "trees": 1, "edges": 20},
+    ]
+    assert found["groups"] == {"kind": {"full": full, "lora": [{"trees": 0, "edges": 0}, None]}}
     assert found["about"] == ""
     path.with_name("about.md").write_text("What it says.\n")
-    assert data_of(page_of(filled)[1])["map"]["about"] == "What it says."
+    assert data_of(page_of(filled)[1])["regime_map"]["about"] == "What it says."
     path.write_text("grouping,regime\nkind,full\n")
     with pytest.raises(MothrError, match=r"map\.csv: lacks the column 'direction'"):
-        write_page(filled, filled / "page")
+        write_pages(filled, filled / "page")
 
 
-def test_the_page_is_always_the_same_and_stays_small(filled):
-    first, _ = page_of(filled)
-    assert page_of(filled)[0] == first
+def test_pages_are_always_the_same_and_stay_small(filled):
+    first = [page_of(filled, split)[0] for split in ("", "tiny-v1")]
+    assert [page_of(filled, split)[0] for split in ("", "tiny-v1")] == first
     rng = np.random.default_rng(2)
     for number in range(20):
         put(filled, f"method-{number}", random_forest(rng, TRUTH.nodes), parameters={"weight": number / 10})
-    grown = (len(page_of(filled)[0]) - len(first)) / 20
-    assert len(first) + 1400 * grown < 2_000_000  # 20 rows of wrong answers on each of 70 boards
+    index, split = (
+        (len(page_of(filled, split)[0]) - len(before)) / 20
+        for split, before in zip(("", "tiny-v1"), first, strict=True)
+    )
+    assert len(first[0]) + 2500 * index < 2_000_000  # 25 rows on each of 100 boards
+    assert len(first[1]) + 60 * split < 1_000_000  # 30 rows of wrong predictions in each setting
 
 
-def test_both_are_written_at_once_as_each_alone(filled, tmp_path):
+def test_pages_and_tables_are_written_at_once_as_each_alone(filled, tmp_path):
     page, tables = write_both(filled, tmp_path / "both")
-    write_markdown(filled, tmp_path / "README.md")
+    assert write_markdown(filled, tmp_path / "tables") == tmp_path / "tables" / "README.md"
     assert page.read_text() == page_of(filled)[0]
-    assert tables.read_text() == (tmp_path / "README.md").read_text()
+    for folder in (".", "tiny-v1", "other-v1"):
+        own = (tables.parent / folder / "README.md").read_text()
+        assert own == (tmp_path / "tables" / folder / "README.md").read_text()
+        assert "nan" not in own
 
 
-def test_markdown_has_a_table_for_each_board_with_every_row_whole(filled):
-    path = filled / "README.md"
-    write_markdown(filled, path)
-    text = path.read_text(encoding="utf-8")
-    _, _, *boards = text.split("\n## ")
-    assert len(boards) == 3
-    tables = [line for board in boards for line in board.splitlines() if line.startswith("|")]
-    assert len(tables) == 7 + 2 * 3
+def tables_of(folder, split="tiny-v1"):
+    """The text of a split's tables."""
+    write_markdown(folder, folder / "tables")
+    return (folder / "tables" / split / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_split_s_file_has_a_table_for_each_setting_with_every_row_whole(filled):
+    text = tables_of(filled)
+    _, *boards = text.split("\n## ")
+    assert [own_board.partition(":")[0] for own_board in boards] == ["known-trees", "open"]
+    tables = [line for own_board in boards for line in own_board.splitlines() if line.startswith("|")]
+    assert len(tables) == 6 + 2 * 2
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {14}
     assert re.search(r"^\| 1 \| linea \| nothing \| 1\.000 \(0\.48–1\.00\) \| 1\.000 \|", text, re.MULTILINE)
     assert re.search(r"^\| – \| \*null-random-tree\* \(null\) \|", text, re.MULTILINE)
     assert "- gappy: seed 0 missing" in text
     assert "Not run here: " in text
     assert "<script>" not in text
+    assert "only-there" in tables_of(filled, "other-v1")
 
 
-def test_markdown_begins_with_every_method_on_every_split(filled):
-    def lines():
-        write_markdown(filled, filled / "README.md")
-        glance = (filled / "README.md").read_text(encoding="utf-8").split("\n## ")[1]
-        return [line.strip("| ").split(" | ") for line in glance.splitlines() if line.startswith("|")]
+def test_a_score_on_a_single_tree_says_so_and_has_no_interval(filled):
+    truth = true_forest(1)
+    put(filled, "linea", truth, split="single", truth=truth)
+    assert "| 1 | linea | nothing | 1.000 (n = 1) |" in tables_of(filled, "single-v1")
+    assert "| 1.00 (n = 1) |" in (filled / "tables" / "README.md").read_text(encoding="utf-8")
 
-    head, _, *body = lines()
-    assert head == ["Method", "Mean", "other", "tiny"]
-    scores = board(read_all(filled)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
-    assert len(body) == len(scores) == 6  # none ran on both, so none has a mean
-    assert {line[1] for line in body} == {"–"}
-    assert ["only-there", "–", f"{scores['other', 'only-there']:.2f}", "–"] in body
-    assert ["*null-random-tree*", "–", "–", f"{scores['tiny', 'null-random-tree']:.2f}"] in body
-    assert body[0] == ["linea", "–", "–", "1.00"]
+
+def test_the_summary_explains_numbers_and_has_a_row_for_each_split(filled, tmp_path):
+    put(filled, "null-mst-random-root", TRUTH, kind="null")
+    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
+    _, guide, known, opened, *others = text.split("\n## ")
+    assert guide.startswith("How to read a number")
+    for word in ("Model Tree", "split", "setting", "known-trees", "open", "interval", "rank"):
+        assert f"**{word}**" in guide
+    assert known.startswith("known-trees")
+    assert "| [tiny](tiny-v1/README.md) | linea | 1.00 (0.48–1.00) | 1.00 (0.48–1.00) | – | – | – |" in known
+    lines = [line for line in opened.splitlines() if line.startswith("| [")]
+    assert [line.split(" | ")[:2] for line in lines] == [
+        ["| [other](other-v1/README.md)", "only-there"],
+        ["| [tiny](tiny-v1/README.md)", "linea"],
+    ]
+    assert lines[1].endswith("| 1.00 (0.48–1.00) |")  # the null
+    assert not others  # no method ran on both splits
+
+
+def test_the_summary_has_the_mean_of_methods_that_ran_everywhere(filled, tmp_path):
     put(filled, "only-there", TRUTH)
-    mean = (1 + scores["other", "only-there"]) / 2
-    assert lines()[2] == ["only-there", f"{mean:.2f}", f"{scores['other', 'only-there']:.2f}", "1.00"]
+    scores = board(read_all(filled)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
+    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
+    means = text.split("\n## Mean over all splits")[1]
+    assert [line for line in means.splitlines() if line.startswith("| ")][2:] == [
+        f"| only-there | {(1 + scores['other', 'only-there']) / 2:.2f} |"
+    ]
     write_json(filled / "other-v1" / "superseded.json", {"superseded_by": "other-v2", "reason": "a fault"})
-    assert (filled / "README.md").read_text(encoding="utf-8").count("at a glance") == 1
-    write_markdown(filled, filled / "README.md")
-    assert "at a glance" not in (filled / "README.md").read_text(encoding="utf-8")
+    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
+    assert "Mean over all splits" not in text
+    assert "| [other]" not in text
+    assert "- [other-v1](other-v1/README.md): superseded by other-v2: a fault" in text
 
 
-def test_markdown_says_what_a_split_took_to_make(filled, tmp_path):
-    folder = next(place for place in sorted(filled.iterdir()) if place.is_dir())
-    (folder / "made.md").write_text("Made in a minute.\n")
-    write_markdown(filled, tmp_path / "board.md")
-    (folder / "made.md").unlink()
-    found = (tmp_path / "board.md").read_text()
-    assert "Made in a minute." in found
-    assert "regimes/" not in found
+def test_a_short_table_has_a_row_for_each_group_of_splits(filled):
+    put(filled, "linea", TRUTH, split="vit-lora-f")
+    head, _, *lines = readme_table(filled).splitlines()
+    assert head.startswith("| Splits | Linea | MoTHer v2 as published |")
+    assert [line.split(" | ")[:3] for line in lines] == [
+        ["| LoRA, or LoRA and full (1)", "1.00 (0.48–1.00)", "–"],
+        ["| other splits (2)", "1.00 (0.48–1.00)", "–"],
+    ]
 
 
-def test_markdown_says_what_the_regime_map_says(filled, tmp_path):
+def test_a_split_s_file_says_what_the_split_took_to_make(filled):
+    (filled / "tiny-v1" / "made.md").write_text("Made in a minute.\n")
+    assert tables_of(filled).endswith("\n## How it was made\n\nMade in a minute.\n")
+    assert "How it was made" not in tables_of(filled, "other-v1")
+
+
+def test_the_summary_says_what_the_regime_map_says(filled, tmp_path):
+    assert "regimes/" not in write_markdown(filled, tmp_path).read_text()
     about = filled / "regimes" / "about.md"
     about.parent.mkdir(exist_ok=True)
     about.write_text("Kurtosis is right now and then.\n")
-    write_markdown(filled, tmp_path / "board.md")
-    about.unlink()
-    assert "Kurtosis is right now and then.\nThe map is [drawn](regimes/map.svg)" in (tmp_path / "board.md").read_text()
+    text = write_markdown(filled, tmp_path).read_text()
+    assert "Kurtosis is right now and then.\nThe map is [drawn](regimes/map.svg)" in text
 
 
-@pytest.mark.parametrize("make", [write_page, write_markdown])
+@pytest.mark.parametrize("make", [write_pages, write_markdown])
 def test_a_folder_without_results_is_refused_with_the_remedy(tmp_path, make):
     with pytest.raises(MothrError, match="holds no results; run `mothr run"):
         make(tmp_path, tmp_path / "out")
@@ -371,4 +450,4 @@ def test_a_folder_without_results_is_refused_with_the_remedy(tmp_path, make):
 def test_a_faulty_truth_is_refused_by_name(filled, content):
     write_json(filled / "tiny-v1" / "truth.json", content)
     with pytest.raises(MothrError, match=r"tiny-v1.truth\.json"):
-        write_page(filled, filled / "page")
+        write_pages(filled, filled / "page")

@@ -48,14 +48,16 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
     assert later_version(folder / "tiny-v2") is None
     assert len(read_all(folder)) == 2
     page, markdown = write_both(folder, tmp_path / "after")
-    assert boards(page) == boards(before) | {"tiny-v1": boards(before)["tiny-v1"] | LATER}
+    names = {"superseded_by": LATER["superseded_by"], "superseded_reason": LATER["reason"]}
+    assert boards(page) == boards(before) | {"tiny-v1": boards(before)["tiny-v1"] | names}
     assert "<b>one" not in page.read_text(encoding="utf-8")
-    old, new = markdown.read_text(encoding="utf-8").split("## tiny-v2")
-    assert "**Superseded by tiny-v2**: Two models of it were \\<b\\>one\\</b\\>." in old
-    assert "Superseded" not in new
-    assert re.sub(r"\*\*Superseded.*\n\n", "", markdown.read_text(encoding="utf-8")) == tables.read_text(
-        encoding="utf-8"
-    )
+    reason = "Two models of it were \\<b\\>one\\</b\\>."
+    assert f"- [tiny-v1](tiny-v1/README.md): superseded by tiny-v2: {reason}" in markdown.read_text(encoding="utf-8")
+    old, new = ((markdown.parent / f"tiny-v{version}" / "README.md").read_text(encoding="utf-8") for version in (1, 2))
+    assert f"**Superseded by [tiny-v2](../tiny-v2/README.md)**: {reason}" in old
+    assert new == (tables.parent / "tiny-v2" / "README.md").read_text(encoding="utf-8")
+    was = (tables.parent / "tiny-v1" / "README.md").read_text(encoding="utf-8")
+    assert re.sub(r"\*\*Superseded.*\n\n", "", old) == was
 
 
 @pytest.mark.parametrize(

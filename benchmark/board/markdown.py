@@ -1,0 +1,209 @@
+"""Writes the tables of the leaderboard as Markdown: a summary of all splits, and a file for each split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mothr.benchmark.board.board import FOREST_METRICS, LEVEL, RANKED_BY, TREE_METRICS, latest
+from mothr.benchmark.board.pages import REGIMES, read_about
+from mothr.benchmark.board.views import METRIC_LABELS, SETTINGS, BoardView, Leaderboard, given_of
+from mothr.benchmark.score.statistics import mean_interval
+from mothr.benchmark.storage import write_text
+
+MADE = "made.md"
+"""A split's file that says what it took to make the split."""
+
+
+@dataclass(frozen=True)
+class SummaryColumn:
+    """One method of the summary tables."""
+
+    heading: str
+    """Head of the column."""
+    method: str
+    """The registered name."""
+    parameters: Mapping[str, Any]
+    """Parameters that the row must have; the last is of the newest version."""
+
+
+SUMMARY_COLUMNS = (
+    SummaryColumn("Linea", "linea", {}),
+    SummaryColumn(
+        "MoTHer v2 as published",
+        "mother-v2",
+        {"direction": "kurtosis", "distance_layers": "square-attention", "stage": "specialisation"},
+    ),
+    SummaryColumn("Neighbour joining", "neighbour-joining", {}),
+    SummaryColumn("Null: minimum spanning tree, random root", "null-mst-random-root", {}),
+)
+"""The columns of the summary tables beside the best method."""
+GROUPS = {
+    "published models": ("dinov2-ft", "smollm2-ft"),
+    "fully fine-tuned": ("-ft", "-chains", "-siblings", "-random", "-regimes", "-strangers"),
+    "LoRA, or LoRA and full": ("-lora-f", "-lora-v", "-mixed"),
+    "training trajectories": ("-trajectory", "-continued"),
+    "merged, distilled, duplicated or missing models": ("-merge", "-distilled", "-duplicates", "-missing"),
+    "permuted, pruned, quantized or noised": ("-permuted", "-pruned", "-quantized", "-noised"),
+}
+"""Group of splits in the README's table -> how the names of its splits end."""
+OTHER_SPLITS = "other splits"
+
+
+def write(found: Leaderboard, out: Path) -> Path:
+    """Returns the path of ``out/README.md``; writes it, and ``out/<split>-v<k>/README.md`` for each split."""
+    environment = _environment()
+    shared = {"metrics": METRIC_LABELS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
+    for folder, boards in found.splits.items():
+        made = found.folder / folder / MADE
+        values = {"boards": boards, "made": made.read_text(encoding="utf-8").strip() if made.is_file() else ""}
+        write_text(out / folder / "README.md", environment.get_template("split.md.j2").render(shared, **values))
+    regimes = read_about(found.folder / REGIMES)
+    current = [board for board in found.boards if not board.superseded]
+    summaries = {setting: [board for board in current if board.key[2] == setting] for setting in SETTINGS}
+    text = environment.get_template("summary.md.j2").render(
+        summaries={setting: _summary(boards) for setting, boards in summaries.items() if boards},
+        headings=[column.heading for column in SUMMARY_COLUMNS],
+        means=_means(found),
+        splits=found.splits,
+        superseded=[board for board in found.boards if board.superseded],
+        regimes=regimes,
+    )
+    write_text(out / "README.md", text)
+    return out / "README.md"
+
+
+def group_table(found: Leaderboard) -> str:
+    """Returns a short Markdown table: mean edge F1 in the setting ``open``, a row for each group of splits.
+
+    A score is the mean over all true Model Trees of the group's splits, with its t-interval and the number of trees.
+    """
+    lines = [
+        "| Splits | " + " | ".join(column.heading for column in SUMMARY_COLUMNS) + " | Trees |",
+        "| :--- |" + " ---: |" * (len(SUMMARY_COLUMNS) + 1),
+    ]
+    groups: dict[str, list[BoardView]] = {group: [] for group in (*GROUPS, OTHER_SPLITS)}
+    for board in found.boards:
+        if board.key[2] == "open" and not board.superseded:
+            group = next((name for name, ends in GROUPS.items() if board.key[0].endswith(ends)), OTHER_SPLITS)
+            groups[group].append(board)
+    for group, boards in groups.items():
+        cells = [_pooled(column, boards) for column in SUMMARY_COLUMNS]
+        if boards:
+            trees = sum(board.trees for board in boards)
+            lines.append(f"| {group} ({len(boards)}) | {' | '.join(cells)} | {trees} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pooled(column: SummaryColumn, boards: list[BoardView]) -> str:
+    """Returns the mean edge F1 of a method over all trees of several boards, with its interval."""
+    scores = [
+        board.rows[position].scores[RANKED_BY].to_numpy()
+        for board in boards
+        if (position := _position(column, board)) is not None
+    ]
+    values = np.concatenate(scores) if scores else np.array([])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    interval = mean_interval(values, LEVEL, (0.0, 1.0))
+    return f"{interval.mean:.2f}{_bracket(interval.low, interval.high)}"
+
+
+def _position(column: SummaryColumn, board: BoardView) -> int | None:
+    """Returns the position of a method's row on a board; the newest version if there are several."""
+    fitting = [
+        (row.runs[0].method_version, position)
+        for position, row in enumerate(board.rows)
+        if row.runs[0].method == column.method
+        and all(row.runs[0].parameters.get(name) == value for name, value in column.parameters.items())
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _summary(boards: list[BoardView]) -> list[dict[str, Any]]:
+    """Returns a line for each board: the best method, and the methods of :data:`SUMMARY_COLUMNS`."""
+    lines = []
+    for board in boards:
+        best = next((cells for cells in board.cells if cells["kind"] == "method"), None)
+        positions = [_position(column, board) for column in SUMMARY_COLUMNS]
+        lines.append({
+            "board": board,
+            "best": best["label"] if best else "–",
+            "best_score": _score(best),
+            "scores": [_score(None if position is None else board.cells[position]) for position in positions],
+        })  # fmt: skip
+    return lines
+
+
+def _score(cells: Mapping[str, Any] | None) -> str:
+    """Returns edge F1 with its interval, or with ``n = 1`` if the split has a single tree."""
+    if cells is None or pd.isna(cells[RANKED_BY]):
+        return "–"
+    if pd.isna(cells[f"{RANKED_BY}_low"]):
+        return f"{cells[RANKED_BY]:.2f} (n = {cells[f'{RANKED_BY}_n']})"
+    return f"{cells[RANKED_BY]:.2f}{_bracket(cells[f'{RANKED_BY}_low'], cells[f'{RANKED_BY}_high'])}"
+
+
+def _bracket(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({low:.2f}–{high:.2f})"
+
+
+def _means(found: Leaderboard) -> list[dict[str, Any]]:
+    """Returns each method that ran on every split in the setting ``open``, with its mean edge F1 over splits, best first."""
+    current = found.table[found.table["id"].isin([row.id for row in latest(found.rows, found.folder)])]
+    scores = current[current["setting"] == "open"].pivot_table(
+        index=["label", "kind"], columns="split", values=RANKED_BY
+    )
+    if len(scores.columns) < 2:
+        return []
+    means = scores[scores.notna().all(axis=1)].mean(axis=1).sort_values(ascending=False, kind="stable")
+    return [
+        {"label": label, "kind": kind, "mean": mean}
+        for (label, kind), mean in zip(means.index.to_flat_index(), means, strict=True)
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = lambda value, digits=3: "–" if pd.isna(value) else f"{value:.{digits}f}"
+    environment.filters["interval"] = _interval
+    environment.filters["seconds"] = _seconds
+    environment.filters["markdown"] = _markdown
+    environment.globals["given_of"] = given_of
+    environment.globals["settings"] = SETTINGS
+    return environment
+
+
+def _interval(cells: Mapping[str, Any], name: str) -> list[str]:
+    """Returns the interval of a metric, and the number of trees on which it is defined if that is not all of them.
+
+    A single tree has no interval; then the number of trees stands for it.
+    """
+    low, high, trees = cells[f"{name}_low"], cells[f"{name}_high"], cells[f"{name}_n"]
+    if pd.isna(low):
+        return [f"n = {trees}"]
+    return [f"{low:.2f}–{high:.2f}"] if trees == cells["trees"] else [f"{low:.2f}–{high:.2f}", f"n = {trees}"]
+
+
+def _seconds(value: float) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:,.1f}" if value >= 0.05 else "< 0.1"
+
+
+def _markdown(text: str) -> str:
+    """Returns ``text`` with a backslash before every sign that Markdown or HTML could interpret."""
+    for sign in "\\`*_{}[]<>()#+!|~":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
