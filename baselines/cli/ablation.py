@@ -13,7 +13,7 @@ from mothr.baselines.cli.options import (
     comma_separated,
     require_matplotlib,
 )
-from mothr.benchmark.cli.main import Json, SetOption, field_values, say, table
+from mothr.benchmark.cli.command import Json, SetOption, field_values, say, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 

@@ -14,7 +14,7 @@ from mothr.baselines.cli.options import (
     json_rows,
     require_matplotlib,
 )
-from mothr.benchmark.cli.main import Json, say, table
+from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.weights.engine import one_thread
 
 OnlyOption = Annotated[str | None, typer.Option(help=f"Names of claims to test, {NAMES}; all if left out.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mothr.baselines.cli.options import Dataset, Datasets
-from mothr.benchmark.cli.main import Json, say, table
+from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
@@ -59,13 +59,13 @@ def pairs(
     """
     from mothr.baselines.studies.pair_evidence import split_pair_evidence
     from mothr.benchmark.board.pairs import write
-    from mothr.benchmark.data.dataset import keep_beside_results, open_truth
+    from mothr.benchmark.data.dataset import copy_to_results, open_truth
     from mothr.benchmark.records.store import folder_name
 
     one_thread()
     truth = open_truth(dataset)
     folder = results / folder_name(truth.split, truth.version)
-    keep_beside_results(dataset, folder)
+    copy_to_results(dataset, folder)
     split_pairs = split_pair_evidence(dataset)
     path = write(split_pairs, folder)
     count = sum(len(tree.distances) for tree in split_pairs.trees)

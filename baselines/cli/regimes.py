@@ -13,7 +13,7 @@ from mothr.baselines.cli.options import (
     json_rows,
     require_matplotlib,
 )
-from mothr.benchmark.cli.main import Json, say, table
+from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.weights.engine import one_thread
 
 LayersOption = Annotated[

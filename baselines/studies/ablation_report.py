@@ -22,7 +22,7 @@ from mothr.baselines.studies.output import (
 from mothr.benchmark.data import dataset
 from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.storage import cannot_write
+from mothr.benchmark.storage import write_error
 
 METRIC_STYLES = {"edge_accuracy": ("#0072B2", "o"), "direction_accuracy": ("#D55E00", "s")}
 """Metric -> colour (Okabe and Ito 2008) and marker; the markers differ in print without colour, too."""
@@ -61,10 +61,10 @@ def write(
         write_table(table, folder / "ablation")
         save_figure(partial(ablation_figure, rows, title), folder / "ablation")
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     if with_records:
         results = folder / "records"
-        dataset.keep_beside_results(data, results / store.folder_name(first.split, first.split_version))
+        dataset.copy_to_results(data, results / store.folder_name(first.split, first.split_version))
         store.write(records, results)
     return sorted(entry.name for entry in folder.iterdir())
 

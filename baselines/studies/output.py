@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure, FigureBase
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.storage import cannot_write
+from mothr.benchmark.storage import write_error
 
 BOUND_DASHES: dict[str, Any] = {"random": ":", "oracle": "--"}
 """Direction score that serves as a bound -> dash pattern of its line."""
@@ -50,14 +50,14 @@ def output_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield temporary
         try:
             temporary.chmod(0o755)
             temporary.rename(path)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mothr.baselines.studies.measurements import mean_over_trees
 from mothr.baselines.studies.output import LANDSCAPE_WIDTH, draw_caption, save_figure, wrapped_caption, write_table
-from mothr.benchmark.storage import cannot_write
+from mothr.benchmark.storage import write_error
 
 ROWS_PER_FIGURE = 40
 """Largest number of regimes in one figure."""
@@ -43,7 +43,7 @@ def write_regime_map(folder: Path, trees: pd.DataFrame, caption: str) -> list[st
                     partial(regime_figure, page, caption), folder / (name if number == 1 else f"{name}-{number}")
                 )
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     return sorted(entry.name for entry in folder.iterdir())
 
 

@@ -115,7 +115,7 @@ def write_dataset() -> Callable:
 def call(request):
     """A function that runs ``mothr COMMAND WORDS``, COMMAND being the test module's own; raises the MothrError that would be printed."""
     app = typer.Typer()
-    [command] = [one for one in commands if one.__name__ == request.module.COMMAND]
+    [command] = [item.function for item in commands if item.function.__name__ == request.module.COMMAND]
     app.command()(command)
 
     def run(*words):

@@ -26,7 +26,7 @@ from mothr.baselines.studies.output import (
     wrapped_caption,
     write_table,
 )
-from mothr.benchmark.storage import cannot_write
+from mothr.benchmark.storage import write_error
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of the series, from Okabe and Ito 2008; they also differ for readers with colour blindness."""
@@ -65,7 +65,7 @@ def write_claims(folder: Path, tables: Mapping[str, pd.DataFrame], caption: str)
                     partial(claim_figure, claim, shown, text), folder / (name if family is None else f"{name}-{family}")
                 )
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     return sorted(entry.name for entry in folder.iterdir())
 
 

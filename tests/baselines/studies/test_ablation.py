@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from mothr.baselines.cli import ablate
+from mothr.baselines.cli.ablation import ablate
 from mothr.baselines.methods.mother import MOTHER_V2
 from mothr.baselines.parts.directions import DIRECTIONS
 from mothr.baselines.studies import ablation, ablation_report, output
@@ -355,6 +355,6 @@ def test_missing_matplotlib_is_reported_before_the_runs(tiny, tmp_path, call, mo
 
 def test_the_command_is_registered_and_its_module_imports_no_torch():
     [point] = [point for point in entry_points(group="mothr.commands") if point.name == "baselines"]
-    assert ablate in point.load()
+    assert ablate in [command.function for command in point.load()]
     code = "import sys, mothr.baselines.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -292,7 +292,7 @@ def test_a_failed_command_leaves_no_files(tmp_path, call):
 
 
 def test_help_names_every_field():
-    [command] = [command for command in commands if command.__name__ == "map"]
+    [command] = [item.function for item in commands if item.function.__name__ == "map"]
     assert all(name in command.__doc__ for name in EDGE_FIELDS)
 
 

@@ -231,7 +231,7 @@ def test_if_no_claim_can_be_tested_the_error_names_the_required_data_and_no_file
 
 
 def test_help_names_every_claim():
-    [command] = [command for command in commands if command.__name__ == "claims"]
+    [command] = [item.function for item in commands if item.function.__name__ == "claims"]
     assert all(name in command.__doc__ for name in CLAIMS)
 
 
