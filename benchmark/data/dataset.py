@@ -1,4 +1,4 @@
-"""The folder format of a data set: write it, open its models, open its truth."""
+"""The folder format of a data set: writes the manifest, opens the models, opens the truth."""
 
 import hashlib
 import os
@@ -14,21 +14,23 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
-from mothr.benchmark.prediction import Prediction
+from mothr.benchmark.prediction import Prediction, Relation
 from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
 from mothr.benchmark.weights.discovery import align_names, is_inside, open_checkpoint, open_folder
 from mothr.benchmark.weights.model_set import ModelSet
 
 MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
+"""Names in the folder of a data set: manifest, truth, folder of models, folder of parts that models share."""
 RECIPE, CROISSANT, LINEAGE = "recipe.toml", "croissant.json", "lineage"
-"""The recipe as run, the description for machines, and the table in it that holds the truth, where it is not hidden."""
+"""The recipe that made the data set, its machine-readable description, and the table of the truth in this description."""
 SALT = "salt"
-"""The file beside the truth of a hidden split that its commitment is made with: 64 hex digits."""
-LONGEST_PATH = 1000
-"""Bytes of a path in a manifest."""
+"""The file with the salt of the commitment of a hidden split: 64 hex digits. It is stored beside the truth."""
+MAX_PATH_BYTES = 1000
+"""Largest number of bytes of a path in a manifest."""
 ID = re.compile(r"[0-9a-f]{12}")
+"""The form of a model id."""
 FILE_TIME = 315532800
-"""Modification time of every model file: 1980-01-01, the earliest that every archive format can hold."""
+"""Modification time of every model file: 1980-01-01, the earliest time that every archive format can store."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -38,81 +40,81 @@ class _Record(BaseModel):
 
 
 class FileEntry(_Record):
-    """One file of a model, as the manifest lists it."""
+    """The manifest entry of one file."""
 
     path: str
-    """Relative to the model's folder."""
+    """Path relative to the folder of the model."""
     bytes: int
-    """Its size."""
+    """Size of the file."""
     sha256: str
-    """Hash of its bytes."""
+    """SHA-256 of the bytes of the file, in hex."""
 
 
 class ModelEntry(_Record):
-    """One model, as the manifest lists it."""
+    """The manifest entry of one model."""
 
     id: NodeId
     """12 hex digits."""
     files: tuple[FileEntry, ...]
-    """Its files, sorted by path."""
+    """The files of the model, sorted by path."""
 
 
 class Manifest(_Record):
-    """The list of everything in a data set. It is written last, so its presence means that the data set is whole."""
+    """The list of all files of a data set. It is written last, so a data set with a manifest is complete."""
 
     schema_version: Literal[1] = 1
     """Version of this format."""
     name: str
-    """The split."""
+    """Name of the split."""
     version: int
-    """The split's version."""
+    """Version of the split."""
     family: str
-    """The family of its models."""
+    """Family of the models."""
     mothr_version: str
-    """The version that made it."""
+    """Version of this package that made the data set."""
     recipe_sha256: str
-    """Hash of the recipe's canonical JSON."""
+    """SHA-256 of the canonical JSON of the recipe."""
     environment: dict[str, str]
-    """torch, python and processor it was made with."""
+    """Versions of torch and Python, and the processor, that made the data set."""
     models: tuple[ModelEntry, ...]
-    """Its models, sorted by id."""
+    """The models, sorted by id."""
     companions: tuple[FileEntry, ...] = ()
-    """Files below ``companions/<tree>/``: frozen parts that the models of a tree share. Methods never see them."""
+    """Files below ``companions/<tree>/``: frozen parts that the models of a tree share. Methods are not given them."""
     commitment: str | None = None
-    """Of a hidden split: what its labels must hash to (see :func:`commitment`), so that nobody can change them later."""
+    """For a hidden split: the hash of its labels (see :func:`commitment`). So nobody can change the labels later."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves ``companions`` and ``commitment`` out where there are none, as in manifests that were written before there were any."""
+        """Leaves out ``companions`` and ``commitment`` if they are empty, as older manifests do."""
         return {key: value for key, value in handler(self).items() if value or key not in ("companions", "commitment")}
 
 
 class TruthNode(_Record):
-    """What is true of one model. A reader needs only ``parents``."""
+    """The truth about one model. A reader needs only ``parents``."""
 
     parents: tuple[NodeId, ...]
-    """None for a root."""
-    relation: Literal["finetune", "adapter", "merge", "quantized"] | None = None
-    """How it came from its parents."""
+    """The parents; empty for a root."""
+    relation: Relation | None = None
+    """How the model was made from its parents."""
     subtype: str | None = None
-    """A finer kind of the relation: ``full`` or ``lora``."""
+    """A finer kind of the relation, such as ``full`` or ``lora``."""
     tree: int | None = None
-    """Its Model Tree."""
+    """Label of the Model Tree."""
     depth: int | None = None
-    """Edges above it."""
+    """Number of edges on the longest path from a root."""
     task: str | None = None
-    """What it was trained on."""
+    """The task that the model was trained on."""
     training: dict[str, Any] | None = None
-    """How it was trained, and what it learned."""
+    """Settings of the training, and the metric before and after it."""
     transform: dict[str, Any] | None = None
-    """How it was made from finished models without training: ``kind``, its settings, and a metric before and after; a distilled
-    student has its ``teacher`` here."""
+    """How the model was made from finished models without training: ``kind``, its settings, and a metric before and after.
+    For a distilled student it names the ``teacher``."""
     withheld: int | None = None
-    """Number of models between it and its parent that are not in the data set."""
+    """Number of models between this model and its parent that are not in the data set."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves the rare fields out where they say nothing, as in truths that were written before there were any."""
+        """Leaves out ``transform`` and ``withheld`` if they are empty, as older truths do."""
         return {
             key: value
             for key, value in handler(self).items()
@@ -121,30 +123,30 @@ class TruthNode(_Record):
 
 
 class Truth(_Record):
-    """The answer to a data set."""
+    """The true Model Graph of a data set, with the history of each model."""
 
     schema_version: Literal[1] = 1
     """Version of this format."""
     split: str
-    """The split."""
+    """Name of the split."""
     version: int
-    """The split's version."""
+    """Version of the split."""
     nodes: dict[NodeId, TruthNode]
-    """Every model."""
+    """Id of each model -> the truth about it."""
 
     @cached_property
     def graph(self) -> ModelGraph:
-        """The Model Graph."""
+        """The true Model Graph."""
         return ModelGraph({node: value.parents for node, value in self.nodes.items()})
 
     @cached_property
     def trees(self) -> dict[NodeId, int]:
-        """The partition into Model Trees, by position among the graph's trees."""
+        """The partition: the position of the Model Tree of each model in ``graph.trees``."""
         return {node: label for label, tree in enumerate(self.graph.trees) for node in tree}
 
     @cached_property
     def prediction(self) -> Prediction:
-        """What would be right to say: the graph, and how models came from the parents that they have in it."""
+        """The perfect prediction: the true graph, and the relation of each model that has parents in it."""
         relations = {node: value.relation for node, value in self.nodes.items() if value.relation and value.parents}
         return Prediction(self.graph, relations=relations)
 
@@ -153,7 +155,7 @@ def read_truth(path: Path) -> Truth:
     """Returns the truth in the file at ``path``.
 
     Raises:
-        MothrError: missing, malformed, a cycle, or an unknown parent.
+        MothrError: The file is missing or malformed, or the graph has a cycle or an unknown parent.
     """
     truth = _parse(Truth, path)
     try:
@@ -167,7 +169,7 @@ def read_manifest(path: Path) -> Manifest:
     """Returns the manifest in the file at ``path``.
 
     Raises:
-        MothrError: missing, malformed, or naming a path outside the data set.
+        MothrError: The file is missing or malformed, or it names a path outside the data set.
     """
     manifest = _parse(Manifest, path)
     counts = Counter(model.id for model in manifest.models)
@@ -183,8 +185,8 @@ def read_manifest(path: Path) -> Manifest:
     for file in [file for model in manifest.models for file in model.files] + list(manifest.companions):
         if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
             raise MothrError(f"{path}: the file {file.path[:80]!r} lies outside the data set; remove the entry")
-        if not file.path or "\0" in file.path or len(file.path.encode()) > LONGEST_PATH:
-            raise MothrError(f"{path}: {file.path[:80]!r} is no path of a file; remove the entry")
+        if not file.path or "\0" in file.path or len(file.path.encode()) > MAX_PATH_BYTES:
+            raise MothrError(f"{path}: {file.path[:80]!r} is not a path of a file; remove the entry")
     return manifest
 
 
@@ -196,19 +198,19 @@ def _parse(kind: type[T], path: Path) -> T:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Returns whether ``folder`` has the layout of a data set (whole or not) rather than of a plain folder of models."""
+    """Returns whether ``folder`` has the layout of a data set, complete or not; a plain folder of models has not."""
     return (folder / MANIFEST).exists() or (folder / MODELS).is_dir()
 
 
 def open_models(folder: Path, *, check: bool = True) -> ModelSet:
-    """Returns the models of a data set or of a plain folder: weights and nothing else.
+    """Returns the models of a data set or of a plain folder, without side information.
 
     Args:
-        folder: the data set, or a folder of models.
-        check: compare the files of a data set with its manifest's hashes first.
+        folder: The data set, or a folder of models.
+        check: Whether to compare the files of a data set with the hashes in its manifest first.
 
     Raises:
-        MothrError: nothing to open, no manifest, a hash that does not match, or a file that cannot be read.
+        MothrError: There are no models or no manifest, a hash differs, or a file cannot be read.
     """
     if not is_dataset(folder):
         return open_folder(folder)
@@ -223,16 +225,16 @@ def open_manifest(folder: Path) -> Manifest:
     """Returns the manifest of the data set in ``folder``.
 
     Raises:
-        MothrError: there is none, so the data set is unfinished or no data set.
+        MothrError: There is no manifest, so the data set is unfinished, or the folder is not a data set.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = (
+        reason = (
             "the data set is unfinished or damaged; run the same 'mothr generate' again"
             if is_dataset(folder)
             else "not a data set"
         )
-        raise MothrError(f"{path}: missing manifest; {what}")
+        raise MothrError(f"{path}: missing manifest; {reason}")
     return read_manifest(path)
 
 
@@ -240,14 +242,14 @@ def open_truth(folder: Path, labels: Path | None = None) -> Truth:
     """Returns the truth of the data set in ``folder``.
 
     Args:
-        folder: the data set, or the results folder of its split.
-        labels: of a hidden split, the folder that its labels were written to.
+        folder: The data set, or the results folder of its split.
+        labels: For a hidden split, the folder of its labels.
 
     Raises:
-        MothrError: the split's labels are hidden, or the truth does not belong to these models, or is not what was committed to.
+        MothrError: The truth is hidden, it belongs to other models, or it differs from the commitment in the manifest.
     """
-    place = folder if labels is None else labels
-    path = place / TRUTH
+    home = folder if labels is None else labels
+    path = home / TRUTH
     if not path.is_file():
         if labels is not None:
             raise MothrError(f"{path}: no truth here; name the folder that 'mothr generate --labels' wrote")
@@ -256,8 +258,8 @@ def open_truth(folder: Path, labels: Path | None = None) -> Truth:
     listed = {model.id for model in manifest.models}
     for kind, ids in (("lacks", listed - truth.nodes.keys()), ("names the unknown", truth.nodes.keys() - listed)):
         if ids:
-            raise MothrError(f"{path}: {kind} model {min(ids)}; truth and manifest are not of one data set")
-    if manifest.commitment is not None and commitment(place) != manifest.commitment:
+            raise MothrError(f"{path}: {kind} model {min(ids)}; truth and manifest must belong to the same data set")
+    if manifest.commitment is not None and commitment(home) != manifest.commitment:
         raise MothrError(
             f"{path}: is not the truth that {folder / MANIFEST} commits to; the labels or their salt were changed"
         )
@@ -265,10 +267,15 @@ def open_truth(folder: Path, labels: Path | None = None) -> Truth:
 
 
 def commitment(labels: Path) -> str:
-    """Returns what binds the labels of a hidden split and tells nothing of them: SHA-256 of the salt and the truth's canonical JSON.
+    """Returns the commitment of a hidden split: the SHA-256 of the salt followed by the canonical JSON of the truth.
+
+    The commitment is published. It fixes the labels, and it does not reveal them.
+
+    Args:
+        labels: The folder with the truth and the salt.
 
     Raises:
-        MothrError: the folder ``labels`` lacks one of the two, or the salt is none.
+        MothrError: One of both files is missing, or the salt has another form.
     """
     path = labels / SALT
     try:
@@ -281,28 +288,33 @@ def commitment(labels: Path) -> str:
 
 
 def write_manifest(folder: Path, **values: Any) -> Manifest:
-    """Hashes every model of ``folder`` and writes the manifest; ``values`` are its other fields."""
-    models = tuple(ModelEntry(id=place.name, files=_entries(place)) for place in sorted((folder / MODELS).iterdir()))
+    """Writes the manifest of the data set in ``folder`` and returns it. Files are hashed; ``values`` are the other fields."""
+    models = tuple(ModelEntry(id=home.name, files=_entries(home)) for home in sorted((folder / MODELS).iterdir()))
     manifest = Manifest(models=models, companions=_entries(folder / COMPANIONS), **values)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
-def _entries(place: Path) -> tuple[FileEntry, ...]:
-    files = sorted(path for path in place.rglob("*") if path.is_file())
+def _entries(home: Path) -> tuple[FileEntry, ...]:
+    """Returns the manifest entries of all files below ``home``, sorted by path."""
+    files = sorted(path for path in home.rglob("*") if path.is_file())
     return tuple(
-        FileEntry(path=path.relative_to(place).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
+        FileEntry(path=path.relative_to(home).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in files
     )
 
 
-def keep_beside_results(folder: Path, place: Path) -> None:
-    """Copies manifest and truth of a data set to the results folder of its split, so that results re-score without weights.
+def copy_to_results(folder: Path, results: Path) -> None:
+    """Copies manifest and truth of a data set to the results folder of its split. So results can be scored without weights.
 
-    The truth of a hidden split does not lie in ``folder`` and is not copied.
+    The truth of a hidden split is not in ``folder``, so it is not copied.
+
+    Args:
+        folder: The data set.
+        results: The results folder of its split.
 
     Raises:
-        MothrError: results of other weights under the same split and version are there already.
+        MothrError: The results folder belongs to other weights with the same split and version.
     """
     contents = {
         name: (folder / name).read_bytes()
@@ -310,24 +322,24 @@ def keep_beside_results(folder: Path, place: Path) -> None:
         if name == MANIFEST or (folder / name).is_file()
     }
     for name, content in contents.items():
-        if (place / name).is_file() and (place / name).read_bytes() != content:
+        if (results / name).is_file() and (results / name).read_bytes() != content:
             raise MothrError(
-                f"{place / name}: belongs to other weights than {folder}; raise the recipe's version or choose another folder"
+                f"{results / name}: belongs to other weights than {folder}; raise the recipe's version or choose another folder"
             )
     for name, content in contents.items():
-        write_bytes(place / name, content)
+        write_bytes(results / name, content)
 
 
 def fix_times(folder: Path) -> None:
-    """Gives ``folder`` and everything below it one modification time, so that times tell no order."""
-    for place, _, names in os.walk(folder):
+    """Gives ``folder`` and everything below it the same modification time, so that times carry no information."""
+    for parent, _, names in os.walk(folder):
         for name in names:
-            os.utime(Path(place, name), (FILE_TIME, FILE_TIME))
-        os.utime(place, (FILE_TIME, FILE_TIME))
+            os.utime(Path(parent, name), (FILE_TIME, FILE_TIME))
+        os.utime(parent, (FILE_TIME, FILE_TIME))
 
 
 def file_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """Returns a sentence for each file of the data set that is missing, leads out of it, or has another hash than its manifest's."""
+    """Returns a message for each file that is missing, leads out of the data set, or has another hash than in the manifest."""
     problems = []
     homes = [(folder / MODELS / model.id, model.files) for model in manifest.models] + [
         (folder / COMPANIONS, manifest.companions)
@@ -347,20 +359,25 @@ def file_problems(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def metadata(folder: Path, ids: Iterable[NodeId]) -> Mapping[NodeId, Mapping[str, Any]]:
-    """Returns what the files of the models ``ids`` say beside weights, for methods that declare they read it."""
+    """Returns name, sizes, times and configuration of the files of each model, for methods that declare this need.
+
+    Args:
+        folder: The data set, or a folder of models.
+        ids: The models.
+    """
     home = folder / MODELS if is_dataset(folder) else folder
-    found: dict[NodeId, Mapping[str, Any]] = {}
+    by_model: dict[NodeId, Mapping[str, Any]] = {}
     for node in sorted(ids):
-        place = home / node if (home / node).is_dir() else home / f"{node}.safetensors"
-        files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+        model = home / node if (home / node).is_dir() else home / f"{node}.safetensors"
+        files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
         config = next(
             (path.read_text(encoding="utf-8", errors="replace") for path in files if path.name == "config.json"), ""
         )
-        found[node] = {
-            "name": place.name,
+        by_model[node] = {
+            "name": model.name,
             "bytes": sum(path.stat().st_size for path in files),
             "mtime": max((path.stat().st_mtime for path in files), default=0.0),
             "files": [path.name for path in files],
             "config": config,
         }
-    return found
+    return by_model

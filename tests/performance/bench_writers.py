@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.storage import STALE
+from mothr.benchmark.storage import STALE_SECONDS
 
 FILES = 8
 """Different results, each of which all processes write over and over."""
@@ -32,7 +32,7 @@ def record(seed: int, writer: int) -> RunRecord:
     ids = [f"{number:012x}" for number in range(MODELS)]
     return RunRecord(
         split="tiny", split_version=1, manifest_sha256="0" * 64, setting="open", method="null-star", method_version="1", parameters={},
-        seed=seed, told=[], status="ok", parents={node: [] for node in ids}, trees=dict.fromkeys(ids, writer), metrics={}, per_tree=[],
+        seed=seed, kind="null", given=[], status="ok", parents={node: [] for node in ids}, trees=dict.fromkeys(ids, writer), metrics={}, per_tree=[],
         device="cpu", mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-31T12:00:00Z",
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def trial(folder: Path, writers: int, seconds: float) -> dict[str, float]:
     left = sorted((folder / "tiny-v1").glob(".*.partial"))
     whole = read(folder)
     for path in left[::2]:
-        os.utime(path, (time.time() - 2 * STALE, time.time() - 2 * STALE))
+        os.utime(path, (time.time() - 2 * STALE_SECONDS, time.time() - 2 * STALE_SECONDS))
     store.write(record(0, 0), folder)
     kept = sorted((folder / "tiny-v1").glob(".*.partial"))
     assert kept == left[1::2], "old left-overs go with the next write, those that may be in use stay"

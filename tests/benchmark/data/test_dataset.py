@@ -1,3 +1,5 @@
+"""Data sets: manifest, truth, hashes, and the copy beside results."""
+
 import json
 import os
 import shutil
@@ -6,9 +8,9 @@ import pytest
 
 from mothr.benchmark.data.dataset import (
     FILE_TIME,
+    copy_to_results,
     fix_times,
     is_dataset,
-    keep_beside_results,
     metadata,
     open_models,
     open_truth,
@@ -34,10 +36,10 @@ def snapshot(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- what a whole data set gives ---
+# --- a complete data set ---
 
 
-def test_models_and_truth_name_the_same_nodes_and_the_partition_is_the_truths(tiny):
+def test_models_and_truth_name_the_same_nodes(tiny):
     models, truth = open_models(tiny), open_truth(tiny)
     assert set(models.ids) == set(truth.nodes)
     assert models.given.names() == []
@@ -57,14 +59,14 @@ def test_the_manifest_lists_every_file_with_its_size_and_hash(tiny):
         ]
 
 
-def test_all_times_are_one_after_fixing_them(data):
+def test_fix_times_sets_one_time_everywhere(data):
     os.utime(first_model(data) / "config.json")
     (data / "models" / "new").mkdir()
     fix_times(data / "models")
     assert {path.stat().st_mtime for path in [data / "models", *(data / "models").rglob("*")]} == {FILE_TIME}
 
 
-def test_a_hidden_split_opens_and_is_sound_but_has_no_truth(data):
+def test_a_hidden_split_is_valid_and_has_no_truth(data):
     (data / "truth.json").unlink()
     assert len(open_models(data)) == 14
     assert verify(data).problems == ()
@@ -75,7 +77,7 @@ def test_a_hidden_split_opens_and_is_sound_but_has_no_truth(data):
         open_truth(data)
 
 
-# --- manifest and truth that do not fit ---
+# --- errors in manifest and truth ---
 
 
 def test_without_a_manifest_there_is_no_data_set(data, tmp_path):
@@ -101,9 +103,12 @@ def test_without_a_manifest_there_is_no_data_set(data, tmp_path):
             lambda m: m["models"][0]["files"][0].update(path="/etc/passwd"),
             "the file '/etc/passwd' .* outside the data set",
         ),
-        (lambda m: m["models"][0]["files"][0].update(path="a\0b"), r"'a\\x00b' is no path of a file; remove the entry"),
-        (lambda m: m["models"][0]["files"][0].update(path="x/" * 600), "is no path of a file"),
-        (lambda m: m["models"][0]["files"][0].update(path=""), "'' is no path of a file"),
+        (
+            lambda m: m["models"][0]["files"][0].update(path="a\0b"),
+            r"'a\\x00b' is not a path of a file; remove the entry",
+        ),
+        (lambda m: m["models"][0]["files"][0].update(path="x/" * 600), "is not a path of a file"),
+        (lambda m: m["models"][0]["files"][0].update(path=""), "'' is not a path of a file"),
         (lambda m: m["models"][0].update(id="../x"), r"model id '\.\./x' is not 12 hex digits"),
         (lambda m: m["models"][0].update(id="ABCDEFABCDEF"), "model id 'ABCDEFABCDEF' is not 12 hex digits"),
         (lambda m: m["models"][0].update(id=m["models"][1]["id"]), r"lists the model [0-7]{12} 2 times"),
@@ -118,13 +123,13 @@ def test_without_a_manifest_there_is_no_data_set(data, tmp_path):
         (lambda m: m["models"].clear(), "no models: at least one"),
     ],
 )
-def test_a_manifest_that_cannot_be_is_refused_by_file_and_value(data, change, expected):
+def test_an_invalid_manifest_is_refused_by_file_and_value(data, change, expected):
     edit(data / "manifest.json", change)
     with pytest.raises(MothrError, match=expected):
         open_models(data)
 
 
-def test_a_manifest_or_truth_that_is_no_json_is_refused(data):
+def test_a_manifest_or_truth_that_is_not_json_is_refused(data):
     for name, opener in (("truth.json", open_truth), ("manifest.json", open_models)):
         for content in (b"", b"{", b"\xff\xfe", b"[]", b"null"):
             (data / name).write_bytes(content)
@@ -153,7 +158,7 @@ def test_a_manifest_or_truth_that_is_no_json_is_refused(data):
         ),
     ],
 )
-def test_a_truth_that_cannot_be_is_refused_by_file_and_value(data, change, expected):
+def test_an_invalid_truth_is_refused_by_file_and_value(data, change, expected):
     graph = open_truth(data).graph
     root, child = next((parent, child) for parent, child in graph.edges if parent in graph.roots)
     edit(data / "truth.json", lambda truth: change(truth["nodes"], root, child))
@@ -161,7 +166,7 @@ def test_a_truth_that_cannot_be_is_refused_by_file_and_value(data, change, expec
         open_truth(data)
 
 
-def test_a_truth_needs_parents_alone(tmp_path):
+def test_a_truth_needs_only_parents(tmp_path):
     (tmp_path / "truth.json").write_text(
         '{"schema_version": 1, "split": "s", "version": 1, "nodes": {"a": {"parents": []}, "b": {"parents": ["a"]}}}'
     )
@@ -178,7 +183,7 @@ def flip(path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("damage", "expected"),
     [
         (
             lambda model: flip(model / "model.safetensors"),
@@ -189,15 +194,15 @@ def flip(path):
         (lambda model: shutil.rmtree(model), "missing, though the manifest lists it"),
     ],
 )
-def test_a_file_that_is_not_what_the_manifest_says_is_refused(data, spoil, expected):
-    spoil(first_model(data))
+def test_a_file_that_differs_from_the_manifest_is_refused(data, damage, expected):
+    damage(first_model(data))
     with pytest.raises(MothrError, match=expected) as caught:
         open_models(data)
     assert first_model(data).parent.name in str(caught.value)
     assert any(str(caught.value) == problem for problem in verify(data).problems)
 
 
-def test_a_link_out_of_the_data_set_is_refused_also_where_the_bytes_agree(data, tmp_path):
+def test_a_link_out_of_the_data_set_is_refused_even_if_the_bytes_agree(data, tmp_path):
     path = first_model(data) / "model.safetensors"
     path.rename(tmp_path / "moved.safetensors")
     path.symlink_to(tmp_path / "moved.safetensors")
@@ -208,41 +213,41 @@ def test_a_link_out_of_the_data_set_is_refused_also_where_the_bytes_agree(data, 
     assert len(verify(data).problems) == 1
 
 
-# --- beside results, and metadata ---
+# --- the copy beside results, and metadata ---
 
 
-def test_truth_and_manifest_are_kept_beside_results_and_never_mixed(data, tmp_path, sealed):
-    place = tmp_path / "results" / "tiny-v1"
-    keep_beside_results(data, place)
-    keep_beside_results(data, place)
-    kept = snapshot(place)
-    assert {path.name: content for path, content in kept.items()} == {
+def test_truth_and_manifest_are_copied_and_never_mixed(data, tmp_path, sealed):
+    results = tmp_path / "results" / "tiny-v1"
+    copy_to_results(data, results)
+    copy_to_results(data, results)
+    copied = snapshot(results)
+    assert {path.name: content for path, content in copied.items()} == {
         name: (data / name).read_bytes() for name in ("truth.json", "manifest.json")
     }
-    assert open_truth(place) == open_truth(data)
+    assert open_truth(results) == open_truth(data)
     flip(first_model(data) / "model.safetensors")
     sealed(data)
-    for left in (("truth.json", "manifest.json"), ("manifest.json",)):
+    for names in (("truth.json", "manifest.json"), ("manifest.json",)):
         for name in ("truth.json", "manifest.json"):
-            if name not in left:
-                (place / name).unlink()
-        before = snapshot(place)
+            if name not in names:
+                (results / name).unlink()
+        before = snapshot(results)
         with pytest.raises(
             MothrError,
             match=r"manifest\.json: belongs to other weights .* raise the recipe's version or choose another",
         ):
-            keep_beside_results(data, place)
-        assert snapshot(place) == before
+            copy_to_results(data, results)
+        assert snapshot(results) == before
 
 
-def test_metadata_is_of_the_models_alone_whatever_else_lies_beside_them(data, tmp_path):
+def test_metadata_describes_only_the_models(data, tmp_path):
     ids = [path.name for path in (data / "models").iterdir()]
     (data / "models" / "notes.txt").write_text("x")
     (data / "models" / "more").mkdir()
-    found = metadata(data, ids)
-    assert sorted(found) == sorted(ids)
-    assert {value["mtime"] for value in found.values()} == {FILE_TIME}
-    assert {value["config"] for value in found.values()} == {'{"model_type": "toy"}\n'}
+    by_model = metadata(data, ids)
+    assert sorted(by_model) == sorted(ids)
+    assert {value["mtime"] for value in by_model.values()} == {FILE_TIME}
+    assert {value["config"] for value in by_model.values()} == {'{"model_type": "toy"}\n'}
     plain = tmp_path / "plain"
     plain.mkdir()
     shutil.copy(first_model(data) / "model.safetensors", plain / "a.b.safetensors")
