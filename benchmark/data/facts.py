@@ -1,4 +1,4 @@
-"""What the files of models say beside weights, as numbers and words that can be compared between any two models."""
+"""Facts: everything that files of models contain beside weights, as numbers and words that can be compared between models."""
 
 import json
 import os
@@ -17,27 +17,28 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import parse_json, sha256_of
 
 Row = dict[str, float | tuple[str, ...]]
-"""Name of a fact -> a number, or words: the letters of a name, the order of tensors."""
+"""Name of a fact -> a number or a sequence of words, such as the letters of a name or the order of tensors."""
 NAMED = "names the other's id"
+"""The fact that a file of one model holds the id of another model."""
 MENTION = re.compile(r"(?=([0-9a-f]{12}))")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of n models beside their weights."""
+    """The facts about n models."""
 
     numbers: Mapping[str, NDArray[np.float64]]
-    """Name -> (n,) numbers, NaN where a model has none."""
+    """Name -> (n,) numbers, NaN if a model has none."""
     words: Mapping[str, tuple[tuple[str, ...], ...]]
-    """Name -> the words of each model, none where it has none."""
+    """Name -> the words of each model, an empty tuple if it has none."""
     named: NDArray[np.bool_]
-    """(n, n): whether the files of model j name the id of model i."""
+    """(n, n): whether the files of model j hold the id of model i."""
 
     def __len__(self) -> int:
         return len(self.numbers) + len(self.words) + 1
 
     def varying(self, groups: NDArray[np.intp]) -> "Facts":
-        """Returns the facts that differ between two models of one group; ``groups`` is (n,)."""
+        """Returns the facts that differ between some two models of the same group; ``groups`` is (n,)."""
 
         def varies(values: Sequence[object]) -> bool:
             return len(set(zip(groups.tolist(), values, strict=True))) > len(set(groups.tolist()))
@@ -54,75 +55,85 @@ class Facts:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What :meth:`compare` gives, in words."""
-        found = [f"{name}, {what}" for name in self.numbers for what in ("difference", "distance")]
-        found += [f"{name}, {what}" for name in self.words for what in ("order", "equal places", "common beginning")]
-        return (*found, *((f"the child {NAMED}", f"the parent {NAMED}") if self.named.any() else ()))
+        """The names of the columns of :meth:`compare`."""
+        names = [f"{name}, {column}" for name in self.numbers for column in ("difference", "distance")]
+        names += [
+            f"{name}, {column}" for name in self.words for column in ("order", "equal places", "common beginning")
+        ]
+        return (*names, *((f"the child {NAMED}", f"the parent {NAMED}") if self.named.any() else ()))
 
     @cached_property
     def _codes(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Name -> (n,) rank of each model's words in alphabetical order, (n, longest) number of each word, -1 after the last."""
-        found = {}
+        """Name -> (n,) alphabetical rank of the words of each model, and (n, longest) number of each word, -1 after the last."""
+        by_name = {}
         for name, values in self.words.items():
             ranks = {words: rank for rank, words in enumerate(sorted(set(values)))}
             numbers = {word: number for number, word in enumerate(sorted({word for words in values for word in words}))}
             codes = np.full((len(values), max(map(len, values))), -1)
             for row, words in enumerate(values):
                 codes[row, : len(words)] = [numbers[word] for word in words]
-            found[name] = np.array([float(ranks[words]) for words in values]), codes
-        return found
+            by_name[name] = np.array([float(ranks[words]) for words in values]), codes
+        return by_name
 
     def compare(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Returns (m, columns): how model ``first[k]`` compares with model ``second[k]``, for each of m pairs."""
-        found: list[NDArray[Any]] = []
+        """Returns (m, columns) comparisons of model ``first[k]`` with model ``second[k]``, for each of m pairs.
+
+        For a number: difference and absolute difference. For words: difference of ranks, share of equal words at the same
+        position, and length of the common beginning.
+        """
+        comparisons: list[NDArray[Any]] = []
         for values in self.numbers.values():
             difference = values[first] - values[second]
-            found += [difference, np.abs(difference)]
+            comparisons += [difference, np.abs(difference)]
         for ranks, codes in self._codes.values():
             same = codes[first] == codes[second]
-            found += [ranks[first] - ranks[second], same.mean(axis=1), np.cumprod(same, axis=1).sum(axis=1)]
+            comparisons += [ranks[first] - ranks[second], same.mean(axis=1), np.cumprod(same, axis=1).sum(axis=1)]
         if self.named.any():
-            found += [self.named[first, second], self.named[second, first]]
-        return np.column_stack(found).astype(np.float64) if found else np.empty((len(first), 0))
+            comparisons += [self.named[first, second], self.named[second, first]]
+        return np.column_stack(comparisons).astype(np.float64) if comparisons else np.empty((len(first), 0))
 
 
 def facts_of_files(folder: Path, manifest: Manifest) -> Facts:
-    """Returns what every copy of a data set tells: names, sizes, times, rights, headers, configurations.
+    """Returns the facts that every copy of a data set has: names, sizes, times, rights, headers, configurations.
 
     Raises:
-        MothrError: a weight file has no header that can be read.
+        MothrError: The header of a weight file cannot be read.
     """
     ids = [model.id for model in manifest.models]
     known = set(ids)
     rows: list[Row] = []
     named = np.zeros((len(ids), len(ids)), bool)
-    position = {node: at for at, node in enumerate(ids)}
-    for at, node in enumerate(ids):
-        row: Row = {"id, read as a number": float(int(node, 16)), "id": tuple(node), "place in the manifest": float(at)}
+    position = {node: index for index, node in enumerate(ids)}
+    for index, node in enumerate(ids):
+        row: Row = {
+            "id, read as a number": float(int(node, 16)),
+            "id": tuple(node),
+            "place in the manifest": float(index),
+        }
         text = ""
         for path in _paths(folder / MODELS / node):
             name = _name(path, folder / MODELS / node)
             row |= {f"{name}, {key}": value for key, value in _stat(path).items()}
             if path.is_file():
-                said, content = _said(path)
-                row |= {f"{name}, {key}": value for key, value in said.items()}
+                contained, content = _content(path)
+                row |= {f"{name}, {key}": value for key, value in contained.items()}
                 text += f"{name} {content} "
         rows.append(row)
-        for other in set(MENTION.findall(text)) & known - {node}:
-            named[position[other], at] = True
+        for mentioned in set(MENTION.findall(text)) & known - {node}:
+            named[position[mentioned], index] = True
     return _collected(rows, named)
 
 
 def facts_of_this_copy(folder: Path, manifest: Manifest) -> Facts:
-    """Returns what the disk adds to this copy, and no archive or download carries along: order of entries, inodes, change times."""
-    entries = {name: float(at) for at, name in enumerate(os.listdir(folder / MODELS))}
+    """Returns the facts that only this copy on this disk has: order of entries, inodes, change times. No archive stores them."""
+    entries = {name: float(index) for index, name in enumerate(os.listdir(folder / MODELS))}
     rows: list[Row] = []
     for model in manifest.models:
         home = folder / MODELS / model.id
         row: Row = {"place in the folder": entries[model.id], "order of files": tuple(os.listdir(home))}
         for path in _paths(home):
-            name, found = _name(path, home), path.stat()
-            row |= {f"{name}, inode": float(found.st_ino), f"{name}, change time": found.st_ctime_ns / 1e9}
+            name, status = _name(path, home), path.stat()
+            row |= {f"{name}, inode": float(status.st_ino), f"{name}, change time": status.st_ctime_ns / 1e9}
         rows.append(row)
     return _collected(rows, np.zeros((len(rows), len(rows)), bool))
 
@@ -136,13 +147,13 @@ def _name(path: Path, home: Path) -> str:
 
 
 def _stat(path: Path) -> Row:
-    found = path.stat()
-    row: Row = {"modification time": found.st_mtime_ns / 1e9, "rights": float(found.st_mode)}
-    return row | {"bytes": float(found.st_size)} if path.is_file() else row
+    status = path.stat()
+    row: Row = {"modification time": status.st_mtime_ns / 1e9, "rights": float(status.st_mode)}
+    return row | {"bytes": float(status.st_size)} if path.is_file() else row
 
 
-def _said(path: Path) -> tuple[Row, str]:
-    """Returns what a file says beside weights, and all of that as one text."""
+def _content(path: Path) -> tuple[Row, str]:
+    """Returns the facts in a file, without weights, and its text."""
     if path.suffix == ".safetensors":
         return _header(path)
     content = path.read_bytes()
@@ -158,12 +169,15 @@ def _said(path: Path) -> tuple[Row, str]:
 
 
 def _header(path: Path) -> tuple[Row, str]:
-    """Returns what the header of a safetensors file says; the format's own reader hides order and offsets."""
+    """Returns the facts in the header of a safetensors file, and its metadata as text.
+
+    The header is parsed here, because the reader of the format hides the order and the offsets of tensors.
+    """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
             if size > path.stat().st_size - 8:
-                raise ValueError("its header would be longer than the file")
+                raise ValueError("the header would be longer than the file")
             header = parse_json(file.read(size).decode())
             tensors = {name: value for name, value in header.items() if name != "__metadata__"}
             row: Row = {
@@ -182,17 +196,17 @@ def _header(path: Path) -> tuple[Row, str]:
     return row, json.dumps(metadata)
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every (path, value) below ``value``."""
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (path, value) of every number, text, boolean and null in a JSON value."""
     if isinstance(value, dict | list) and value:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
     else:
-        yield place, value
+        yield path, value
 
 
 def _collected(rows: Sequence[Row], named: NDArray[np.bool_]) -> Facts:
-    """Returns the facts of all models; where only some say a thing, whether a model does is a fact of its own."""
+    """Returns the facts of all models. If only some models have a fact, its presence is one more fact."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     numbers: dict[str, NDArray[np.float64]] = {}
     words: dict[str, tuple[tuple[str, ...], ...]] = {}

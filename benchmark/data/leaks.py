@@ -1,9 +1,12 @@
-"""audit(): can parents be told without the weights? A classifier sees everything else and must be at chance.
+"""Leaks: tests whether parents can be predicted from a data set without its weights.
 
-For each ordered pair of models the classifier sees how their files, headers, configurations and ids compare, and says whether
-the first is a parent of the second. It learns on some trees and is tried on others. The same is done many times over after
-the models have been dealt out anew over the nodes of the graph, which keeps the graph's shape and breaks every tie to what
-the files say: a permutation test, exact whatever the classifier does.
+A classifier is given comparisons of the facts (files, headers, configurations, ids) of an ordered pair of models. It predicts
+whether the first model is a parent of the second. It is trained on some trees and tested on the others. For a data set without
+leaks its score is at the chance level.
+
+The chance level comes from a permutation test: the models are assigned at random to the nodes of the graph, and the classifier is
+trained and tested again. This preserves the graph and removes any relation between graph and facts. So the test is exact for any
+classifier.
 """
 
 from collections.abc import Sequence
@@ -27,71 +30,76 @@ QUESTIONS: dict[Question, str] = {
     "parent": "which of all models is the parent",
     "direction": "which of parent and child is the parent",
 }
-"""Each question in words. ``parent``: an edge against other pairs; ``direction``: an edge against the same edge turned round."""
+"""Each question in words. ``parent``: an edge against other pairs. ``direction``: an edge against the reverse edge."""
 LEVEL = 0.01
-"""A data set that leaks nothing is called leaky with this probability (Holm-corrected over the questions)."""
-LEAST, MOST, ENOUGH = 99, 199, 10
-"""Fewest and most permutations, and the number of them that reach the observed score after which no more are needed
-(Besag and Clifford 1991)."""
-EDGES = 200
-"""The most edges that are asked about; more are drawn from."""
-OTHERS = 4
-"""Pairs that are no edge, for each edge: so many within its tree, so many from anywhere, and the edge turned round."""
+"""Significance level: the probability that a data set without leaks is called leaky (Holm-adjusted over the questions)."""
+MIN_PERMUTATIONS, MAX_PERMUTATIONS = 99, 199
+"""The fewest and the most permutations."""
+ENOUGH_REACHED = 10
+"""No more permutations are drawn once this number of them reach the observed score (Besag and Clifford 1991)."""
+MAX_EDGES = 200
+"""The largest number of edges that are tested. If there are more, they are drawn."""
+NEGATIVES = 4
+"""Number of pairs without an edge for each edge: this number within its tree, this number from all models, and the reverse edge."""
 BINS = 10
-"""Bins that a comparison is cut into for the classifier."""
+"""Number of bins of one comparison for the classifier."""
 RIDGE = 30.0
-"""Penalty of the classifier, in pairs: a bin that holds fewer than so many says little."""
+"""Ridge penalty of the classifier, in pairs: a bin with fewer pairs has little weight."""
 FOLDS = 3
-"""Parts that the trees (of a single tree: the nodes) are divided into; each is tried after learning on the others."""
+"""Number of folds of the cross-validation. A fold holds whole trees; if there is a single tree, it holds nodes."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How well one question can be answered without the weights."""
+    """The result of one question: how well the classifier predicts parents without the weights."""
 
     question: Question
-    """Which question."""
+    """The question."""
     read: Read
-    """What was read: what every copy of the data set carries, or what only this disk adds."""
+    """The facts: ``files`` are in every copy of the data set, ``this copy`` only on this disk."""
     auc: float
-    """Area under the ROC curve of held-out pairs, mean over trees; 0.5 is chance."""
+    """Area under the ROC curve of held-out pairs, mean over trees; the chance level is 0.5."""
     low: float | None
-    """Lower end of its 95 % interval over trees; None where there is one tree."""
+    """Lower end of its 95 % interval over trees; None for one tree."""
     high: float | None
     """Upper end."""
     chance: tuple[float, float]
-    """The range that 95 % of the permutations fall into."""
+    """The interval that holds 95 % of the areas of the permutations."""
     p: float
-    """Share of the permutations that reach the score, itself counted."""
+    """The p-value: share of the permutations, the observed one included, whose area is at least the observed area."""
     permutations: int
-    """Their number; 0 where no fact differs between models, so that the score is 0.5 without trying."""
+    """Number of permutations; 0 if no fact differs between models, since the area is then 0.5."""
     telling: tuple[tuple[str, float], ...]
-    """The comparisons that alone tell most, each with its area under the curve (above 0.5 by choice of the sign)."""
+    """The comparisons that predict best on their own, each with its area (the sign is chosen so that it is above 0.5)."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audit of a data set found."""
+    """The result of the leak test of a data set."""
 
     findings: tuple[Finding, ...]
-    """One for each question and what was read; none where the truth has too few edges to ask about."""
+    """One for each question and kind of facts; empty if the truth has too few edges."""
     leaks: bool
-    """Whether what every copy carries tells parents, at ``LEVEL``."""
+    """Whether the facts of every copy predict parents, at the significance level ``LEVEL``."""
     notes: tuple[str, ...]
-    """What was and what was not compared."""
+    """Notes on which facts were compared."""
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The audit in words."""
+        """The result in words."""
         verdict = ("verdict: leaks" if self.leaks else "verdict: at chance",) if self.findings else ()
         return (*self.notes, *map(_sentence, self.findings), *verdict)
 
 
 def audit(folder: Path, labels: Path | None = None) -> Audit:
-    """Tries to tell parents from everything in a data set but its weights; ``labels`` is the folder of a hidden split's truth.
+    """Tests whether everything in a data set except its weights predicts parents.
+
+    Args:
+        folder: The data set.
+        labels: For a hidden split, the folder of its labels.
 
     Raises:
-        MothrError: the data set is unfinished or damaged, or has no truth.
+        MothrError: The data set is unfinished or damaged, or its truth is missing.
     """
     truth, manifest = open_truth(folder, labels), open_manifest(folder)
     ids = [model.id for model in manifest.models]
@@ -100,54 +108,63 @@ def audit(folder: Path, labels: Path | None = None) -> Audit:
     formats = np.zeros(len(ids), dtype=np.intp)
     notes = []
     if formats_are_declared(truth):
-        found = {
+        format_of = {
             checkpoint.id: storage_format(checkpoint) for checkpoint in open_models(folder, check=False).checkpoints
         }
-        kinds = sorted(set(found.values()))
-        formats = np.array([kinds.index(found[node]) for node in ids])
-        notes.append(f"declared storage formats: {', '.join(kinds)}; models are dealt out anew within their own")
+        kinds = sorted(set(format_of.values()))
+        formats = np.array([kinds.index(format_of[node]) for node in ids])
+        notes.append(f"declared storage formats: {', '.join(kinds)}; models are permuted within their own")
     findings = []
     sources: dict[Read, Facts] = {
         "files": facts_of_files(folder, manifest),
         "this copy": facts_of_this_copy(folder, manifest),
     }
     for read, facts in sources.items():
-        differing, asked = facts.varying(np.zeros_like(formats)), facts.varying(formats)
+        differing, tested = facts.varying(np.zeros_like(formats)), facts.varying(formats)
         notes.append(
             f"{read}: {len(facts)} facts a model, of which these differ: {', '.join(differing.names) or 'none'}"
         )
-        if left := [name for name in differing.names if name not in asked.names]:
+        if left := [name for name in differing.names if name not in tested.names]:
             notes.append(f"{read}: left out, since the storage format decides them: {', '.join(left)}")
-        with threadpool_limits(1):  # the matrices are small, and threads slow each other down
-            findings += [ask(question, asked, truth, ids, formats, read) for question in QUESTIONS]
+        with threadpool_limits(1):  # the matrices are small, so several threads are slower than one
+            findings += [measure(question, tested, truth, ids, formats, read) for question in QUESTIONS]
     notes.append(
-        "this copy: only this disk adds these facts, and no archive carries them along; they are no part of the verdict"
+        "this copy: only this disk has these facts, and no archive stores them; they are not part of the verdict"
     )
     adjusted = holm([finding.p for finding in findings if finding.read == "files"])
     return Audit(tuple(findings), min(adjusted) <= LEVEL, tuple(notes))
 
 
-def ask(
+def measure(
     question: Question, facts: Facts, truth: Truth, ids: Sequence[str], formats: NDArray[np.intp], read: Read
 ) -> Finding:
-    """Returns how well ``facts`` of the models ``ids`` answer ``question``; ``formats`` (n,) are dealt out within themselves."""
-    rng = np.random.default_rng(0)  # pairs and permutations of a data set are the same on every call
+    """Returns how well the facts answer one question.
+
+    Args:
+        question: The question.
+        facts: The facts of the n models.
+        truth: The true graph.
+        ids: The n models.
+        formats: (n,) storage format of each model. Models are permuted within their format.
+        read: The kind of facts.
+    """
+    rng = np.random.default_rng(0)  # so pairs and permutations of a data set are the same on every call
     trees = np.array([truth.trees[node] for node in ids])
     pairs, labels = _pairs(question, truth, ids, trees, rng)
-    parts = _parts(trees, pairs[labels], rng)
+    part_of = _parts(trees, pairs[labels], rng)
     if not facts.columns:
         return Finding(question, read, 0.5, None, None, (0.5, 0.5), 1.0, 0, ())
     compared = facts.compare(*pairs.T)
-    folds, home = _folds(pairs, trees, parts), trees[pairs[:, 1]]
+    folds, home = _folds(pairs, trees, part_of), trees[pairs[:, 1]]
     observed = _areas(compared, labels, folds, home)
     drawn: list[float] = []
     reached = 0
-    while len(drawn) < LEAST or (reached < ENOUGH and len(drawn) < MOST):
-        dealt = _dealt(formats, rng)
-        drawn.append(float(np.mean(_areas(facts.compare(*dealt[pairs].T), labels, folds, home))))
+    while len(drawn) < MIN_PERMUTATIONS or (reached < ENOUGH_REACHED and len(drawn) < MAX_PERMUTATIONS):
+        permuted = _permuted(formats, rng)
+        drawn.append(float(np.mean(_areas(facts.compare(*permuted[pairs].T), labels, folds, home))))
         reached += int(drawn[-1] >= np.mean(observed))
     interval = mean_interval(observed, within=(0, 1))
-    alone = sorted(
+    single = sorted(
         ((_area(column, labels), name) for column, name in zip(compared.T, facts.columns, strict=True)), key=_strength
     )
     return Finding(
@@ -159,44 +176,47 @@ def ask(
         (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))),
         float((1 + reached) / (1 + len(drawn))),
         len(drawn),
-        tuple((name, max(area, 1 - area)) for area, name in alone[:3]),
+        tuple((name, max(area, 1 - area)) for area, name in single[:3]),
     )
 
 
-def _strength(found: tuple[float, str]) -> tuple[float, str]:
-    return -abs(found[0] - 0.5), found[1]
+def _strength(comparison: tuple[float, str]) -> tuple[float, str]:
+    """Returns the sort key of (area, name): the largest distance from 0.5 first."""
+    return -abs(comparison[0] - 0.5), comparison[1]
 
 
-def _dealt(formats: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Returns (n,) which model stands at each model's place after they were dealt out anew within their storage formats."""
-    dealt = np.arange(len(formats))
+def _permuted(formats: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Returns a random permutation (n,) of the models within their storage formats."""
+    permuted = np.arange(len(formats))
     for kind in np.unique(formats):
-        places = np.flatnonzero(formats == kind)
-        dealt[places] = rng.permutation(places)
-    return dealt
+        positions = np.flatnonzero(formats == kind)
+        permuted[positions] = rng.permutation(positions)
+    return permuted
 
 
 def _pairs(
     question: Question, truth: Truth, ids: Sequence[str], trees: NDArray[np.intp], rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Returns (m, 2) ordered pairs of models and (m,) whether the first is a parent of the second."""
-    position = {node: at for at, node in enumerate(ids)}
-    every = sorted((position[parent], position[child]) for parent, child in truth.graph.edges)
-    edges = [every[at] for at in rng.permutation(len(every))[:EDGES]]
-    others = {(child, parent) for parent, child in edges}
+    """Returns (m, 2) ordered pairs of models, and (m,) whether the first model is a parent of the second."""
+    position = {node: index for index, node in enumerate(ids)}
+    all_edges = sorted((position[parent], position[child]) for parent, child in truth.graph.edges)
+    edges = [all_edges[index] for index in rng.permutation(len(all_edges))[:MAX_EDGES]]
+    negatives = {(child, parent) for parent, child in edges}
     if question == "parent":
         for _, child in edges:
-            near = np.flatnonzero(trees == trees[child])
-            others |= {
-                (int(other), child) for places in (near, np.arange(len(ids))) for other in rng.choice(places, OTHERS)
-            }
-        others -= {(at, at) for at in range(len(ids))} | set(every)
-    pairs = np.array([*edges, *sorted(others)], dtype=np.intp)
+            same_tree = np.flatnonzero(trees == trees[child])
+            for candidates in (same_tree, np.arange(len(ids))):
+                negatives |= {(int(model), child) for model in rng.choice(candidates, NEGATIVES)}
+        negatives -= {(index, index) for index in range(len(ids))} | set(all_edges)
+    pairs = np.array([*edges, *sorted(negatives)], dtype=np.intp)
     return pairs, np.arange(len(pairs)) < len(edges)
 
 
 def _parts(trees: NDArray[np.intp], edges: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Returns (n,) the part of each model: whole trees, with about as many edges each; of a single tree that has edges, nodes."""
+    """Returns (n,) the part of each model: whole trees, so that parts have similar numbers of edges.
+
+    If only one tree has edges, nodes are divided at random.
+    """
     count = np.bincount(trees[edges[:, 1]], minlength=trees.max() + 1)
     if (count > 0).sum() < 2:
         return rng.permutation(np.arange(len(trees)) % FOLDS)
@@ -211,14 +231,14 @@ def _parts(trees: NDArray[np.intp], edges: NDArray[np.intp], rng: np.random.Gene
 def _folds(
     pairs: NDArray[np.intp], trees: NDArray[np.intp], parts: NDArray[np.intp]
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Returns for each part (m,) which pairs are learned from and which are tried: those whose child is in the part."""
+    """Returns for each part two masks (m,): the pairs for training, and the pairs for testing: those with a child in the part."""
     whole = len({*zip(trees.tolist(), parts.tolist(), strict=True)}) == len(set(trees.tolist()))
-    found = []
+    folds = []
     for part in np.unique(parts[pairs[:, 1]]):
-        tried = parts[pairs[:, 1]] == part
-        # In a single tree, a parent with children in two parts is met in both: leaving it out would leave few edges.
-        found.append((~(parts[pairs] == part).any(axis=1) if whole else ~tried, tried))
-    return found
+        tested = parts[pairs[:, 1]] == part
+        # In a single tree, a parent can have children in two parts. Leaving out such parents would leave few edges.
+        folds.append((~(parts[pairs] == part).any(axis=1) if whole else ~tested, tested))
+    return folds
 
 
 def _areas(
@@ -227,16 +247,19 @@ def _areas(
     folds: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     home: NDArray[np.intp],
 ) -> list[float]:
-    """Returns the area under the curve among the pairs of each tree in ``home``, of scores learned on other parts."""
+    """Returns the area under the ROC curve for the pairs of each tree. Scores come from a classifier trained on other parts.
+
+    ``home`` (m,) is the tree of the child of each pair.
+    """
     binned, scores = _binned(compared), np.zeros(len(labels))
-    for learned, tried in folds:
-        scores[tried] = binned[tried] @ _learned(binned[learned], labels[learned])
+    for training, testing in folds:
+        scores[testing] = binned[testing] @ _fitted(binned[training], labels[training])
     mixed = [tree for tree in np.unique(home) if 0 < labels[home == tree].sum() < (home == tree).sum()]
     return [_area(scores[home == tree], labels[home == tree]) for tree in mixed]
 
 
-def _learned(binned: NDArray[np.float32], labels: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Returns the weights of a linear classifier: ridge regression on labels of balanced weight."""
+def _fitted(binned: NDArray[np.float32], labels: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Returns the weights of a linear classifier: ridge regression with balanced weights of both labels."""
     targets = np.where(labels, 1 / max(labels.sum(), 1), -1 / max((~labels).sum(), 1)) * len(labels) / 2
     weights = np.abs(targets)
     normal = (binned.T * weights.astype(np.float32)) @ binned + RIDGE * np.eye(binned.shape[1], dtype=np.float32)
@@ -244,12 +267,12 @@ def _learned(binned: NDArray[np.float32], labels: NDArray[np.bool_]) -> NDArray[
 
 
 def _binned(compared: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns (m, columns x bins) which of up to ``BINS`` equally filled bins, or none for NaN, each comparison falls into.
+    """Returns (m, columns x bins) indicators: the bin of each comparison among up to ``BINS`` equally filled bins; none for NaN.
 
-    On these a linear classifier can learn any sum of curves, one a comparison, in a millisecond. Boosted trees, which could
-    learn more, take fifty times as long, and each permutation learns anew.
+    On indicators a linear classifier can fit any sum of one function of each comparison, in a millisecond. Boosted trees could fit
+    more, but they take fifty times as long, and the classifier is trained for each permutation.
     """
-    found = []
+    indicators = []
     for column in compared.T:
         known = np.unique(column[~np.isnan(column)])
         edges = (
@@ -257,26 +280,28 @@ def _binned(compared: NDArray[np.float64]) -> NDArray[np.float32]:
             if len(known) <= BINS
             else np.unique(np.quantile(column[~np.isnan(column)], np.linspace(0, 1, BINS + 1)[:-1]))
         )
-        found.append(np.searchsorted(edges, column, side="right")[:, None] == np.arange(1, len(edges) + 1))
-        found[-1][np.isnan(column)] = False
-    return np.concatenate(found, axis=1).astype(np.float32)
+        indicators.append(np.searchsorted(edges, column, side="right")[:, None] == np.arange(1, len(edges) + 1))
+        indicators[-1][np.isnan(column)] = False
+    return np.concatenate(indicators, axis=1).astype(np.float32)
 
 
 def _area(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Returns the area under the ROC curve: how often an edge scores above another pair, ties counted half."""
+    """Returns the area under the ROC curve: the share of (edge, other pair) where the edge scores higher; ties count half."""
     known = ~np.isnan(scores)
     ranks, labels = rankdata(scores[known]), labels[known]
-    yes, no = int(labels.sum()), int((~labels).sum())
-    return float((ranks[labels].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else 0.5
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return 0.5
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def _sentence(finding: Finding) -> str:
-    asked = f"{finding.read}: {QUESTIONS[finding.question]}"
+    subject = f"{finding.read}: {QUESTIONS[finding.question]}"
     if not finding.permutations:
-        return f"{asked}: AUC 0.5, as all facts are the same for all models"
+        return f"{subject}: AUC 0.5, since all facts are the same for all models"
     interval = "" if finding.low is None else f" ({finding.low:.2f} to {finding.high:.2f} over trees)"
-    found = f"AUC {finding.auc:.3f}{interval}, by chance {finding.chance[0]:.2f} to {finding.chance[1]:.2f}"
-    text = f"{asked}: {found}, p = {finding.p:.3f} of {finding.permutations} permutations"
+    result = f"AUC {finding.auc:.3f}{interval}, by chance {finding.chance[0]:.2f} to {finding.chance[1]:.2f}"
+    text = f"{subject}: {result}, p = {finding.p:.3f} of {finding.permutations} permutations"
     if finding.p <= LEVEL:
-        text += "; most telling: " + "; ".join(f"{name} (AUC {area:.2f})" for name, area in finding.telling)
+        text += "; best predictors: " + "; ".join(f"{name} (AUC {area:.2f})" for name, area in finding.telling)
     return text

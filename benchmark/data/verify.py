@@ -1,4 +1,4 @@
-"""verify(): what is wrong with a data set: files, values, learning, and whatever beside weights could tell lineage."""
+"""Verifies a data set: its files, its values, its training records, and that only weights carry information on lineage."""
 
 import math
 import re
@@ -29,25 +29,28 @@ from mothr.benchmark.weights.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ``verify`` found."""
+    """The result of :func:`verify`."""
 
     models: int
     """Number of models."""
     problems: tuple[str, ...]
-    """Sentences about what is wrong; empty for a sound data set."""
+    """A message for each problem; empty for a valid data set."""
     notes: tuple[str, ...]
-    """What was checked, with figures."""
+    """What was checked, with numbers."""
 
 
 def verify(folder: Path, labels: Path | None = None) -> Verdict:
-    """Checks a data set: hashes, finite values, equal shapes, a truth that fits, nodes that learned, files that tell nothing.
+    """Checks a data set and returns all problems.
+
+    It checks hashes, finite values, equal shapes, the truth, that training improved each node, and that file names, sizes, times and
+    configurations are the same for all models.
 
     Args:
-        folder: the data set.
-        labels: the folder of a hidden split's labels, which are then checked, too, and against what the manifest commits to.
+        folder: The data set.
+        labels: For a hidden split, the folder of its labels. They are checked against the commitment in the manifest.
 
     Raises:
-        MothrError: it cannot be opened at all.
+        MothrError: The data set cannot be opened.
     """
     manifest = open_manifest(folder)
     problems = [*file_problems(folder, manifest), *_stray_files(folder, manifest)]
@@ -66,13 +69,13 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     hidden = not (folder / TRUTH).is_file()
     if hidden:
         notes.append("no truth (hidden split)")
-        problems += _told_problems(folder)
+        problems += _hidden_split_problems(folder)
     if labels is not None or not hidden:
         truth = open_truth(folder, labels)
         if manifest.commitment is not None:
             notes.append("the labels are those that the manifest commits to")
-        learned, unlearned = _learning(truth)
-        problems += unlearned
+        learned, training_problems = _training_problems(truth)
+        problems += training_problems
         if len(kinds) > 1 and not formats_are_declared(truth):
             problems.append(
                 f"models are stored in {len(kinds)} formats ({', '.join(kinds)}), though the truth has no quantized model"
@@ -82,20 +85,20 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
 
 
 def storage_format(checkpoint: Checkpoint) -> str:
-    """Returns the types that a model's numbers are stored in, such as ``F32`` or ``F32+I8``."""
+    """Returns the number formats of a model, such as ``F32`` or ``F32+I8``."""
     return "+".join(sorted({info.dtype for info in checkpoint.tensors.values()}))
 
 
 def formats_are_declared(truth: Truth) -> bool:
-    """Returns whether models may differ in their storage format: where some are quantized, it is a part of the weights."""
+    """Returns whether models may have different storage formats: they may if the truth has a quantized model."""
     return any(node.relation == "quantized" for node in truth.nodes.values())
 
 
 def _stray_files(folder: Path, manifest: Manifest) -> list[str]:
     listed = {f"{model.id}/{file.path}" for model in manifest.models for file in model.files}
     home = folder / MODELS
-    found = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()}
-    return [f"{home / name}: not in the manifest; remove it" for name in sorted(found - listed)]
+    present = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_symlink() or not path.is_dir()}
+    return [f"{home / name}: not in the manifest; remove it" for name in sorted(present - listed)]
 
 
 def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
@@ -107,25 +110,24 @@ def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
                 f"model {checkpoint.id}: its tensors or shapes differ from those of model {checkpoints[0].id}"
             )
         for name in checkpoint.tensors:
-            if not torch.isfinite(checkpoint.read(name).double()).all():  # eight-bit floats have no isfinite
+            if not torch.isfinite(checkpoint.read(name).double()).all():  # isfinite is not defined for 8-bit floats
                 problems.append(f"model {checkpoint.id}: tensor {name!r} holds NaN or infinite values")
     return problems
 
 
 def _leak_problems(manifest: Manifest, formats: Mapping[NodeId, str]) -> list[str]:
-    """Everything beside weights must be the same for all models of one storage format: file names, sizes, config bytes."""
+    """Returns a message for each file name, size or configuration that differs between models of one storage format."""
     problems = []
-    for _, group in groupby(
-        sorted(manifest.models, key=lambda model: (formats[model.id], model.id)), key=lambda model: formats[model.id]
-    ):
-        first, *others = group
-        for model in others:
+    ordered = sorted(manifest.models, key=lambda model: (formats[model.id], model.id))
+    for _, group in groupby(ordered, key=lambda model: formats[model.id]):
+        first, *rest = group
+        for model in rest:
             if [(f.path, f.bytes) for f in model.files] != [(f.path, f.bytes) for f in first.files]:
                 problems.append(
                     f"model {model.id}: its files or their sizes differ from those of {first.id}, which can tell lineage"
                 )
-            for file, other in zip(model.files, first.files, strict=False):
-                if not file.path.endswith(".safetensors") and file.sha256 != other.sha256:
+            for file, file_of_first in zip(model.files, first.files, strict=False):
+                if not file.path.endswith(".safetensors") and file.sha256 != file_of_first.sha256:
                     problems.append(
                         f"model {model.id}: {file.path} differs from that of {first.id}, which can tell lineage"
                     )
@@ -141,8 +143,8 @@ def _time_problems(folder: Path) -> list[str]:
     )
 
 
-def _told_problems(folder: Path) -> list[str]:
-    """Returns what else would tell the truth of a hidden split."""
+def _hidden_split_problems(folder: Path) -> list[str]:
+    """Returns a message for each file that can reveal the truth of a hidden split."""
     expected = {MODELS, MANIFEST, RECIPE, CROISSANT, "README.md"}
     strays = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
     problems = [f"{folder / name}: may tell the labels of this hidden split; remove it" for name in strays]
@@ -151,7 +153,7 @@ def _told_problems(folder: Path) -> list[str]:
         r"\b(seeds?|extends)\b['\"]?\s*=", path.read_text(encoding="utf-8", errors="replace")
     ):
         problems.append(
-            f"{path}: tells ids and parents of this hidden split to whoever plans it again; remove its seeds"
+            f"{path}: reveals ids and parents of this hidden split to everyone who plans it again; remove its seeds"
         )
     path = folder / CROISSANT
     if path.is_file() and f'"{LINEAGE}"' in path.read_text(encoding="utf-8", errors="replace"):
@@ -159,8 +161,11 @@ def _told_problems(folder: Path) -> list[str]:
     return problems
 
 
-def _learning(truth: Truth) -> tuple[int, list[str]]:
-    """Returns how many nodes learned, and a sentence for each that did not."""
+def _training_problems(truth: Truth) -> tuple[int, list[str]]:
+    """Returns the number of nodes whose training improved the metric, and a message for each other trained node.
+
+    The metric after training must exceed the metric before, and chance + 2 sqrt(chance (1 - chance) / n) for n test samples.
+    """
     learned, problems = 0, []
     for node, value in truth.nodes.items():
         record = value.training or {}
@@ -174,7 +179,7 @@ def _learning(truth: Truth) -> tuple[int, list[str]]:
             before = after = chance = count = math.nan
         if not (math.isfinite(before + after + chance) and 0 < count < math.inf):
             problems.append(
-                f"model {node}: its training's metric before and after, its chance and its count are not numbers"
+                f"model {node}: metric before and after, chance level and count in its training are not numbers"
             )
             continue
         noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5

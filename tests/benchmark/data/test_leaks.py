@@ -1,3 +1,5 @@
+"""Leaks: clean data are at the chance level, and each planted leak is detected and named."""
+
 import json
 import os
 import re
@@ -9,13 +11,13 @@ from safetensors.numpy import load_file, save_file
 from mothr.benchmark.data import leaks
 from mothr.benchmark.data.dataset import FILE_TIME, MODELS, Truth, open_manifest, open_truth
 from mothr.benchmark.data.facts import Facts, facts_of_files
-from mothr.benchmark.data.leaks import ask, audit
+from mothr.benchmark.data.leaks import audit, measure
 from mothr.benchmark.errors import MothrError
 
 
 @pytest.fixture(autouse=True)
 def _few_permutations(monkeypatch):
-    for name, value in {"LEAST": 39, "MOST": 39, "LEVEL": 0.05}.items():
+    for name, value in {"MIN_PERMUTATIONS": 39, "MAX_PERMUTATIONS": 39, "LEVEL": 0.05}.items():
         monkeypatch.setattr(leaks, name, value)
 
 
@@ -32,13 +34,13 @@ def finding(data, question="parent"):
     truth, manifest = open_truth(data), open_manifest(data)
     ids = [model.id for model in manifest.models]
     same = np.zeros(len(ids), dtype=np.intp)
-    return ask(question, facts_of_files(data, manifest).varying(same), truth, ids, same, "files")
+    return measure(question, facts_of_files(data, manifest).varying(same), truth, ids, same, "files")
 
 
 def configure(data, change):
     """Adds ``change(model id)`` to the configuration of each model."""
-    for place in (data / MODELS).iterdir():
-        (place / "config.json").write_text(json.dumps({"model_type": "toy", **change(place.name)}))
+    for model in (data / MODELS).iterdir():
+        (model / "config.json").write_text(json.dumps({"model_type": "toy", **change(model.name)}))
 
 
 def rename(data, names):
@@ -46,7 +48,7 @@ def rename(data, names):
     for old, new in names.items():
         (data / MODELS / old).rename(data / MODELS / new)
     truth = (data / "truth.json").read_text()
-    (data / "truth.json").write_text(re.sub(r"[0-7]{12}", lambda found: names[found[0]], truth))
+    (data / "truth.json").write_text(re.sub(r"[0-7]{12}", lambda result: names[result[0]], truth))
 
 
 @pytest.fixture
@@ -58,10 +60,10 @@ def large(tmp_path, build_data):
 
 
 def test_clean_data_is_at_chance_and_only_ids_and_their_order_differ(large):
-    found = audit(large)
-    assert found.leaks is False
-    assert found.lines[-1] == "verdict: at chance"
-    [note] = [note for note in found.notes if note.startswith("files: ")]
+    result = audit(large)
+    assert result.leaks is False
+    assert result.lines[-1] == "verdict: at chance"
+    [note] = [note for note in result.notes if note.startswith("files: ")]
     assert note.endswith("of which these differ: id, read as a number, place in the manifest, id")
     for question in ("parent", "direction"):
         assert finding(large, question).p > 1 / 40
@@ -73,14 +75,14 @@ def test_facts_that_are_the_same_for_all_models_give_exactly_one_half(large):
     ids = sorted(truth.nodes)
     none = facts_of_files(large, open_manifest(large)).varying(
         np.arange(len(ids))
-    )  # each model a group of its own: nothing varies
-    found = ask("parent", none, truth, ids, np.zeros(len(ids), dtype=np.intp), "files")
-    assert (found.auc, found.p, found.permutations, found.telling) == (0.5, 1.0, 0, ())
+    )  # each model is its own group, so no fact varies
+    result = measure("parent", none, truth, ids, np.zeros(len(ids), dtype=np.intp), "files")
+    assert (result.auc, result.p, result.permutations, result.telling) == (0.5, 1.0, 0, ())
 
 
-def test_chance_is_not_called_a_leak_more_often_than_it_says():
-    """Over many forests with numbers that mean nothing, p is uniform: small values come as often as they should."""
-    found = []
+def test_p_values_of_meaningless_facts_are_uniform():
+    """Over many forests with random facts, p is uniform: small values are as frequent as they should be."""
+    result = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         ids = [f"{tree}{node}" for tree in range(3) for node in range(7)]
@@ -91,13 +93,13 @@ def test_chance_is_not_called_a_leak_more_often_than_it_says():
             {"split": "s", "version": 1, "nodes": {node: {"parents": parents[node]} for node in ids}}
         )
         facts = Facts({"a": rng.normal(size=21), "b": rng.integers(3, size=21) * 1.0}, {}, np.zeros((21, 21), bool))
-        found.append(ask("parent", facts, truth, ids, np.zeros(21, dtype=np.intp), "files").p)
-    values = np.array(found)
-    assert (values <= 0.1).sum() <= 9  # of 40; chance of more: 0.5 %
+        result.append(measure("parent", facts, truth, ids, np.zeros(21, dtype=np.intp), "files").p)
+    values = np.array(result)
+    assert (values <= 0.1).sum() <= 9  # of 40; the probability of more is 0.5 %
     assert 0.3 < values.mean() < 0.7
 
 
-def test_the_same_data_give_the_same_answer(large):
+def test_the_result_is_reproducible(large):
     assert finding(large) == finding(large)
 
 
@@ -120,24 +122,24 @@ def plant_prefix(data):
 
 
 def plant_order(data):
-    """Ids rise with depth."""
+    """Ids increase with depth."""
     rng = np.random.default_rng(0)
     depth = depth_of(data)
     rename(data, {node: f"{depth[node] + 8:x}{''.join(rng.choice(list('89abcdef'), 11))}" for node in depth})
 
 
 def plant_header(data):
-    """Tensors lie in the file in an order that turns by one with each edge."""
+    """The order of tensors in the file is rotated by one with each edge."""
     for node, depth in depth_of(data).items():
         path = data / MODELS / node / "model.safetensors"
         content = path.read_bytes()
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])
         names = list(header)
-        turned = json.dumps(
+        rotated = json.dumps(
             {name: header[name] for name in names[depth:] + names[:depth]}, separators=(",", ":")
         ).encode()
-        path.write_bytes(content[:8] + turned.ljust(size) + content[8 + size :])
+        path.write_bytes(content[:8] + rotated.ljust(size) + content[8 + size :])
         assert load_file(path).keys() == set(names)
 
 
@@ -177,17 +179,17 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(("plant", "expected"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
-def test_each_planted_leak_is_found_and_named(large, sealed, plant, expected):
+def test_each_planted_leak_is_detected_and_named(large, sealed, plant, expected):
     plant(large)
     if plant is not plant_times:
         sealed(large)
     else:
         times = [path.stat().st_mtime for path in large.rglob("model.safetensors")]
         assert len(set(times)) > 1
-    found = finding(large)
-    assert found.p == 1 / 40
-    assert found.auc > found.chance[1]
-    assert any(name.startswith(expected) for name, _ in found.telling)
+    result = finding(large)
+    assert result.p == 1 / 40
+    assert result.auc > result.chance[1]
+    assert any(name.startswith(expected) for name, _ in result.telling)
     if plant in (plant_times, plant_order, plant_field, plant_size):
         assert finding(large, "direction").p == 1 / 40
         assert finding(large, "direction").auc > 0.9
@@ -198,12 +200,12 @@ def test_a_single_tree_is_divided_by_nodes(tmp_path, build_data, sealed):
     assert finding(data).p > 1 / 40
     plant_field(data)
     sealed(data)
-    found = finding(data, "direction")
-    assert (found.low, found.high) == (None, None)
-    assert found.p == 1 / 40
+    result = finding(data, "direction")
+    assert (result.low, result.high) == (None, None)
+    assert result.p == 1 / 40
 
 
-# --- storage formats, and data that cannot be asked ---
+# --- storage formats, and data that cannot be tested ---
 
 
 def quantize_leaves(data, relation):
@@ -216,21 +218,21 @@ def quantize_leaves(data, relation):
     (data / "truth.json").write_text(json.dumps(truth))
 
 
-def test_what_the_storage_format_decides_is_left_out_where_models_are_quantized_and_only_there(large, sealed):
+def test_facts_of_the_storage_format_are_left_out_only_if_models_are_quantized(large, sealed):
     quantize_leaves(large, "quantized")
     sealed(large)
-    found = audit(large)
-    assert found.leaks is False
-    assert any("declared storage formats: F16, F32" in note for note in found.notes)
+    result = audit(large)
+    assert result.leaks is False
+    assert any("declared storage formats: F16, F32" in note for note in result.notes)
     assert any(
         "left out, since the storage format decides them" in note and "model.safetensors, bytes" in note
-        for note in found.notes
+        for note in result.notes
     )
     quantize_leaves(large, "finetune")
     assert audit(large).leaks is True
 
 
-def test_too_few_edges_and_hidden_truth_are_said(tmp_path, build_data, sealed):
+def test_too_few_edges_and_a_hidden_truth_are_reported(tmp_path, build_data, sealed):
     data = build_data(tmp_path / "one", trees=1)
     truth = json.loads((data / "truth.json").read_text())
     for value in truth["nodes"].values():
@@ -242,12 +244,12 @@ def test_too_few_edges_and_hidden_truth_are_said(tmp_path, build_data, sealed):
         audit(data)
 
 
-def test_the_command_says_the_verdict_and_fails_on_a_leak(mothr, large):
+def test_the_command_prints_the_verdict_and_fails_on_a_leak(mothr, large):
     called = mothr("verify", large, "--leaks", "--json")
     assert called.code == 0
     assert called.json["ok"] is True
     assert called.json["leaks"]["leaks"] is False
-    assert {(found["question"], found["read"]) for found in called.json["leaks"]["findings"]} == {
+    assert {(result["question"], result["read"]) for result in called.json["leaks"]["findings"]} == {
         (question, read) for question in ("parent", "direction") for read in ("files", "this copy")
     }
     plant_times(large)
@@ -258,7 +260,7 @@ def test_the_command_says_the_verdict_and_fails_on_a_leak(mothr, large):
 
 
 @pytest.mark.parametrize(("length", "header"), [(2**64 - 1, b"{}"), (9, b"{}"), (2000, b"[" * 2000), (0, b"")])
-def test_a_header_that_is_none_is_refused_by_name(data, length, header):
+def test_an_invalid_header_is_refused_by_name(data, length, header):
     content = length.to_bytes(8, "little") + header
     path = min((data / MODELS).iterdir()) / "model.safetensors"
     path.write_bytes(content)

@@ -1,3 +1,5 @@
+"""verify: a valid data set has no problems, and each problem is reported."""
+
 import json
 import os
 
@@ -24,8 +26,8 @@ def snapshot(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def respoil(data, sealed, name, change):
-    """Changes tensors of the model called ``name`` and writes an honest manifest."""
+def damage(data, sealed, name, change):
+    """Changes tensors of the model ``name`` and writes a matching manifest."""
     path = data / "models" / name / "model.safetensors"
     tensors = load_file(path)
     change(tensors)
@@ -34,48 +36,48 @@ def respoil(data, sealed, name, change):
 
 
 def problem(data):
-    """Returns the one problem that verify finds."""
-    found = verify(data)
-    assert found.models == 14
-    assert len(found.problems) == 1, found.problems
-    return found.problems[0]
+    """Returns the only problem of the data set."""
+    verdict = verify(data)
+    assert verdict.models == 14
+    assert len(verdict.problems) == 1, verdict.problems
+    return verdict.problems[0]
 
 
-def test_a_sound_data_set_has_no_problems(tiny):
+def test_a_valid_data_set_has_no_problems(tiny):
     before = snapshot(tiny)
-    found = verify(tiny)
-    assert found.problems == ()
-    assert found.notes == ("14 models, 0.2 MB", "2 trees, 12 edges; 14 nodes learned")
+    verdict = verify(tiny)
+    assert verdict.problems == ()
+    assert verdict.notes == ("14 models, 0.2 MB", "2 trees, 12 edges; 14 nodes learned")
     assert snapshot(tiny) == before
 
 
-@pytest.mark.parametrize("place", ["more.json", "unet/more.json", "../stray.txt"])
-def test_a_file_that_no_manifest_lists_is_found(data, place):
-    path = first_model(data) / place
+@pytest.mark.parametrize("path", ["more.json", "unet/more.json", "../stray.txt"])
+def test_a_file_that_is_not_in_the_manifest_is_reported(data, path):
+    path = first_model(data) / path
     path.parent.mkdir(exist_ok=True)
     path.write_text("x")
     assert problem(data).endswith(": not in the manifest; remove it")
     assert path.name in problem(data)
 
 
-def test_a_linked_folder_that_no_manifest_lists_is_found(data, tmp_path):
+def test_a_linked_folder_that_is_not_in_the_manifest_is_reported(data, tmp_path):
     (first_model(data) / "more").symlink_to(tmp_path)
     assert problem(data).endswith("more: not in the manifest; remove it")
 
 
-def test_a_time_that_differs_is_found(data):
+def test_a_time_that_differs_is_reported(data):
     os.utime(first_model(data) / "model.safetensors", (FILE_TIME + 5, FILE_TIME + 5))
     assert "files have 2 different modification times, which can tell lineage" in problem(data)
 
 
-def test_a_configuration_that_differs_is_found(data, sealed):
+def test_a_configuration_that_differs_is_reported(data, sealed):
     name = sorted(path.name for path in (data / "models").iterdir())[3]
     (data / "models" / name / "config.json").write_text('{"model_type": "TOY"}\n')
     sealed(data)
     assert problem(data).startswith(f"model {name}: config.json differs from that of")
 
 
-def test_a_size_that_differs_is_found(data, sealed):
+def test_a_size_that_differs_is_reported(data, sealed):
     name = sorted(path.name for path in (data / "models").iterdir())[3]
     (data / "models" / name / "config.json").write_text('{"model_type": "toy", "_name_or_path": "parent"}\n')
     sealed(data)
@@ -83,37 +85,37 @@ def test_a_size_that_differs_is_found(data, sealed):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_no_number_is_found(data, sealed, value):
+def test_a_weight_that_is_not_finite_is_reported(data, sealed, value):
     name = first_model(data).name
 
-    def spoil(tensors):
+    def change(tensors):
         tensors["layers.1.norm.weight"][3] = value
 
-    respoil(data, sealed, name, spoil)
+    damage(data, sealed, name, change)
     assert problem(data) == f"model {name}: tensor 'layers.1.norm.weight' holds NaN or infinite values"
 
 
 def test_eight_bit_floats_are_checked_too(data, sealed):
-    for place in (data / "models").iterdir():
-        tensors = load_file(place / "model.safetensors")
-        save_file({name: value.to(torch.float8_e4m3fn) for name, value in tensors.items()}, place / "model.safetensors")
+    for path in (data / "models").iterdir():
+        tensors = load_file(path / "model.safetensors")
+        save_file({name: value.to(torch.float8_e4m3fn) for name, value in tensors.items()}, path / "model.safetensors")
     sealed(data)
     assert verify(data).problems == ()
 
-    def spoil(tensors):
+    def change(tensors):
         tensors["layers.1.norm.weight"] = torch.full((16,), torch.nan).to(torch.float8_e4m3fn)
 
-    respoil(data, sealed, first_model(data).name, spoil)
+    damage(data, sealed, first_model(data).name, change)
     assert "holds NaN or infinite values" in problem(data)
 
 
-def test_a_model_of_another_shape_is_found(data, sealed):
+def test_a_model_of_another_shape_is_reported(data, sealed):
     name = sorted(path.name for path in (data / "models").iterdir())[5]
 
-    def spoil(tensors):
+    def change(tensors):
         tensors["layers.0.mlp.up_proj.weight"] = torch.zeros(16, 32)
 
-    respoil(data, sealed, name, spoil)
+    damage(data, sealed, name, change)
     assert any(f"model {name}: its tensors or shapes differ" in line for line in verify(data).problems)
 
 
@@ -124,14 +126,14 @@ def edit_training(data, **changes):
 
 
 @pytest.mark.parametrize("changes", [{"after": 0.2}, {"after": 0.21}, {"before": 0.95}, {"chance": 0.9}])
-def test_a_node_that_learned_nothing_is_found(data, changes):
+def test_training_without_improvement_is_reported(data, changes):
     node = edit_training(data, **changes)
     assert problem(data).startswith(f"model {node}: training on task")
     assert "taught nothing (accuracy " in problem(data)
     assert "13 nodes learned" in verify(data).notes[-1]
 
 
-NO_FIGURES = [
+NOT_NUMBERS = [
     {"after": [0.9]},
     {"after": None},
     {"before": "high"},
@@ -140,13 +142,13 @@ NO_FIGURES = [
 ]
 
 
-@pytest.mark.parametrize("changes", NO_FIGURES)
-def test_a_record_of_learning_without_figures_is_found(data, changes):
+@pytest.mark.parametrize("changes", NOT_NUMBERS)
+def test_a_training_record_without_numbers_is_reported(data, changes):
     node = edit_training(data, **changes)
-    assert problem(data).startswith(f"model {node}: its training's metric before and after")
+    assert problem(data).startswith(f"model {node}: metric before and after")
 
 
-def test_a_record_of_learning_that_is_incomplete_is_found(data):
+def test_an_incomplete_training_record_is_reported(data):
     node = open_truth(data).graph.edges[0][1]
     edit(data / "truth.json", lambda truth: truth["nodes"][node]["training"].pop("after"))
     assert problem(data) == f"model {node}: its training records no metric before and after"
@@ -169,12 +171,12 @@ def test_quantized_models_are_compared_within_their_storage_format(data, sealed)
     sealed(data)
     assert problem(data) == "models are stored in 2 formats (F16, F32), though the truth has no quantized model"
     edit(data / "truth.json", lambda truth: [truth["nodes"][name].update(relation="quantized") for name in names])
-    found = verify(data)
-    assert found.problems == ()
-    assert "2 storage formats (4 as F16, 10 as F32): models are compared within their own" in found.notes
+    verdict = verify(data)
+    assert verdict.problems == ()
+    assert "2 storage formats (4 as F16, 10 as F32): models are compared within their own" in verdict.notes
 
 
-def test_a_configuration_that_differs_within_a_storage_format_is_found(data, sealed):
+def test_a_configuration_that_differs_within_a_storage_format_is_reported(data, sealed):
     names = sorted(path.name for path in (data / "models").iterdir())[:4]
     store_as(data, names, torch.bfloat16)
     (data / "models" / names[2] / "config.json").write_text('{"model_type": "TOY"}\n')
