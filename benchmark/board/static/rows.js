@@ -48,7 +48,7 @@ function tidy(row) {
     kind: row.kind,
     given: row.given,
     standing: row.standing,
-    unranked: row.unranked,
+    unranked: row.unranked ?? "",
     trees: board.trees,
     seeds: row.seeds,
     failed: row.failed,

@@ -1,3 +1,5 @@
+"""The data of the pages, and how pages are put together."""
+
 import base64
 import hashlib
 import json
@@ -10,77 +12,13 @@ import pytest
 
 from mothr.benchmark.board.board import TREE_METRICS, board
 from mothr.benchmark.board.html import INDEX_SCRIPTS, SCRIPTS, SPLIT_SCRIPTS, STATIC, STYLES
-from mothr.benchmark.board.leaderboard import readme_table, write_both, write_markdown, write_pages
+from mothr.benchmark.board.leaderboard import write_both, write_markdown, write_pages
 from mothr.benchmark.board.pairs import SplitPairs, TreePairs
 from mothr.benchmark.board.pairs import write as write_pairs
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
-from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.records.store import read_all, write
-from mothr.benchmark.score import metrics
+from mothr.benchmark.records.store import read_all
 from mothr.benchmark.storage import sha256_of, write_json
-
-EVIL = "</script><script>alert('&')</script>|*`"
-
-
-def random_forest(rng, nodes):
-    """A forest of random trees on ``nodes``: some roots, and anyone's parent is an earlier node."""
-    order = rng.permutation(list(nodes)).tolist()
-    return ModelGraph(
-        {node: (order[rng.integers(i)],) if i and rng.random() < 0.9 else () for i, node in enumerate(order)}
-    )
-
-
-def true_forest(trees=5):
-    """Trees of 1 + 4 + 16 models."""
-    parents = {}
-    for tree in range(trees):
-        parents[f"{tree}"] = ()
-        for child in range(4):
-            parents[f"{tree}.{child}"] = (f"{tree}",)
-            parents |= {f"{tree}.{child}.{leaf}": (f"{tree}.{child}",) for leaf in range(4)}
-    return ModelGraph(parents)
-
-
-TRUTH = true_forest()
-
-
-def put(folder, method, predicted, split="tiny", truth=TRUTH, **changes):
-    """Writes the record of a real scoring of ``predicted``, or of a failure if it is None; returns it."""
-    place = folder / f"{split}-v1"
-    if not (place / "manifest.json").exists():
-        write_json(place / "manifest.json", {"name": split, "family": "vit"})
-        nodes = {
-            node: {"parents": list(parents), "task": EVIL, "relation": None} for node, parents in truth.parents.items()
-        }
-        write_json(place / "truth.json", {"schema_version": 1, "split": split, "version": 1, "nodes": nodes})
-    answer = {"status": "failed", "error": EVIL, "metrics": {}, "per_tree": []}
-    if predicted:
-        scored = {"metrics": metrics.score(truth, predicted), "per_tree": metrics.per_tree(truth, predicted)}
-        answer = {"status": "ok", "parents": predicted.to_json(), "seconds": 1.0, **scored}
-    fields = {
-        "split": split, "split_version": 1, "manifest_sha256": sha256_of(place / "manifest.json"), "setting": "open",
-        "method": method, "method_version": "1", "parameters": {}, "seed": 0, "kind": "method", "given": [],
-        "device": "cpu", "mothr_version": "0.1.0",
-        "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
-    }  # fmt: skip
-    record = RunRecord(**fields | answer | changes)
-    write(record, folder)
-    return record
-
-
-@pytest.fixture
-def filled(tmp_path):
-    """A results folder with good, random, null, failed and gappy methods on two splits."""
-    rng = np.random.default_rng(0)
-    put(tmp_path, "linea", TRUTH)
-    put(tmp_path, "linea", TRUTH, setting="known-trees", given=["trees"])
-    put(tmp_path, "null-random-tree", random_forest(rng, TRUTH.nodes), kind="null")
-    put(tmp_path, EVIL, random_forest(rng, TRUTH.nodes), parameters={"note": EVIL}, given=["tree_count"])
-    put(tmp_path, "broken", None)
-    put(tmp_path, "gappy", random_forest(rng, TRUTH.nodes), seed=1)
-    put(tmp_path, "only-there", random_forest(rng, TRUTH.nodes), split="other")
-    return tmp_path
 
 
 class Page(HTMLParser):
@@ -164,16 +102,16 @@ def test_scripts_and_styles_hold_no_template_signs():
     assert not [path.name for path in files if re.search(r"\{%|\{#|\{\{(?!\s)", path.read_text(encoding="utf-8"))]
 
 
-def test_names_from_outside_stay_text(filled):
+def test_names_from_outside_stay_text(filled, sample):
     for split in ("", "tiny-v1"):
         text, page = page_of(filled, split)
         assert "<script>alert" not in text
         assert len(page.of("script")) == 2
         data = data_of(page)
-        assert EVIL in {method["method"] for method in data["methods"]}
-    assert any(EVIL in node["note"] for tree in data["trees"] for node in tree["nodes"])
+        assert sample.evil in {method["method"] for method in data["methods"]}
+    assert any(sample.evil in node["note"] for tree in data["trees"] for node in tree["nodes"])
     runs = [run for details in data["details"].values() for run in details["runs"] if run["status"] != "ok"]
-    assert [(run["status"], run["error"]) for run in runs] == [("failed", EVIL)]
+    assert [(run["status"], run["error"]) for run in runs] == [("failed", sample.evil)]
 
 
 def test_the_index_holds_every_row_of_the_tidy_table_in_words(filled):
@@ -221,14 +159,16 @@ def test_a_split_s_page_has_all_intervals_and_the_scores_of_each_tree(filled):
         assert np.nanmean(np.array(values, dtype=float)) == pytest.approx(row[name], abs=0.0006)
 
 
-def test_each_forest_and_prediction_can_be_read_back(filled):
+def test_each_forest_and_prediction_can_be_read_back(filled, sample):
     wrong = {"0": ("0.0",), "0.0": (), "1.0.0": ("1.1", "1.2"), "2": ("3.1", "new"), "4.2": (), "new": ()}
-    predicted = ModelGraph({**TRUTH.parents, **wrong})
+    predicted = ModelGraph({**sample.truth.parents, **wrong})
     sure = {"1.0.0": {"1.1": 0.25, "1.2": 1.0}, "0.1": {"0": 0.5}}
-    put(filled, "seen", predicted, abstained=["4.2"], confidence=sure, relations={"1.0.0": "merge", "0.1": "finetune"})
+    sample.put(
+        filled, "seen", predicted, abstained=["4.2"], confidence=sure, relations={"1.0.0": "merge", "0.1": "finetune"}
+    )
     data = data_of(page_of(filled, "tiny-v1")[1])
     nodes = {node["id"]: (number, node) for number, tree in enumerate(data["trees"]) for node in tree["nodes"]}
-    assert {name: node["parents"] for name, (_, node) in nodes.items()} == TRUTH.to_json()
+    assert {name: node["parents"] for name, (_, node) in nodes.items()} == sample.truth.to_json()
     assert all(number == int(name[0]) and node["depth"] == name.count(".") for name, (number, node) in nodes.items())
     drawing = data["drawings"][details_of(data, "seen")["drawing"]]
     edges = [*drawing["correct"], *([edge["parent"], edge["child"]] for edge in drawing["wrong_parent"])]
@@ -236,7 +176,7 @@ def test_each_forest_and_prediction_can_be_read_back(filled):
     edges += [[child, parent] for parent, child in drawing["reversed"]]
     assert sorted(edges) == sorted([parent, child] for parent, child in predicted.edges if child != "new")
     true = [*drawing["correct"], *drawing["reversed"], *drawing["missing"]]
-    assert sorted(true) == sorted(map(list, TRUTH.edges))
+    assert sorted(true) == sorted(map(list, sample.truth.edges))
     assert {edge["parent"] for edge in drawing["wrong_tree"]} == {"3.1", "new"}
     assert {edge["parent"] for edge in drawing["wrong_parent"]} == {"1.1", "1.2"}
     assert all(edge["path"].startswith("M") for edge in [*drawing["wrong_tree"], *drawing["wrong_parent"]])
@@ -245,7 +185,7 @@ def test_each_forest_and_prediction_can_be_read_back(filled):
     assert drawing["confidence"] == sure
     assert drawing["relations"] == {"1.0.0": "merge", "0.1": "finetune"}
     whole = data["drawings"][details_of(data, "linea")["drawing"]]
-    assert (len(whole["correct"]), whole["missing"], whole["wrong_tree"]) == (len(TRUTH.edges), [], [])
+    assert (len(whole["correct"]), whole["missing"], whole["wrong_tree"]) == (len(sample.truth.edges), [], [])
     assert "drawing" not in details_of(data, "broken")
     assert len(data["drawings"]) == 5  # that of linea is there once, though two boards show it
 
@@ -259,10 +199,10 @@ def test_a_hidden_split_has_boards_but_no_forest(filled):
     assert "trees" in data_of(page_of(filled, "tiny-v1")[1])
 
 
-def test_confidence_stands_against_correctness_in_tenths(filled):
-    predicted = ModelGraph({**TRUTH.parents, "0.0": ("1",)})
+def test_confidence_stands_against_correctness_in_tenths(filled, sample):
+    predicted = ModelGraph({**sample.truth.parents, "0.0": ("1",)})
     sure = {"0.0": {"1": 0.95}, "0.1": {"0": 0.9}, "0.2": {"0": 1.0}, "0.3": {"0": 0.31}}
-    put(filled, "sure", predicted, confidence=sure)
+    sample.put(filled, "sure", predicted, confidence=sure)
     for split in ("", "tiny-v1"):
         [row] = [row for row, _, method in rows_of(data_of(page_of(filled, split)[1])) if method["label"] == "sure"]
         assert row["reliability"] == [
@@ -271,7 +211,7 @@ def test_confidence_stands_against_correctness_in_tenths(filled):
         ]
 
 
-def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
+def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled, sample):
     data = data_of(page_of(filled, "tiny-v1")[1])
     assert "pair_sources" not in data
     assert not [tree for tree in data["trees"] if "distances" in tree or "evidence" in tree]
@@ -282,15 +222,22 @@ def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled):
             distances=[None, *(1 + rng.integers(900, size=209)).tolist()],
             evidence=[None, *rng.normal(size=209).round(4)],
         )
-        for tree in TRUTH.trees
+        for tree in sample.truth.trees
     ]
     manifest = sha256_of(place / "manifest.json")
-    known = {"split": "tiny", "version": 1, "distance": "relative", "direction": EVIL, "layers": "body", "trees": trees}
+    known = {
+        "split": "tiny",
+        "version": 1,
+        "distance": "relative",
+        "direction": sample.evil,
+        "layers": "body",
+        "trees": trees,
+    }
     path = write_pairs(SplitPairs(manifest_sha256=manifest, **known), place)
     text, page = page_of(filled, "tiny-v1")
     found = data_of(page)
     assert "<script>alert" not in text
-    assert found["pair_sources"] == {"distance": "relative", "direction": EVIL, "layers": "body"}
+    assert found["pair_sources"] == {"distance": "relative", "direction": sample.evil, "layers": "body"}
     assert found["drawings"] == data["drawings"]
     upper = np.triu_indices(21, 1)
     for drawn, tree in zip(found["trees"], trees, strict=True):
@@ -330,12 +277,17 @@ def test_the_regime_map_is_in_the_index_where_there_is_one(filled):
         write_pages(filled, filled / "page")
 
 
-def test_pages_are_always_the_same_and_stay_small(filled):
+def test_pages_are_always_the_same_and_stay_small(filled, sample):
     first = [page_of(filled, split)[0] for split in ("", "tiny-v1")]
     assert [page_of(filled, split)[0] for split in ("", "tiny-v1")] == first
     rng = np.random.default_rng(2)
     for number in range(20):
-        put(filled, f"method-{number}", random_forest(rng, TRUTH.nodes), parameters={"weight": number / 10})
+        sample.put(
+            filled,
+            f"method-{number}",
+            sample.random_forest(rng, sample.truth.nodes),
+            parameters={"weight": number / 10},
+        )
     index, split = (
         (len(page_of(filled, split)[0]) - len(before)) / 20
         for split, before in zip(("", "tiny-v1"), first, strict=True)
@@ -352,92 +304,6 @@ def test_pages_and_tables_are_written_at_once_as_each_alone(filled, tmp_path):
         own = (tables.parent / folder / "README.md").read_text()
         assert own == (tmp_path / "tables" / folder / "README.md").read_text()
         assert "nan" not in own
-
-
-def tables_of(folder, split="tiny-v1"):
-    """The text of a split's tables."""
-    write_markdown(folder, folder / "tables")
-    return (folder / "tables" / split / "README.md").read_text(encoding="utf-8")
-
-
-def test_a_split_s_file_has_a_table_for_each_setting_with_every_row_whole(filled):
-    text = tables_of(filled)
-    _, *boards = text.split("\n## ")
-    assert [own_board.partition(":")[0] for own_board in boards] == ["known-trees", "open"]
-    tables = [line for own_board in boards for line in own_board.splitlines() if line.startswith("|")]
-    assert len(tables) == 6 + 2 * 2
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {14}
-    assert re.search(r"^\| 1 \| linea \| nothing \| 1\.000 \(0\.48–1\.00\) \| 1\.000 \|", text, re.MULTILINE)
-    assert re.search(r"^\| – \| \*null-random-tree\* \(null\) \|", text, re.MULTILINE)
-    assert "- gappy: seed 0 missing" in text
-    assert "Not run here: " in text
-    assert "<script>" not in text
-    assert "only-there" in tables_of(filled, "other-v1")
-
-
-def test_a_score_on_a_single_tree_says_so_and_has_no_interval(filled):
-    truth = true_forest(1)
-    put(filled, "linea", truth, split="single", truth=truth)
-    assert "| 1 | linea | nothing | 1.000 (n = 1) |" in tables_of(filled, "single-v1")
-    assert "| 1.00 (n = 1) |" in (filled / "tables" / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_summary_explains_numbers_and_has_a_row_for_each_split(filled, tmp_path):
-    put(filled, "null-mst-random-root", TRUTH, kind="null")
-    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
-    _, guide, known, opened, *others = text.split("\n## ")
-    assert guide.startswith("How to read a number")
-    for word in ("Model Tree", "split", "setting", "known-trees", "open", "interval", "rank"):
-        assert f"**{word}**" in guide
-    assert known.startswith("known-trees")
-    assert "| [tiny](tiny-v1/README.md) | linea | 1.00 (0.48–1.00) | 1.00 (0.48–1.00) | – | – | – |" in known
-    lines = [line for line in opened.splitlines() if line.startswith("| [")]
-    assert [line.split(" | ")[:2] for line in lines] == [
-        ["| [other](other-v1/README.md)", "only-there"],
-        ["| [tiny](tiny-v1/README.md)", "linea"],
-    ]
-    assert lines[1].endswith("| 1.00 (0.48–1.00) |")  # the null
-    assert not others  # no method ran on both splits
-
-
-def test_the_summary_has_the_mean_of_methods_that_ran_everywhere(filled, tmp_path):
-    put(filled, "only-there", TRUTH)
-    scores = board(read_all(filled)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
-    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
-    means = text.split("\n## Mean over all splits")[1]
-    assert [line for line in means.splitlines() if line.startswith("| ")][2:] == [
-        f"| only-there | {(1 + scores['other', 'only-there']) / 2:.2f} |"
-    ]
-    write_json(filled / "other-v1" / "superseded.json", {"superseded_by": "other-v2", "reason": "a fault"})
-    text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
-    assert "Mean over all splits" not in text
-    assert "| [other]" not in text
-    assert "- [other-v1](other-v1/README.md): superseded by other-v2: a fault" in text
-
-
-def test_a_short_table_has_a_row_for_each_group_of_splits(filled):
-    put(filled, "linea", TRUTH, split="vit-lora-f")
-    head, _, *lines = readme_table(filled).splitlines()
-    assert head.startswith("| Splits | Linea | MoTHer v2 as published |")
-    assert [line.split(" | ")[:3] for line in lines] == [
-        ["| LoRA, or LoRA and full (1)", "1.00 (0.48–1.00)", "–"],
-        ["| other splits (2)", "1.00 (0.48–1.00)", "–"],
-    ]
-
-
-def test_a_split_s_file_says_what_the_split_took_to_make(filled):
-    (filled / "tiny-v1" / "made.md").write_text("Made in a minute.\n")
-    assert tables_of(filled).endswith("\n## How it was made\n\nMade in a minute.\n")
-    assert "How it was made" not in tables_of(filled, "other-v1")
-
-
-def test_the_summary_says_what_the_regime_map_says(filled, tmp_path):
-    assert "regimes/" not in write_markdown(filled, tmp_path).read_text()
-    about = filled / "regimes" / "about.md"
-    about.parent.mkdir(exist_ok=True)
-    about.write_text("Kurtosis is right now and then.\n")
-    text = write_markdown(filled, tmp_path).read_text()
-    assert "Kurtosis is right now and then.\nThe map is [drawn](regimes/map.svg)" in text
 
 
 @pytest.mark.parametrize("make", [write_pages, write_markdown])
