@@ -18,7 +18,7 @@ from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.record import IDENTITY, RunRecord, identity, identity_key
 from mothr.benchmark.records.superseded import SUPERSEDED
-from mothr.benchmark.storage import cannot_write, canonical_json, parse_json, read_json, write_text
+from mothr.benchmark.storage import canonical_json, parse_json, read_json, write_error, write_text
 
 RUNS = "runs.jsonl"
 """The file that holds the records of a split."""
@@ -287,7 +287,7 @@ def _change(place: Path, added: list[RunRecord], removed: list[RunRecord]) -> No
             for record in (*added, *removed):
                 (place / _file_name(record)).unlink(missing_ok=True)  # of schema version 1: the line takes its place
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def _locked(place: Path) -> Iterator[None]:
                     break
             os.close(handle)  # the writer before removed the file that was waited for
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield
     finally:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mothr.benchmark.data.dataset import Truth
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records.provenance import environment
 from mothr.benchmark.records.record import RunRecord, Setting, Status, kind_of_run
 from mothr.benchmark.run.method import About
 from mothr.benchmark.score import metrics
 from mothr.benchmark.side_information import GivenName
+
+if TYPE_CHECKING:
+    from mothr.benchmark.data.dataset import Truth  # imports torch, which the leaderboard does without
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Scores:
     """The same for each true Model Tree, with its label under ``tree``."""
 
 
-def score(prediction: Prediction, truth: Truth) -> Scores:
+def score(prediction: Prediction, truth: "Truth") -> Scores:
     """Returns every metric of ``prediction`` against ``truth``.
 
     Raises:
@@ -76,7 +78,7 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
     return Scores(metrics.score(true, prediction), tuple(metrics.per_tree(true, prediction)))
 
 
-def record_of(request: RunRequest, outcome: RunOutcome, truth: Truth, manifest_sha256: str) -> RunRecord:
+def record_of(request: RunRequest, outcome: RunOutcome, truth: "Truth", manifest_sha256: str) -> RunRecord:
     """Returns the record of a run, scored against ``truth``.
 
     Args:
