@@ -14,7 +14,7 @@ Sources, all written from the papers' descriptions, and departures:
 * ``awm``: Zeng et al., AWM, arXiv 2510.06738: unbiased centred kernel alignment of W^T W of the query and key matrices.
   Departure: the preceding assignment of embedding dimensions is left out, since no model here has its residual stream reordered.
 * ``huref``: Zeng et al., HuRef, NeurIPS 2024, arXiv 2312.04828: X W_q^T W_k X^T, X W_o W_v X^T and X W_down W_up X^T with X the
-  embeddings of TOKENS evenly spaced tokens, compared by cosine, mean over all layers. Departures: the paper uses rare tokens
+  embeddings of ``tokens`` evenly spaced tokens, compared by cosine, mean over all layers. Departures: the paper uses rare tokens
   of the tokeniser and the last two layers. This fingerprint needs token embeddings and the names of Llama's tensors.
 
 Attention matrices must be separate tensors; fused ones are not split. In grouped-query attention keys and values are narrower
@@ -23,7 +23,8 @@ each matrix alone, and ``huref`` takes the term of the MLP only.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -31,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import spanning_tree
-from mothr.baselines.parts.clustering import given_trees, largest_gap
+from mothr.baselines.parts.checks import check_at_least
+from mothr.baselines.parts.clustering import MIN_GAP, given_trees, largest_gap
 from mothr.baselines.parts.directions import find_direction, kind_of, needs_of
 from mothr.baselines.parts.distances import cosine, relative, replace_infinite
 from mothr.baselines.parts.invariant import singular_values
@@ -45,8 +47,6 @@ from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Key, Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
-TOKENS = 128
-"""Number of tokens that ``huref`` uses."""
 SAME = 1e-9
 """Distances below this are rounding errors and count as 0. A permuted copy is at 0, and no gap lies between 0 and rounding."""
 
@@ -79,21 +79,23 @@ def _kernels(*stacks: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _token_products(
-    tokens: torch.Tensor,
+    embeddings: torch.Tensor,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     output: torch.Tensor,
-    *mlp: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    *,
+    count: int,
 ) -> list[torch.Tensor]:
-    """``huref``: X P X^T for the products P of one layer, each (k, TOKENS^2); the MLP's product alone with grouped queries."""
-    up, down = (stack.double() for stack in mlp)
-    chosen = torch.linspace(0, tokens.shape[1] - 1, min(TOKENS, tokens.shape[1])).long()
-    embeddings = tokens[:, chosen].double()
-    products = [down @ up]
+    """``huref``: X P X^T for the products P of one layer, each (k, tokens^2); the MLP's product alone with grouped queries."""
+    rows = embeddings.shape[1]
+    chosen = embeddings[:, torch.linspace(0, rows - 1, min(count, rows)).long()].double()
+    products = [down.double() @ up.double()]
     if not _grouped(query, key, value, output):
         products += [query.double().mT @ key.double(), output.double() @ value.double()]
-    return [(embeddings @ product @ embeddings.mT).flatten(1) for product in products]
+    return [(chosen @ product @ chosen.mT).flatten(1) for product in products]
 
 
 def _grouped(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor) -> bool:
@@ -120,7 +122,9 @@ FINGERPRINTS = {
     "ghostspec": FingerprintKind(_ATTENTION, _spectra, relative),
     "awm": FingerprintKind(("query", "key"), _kernels, cosine),
     "huref": FingerprintKind(
-        (r"re:embed_tokens", *_ATTENTION, r"re:\bup_proj", r"re:\bdown_proj"), _token_products, cosine
+        (r"re:embed_tokens", *_ATTENTION, r"re:\bup_proj", r"re:\bdown_proj"),
+        _token_products,
+        cosine,
     ),
 }
 """The fingerprints by name."""
@@ -128,8 +132,13 @@ Scheme = tuple[tuple[Key, ...], ...]
 """For each of a fingerprint's ``layers``, the (name, shape) of the matrices that a model holds."""
 
 
-def fingerprint_distances(models: ModelSet, variant: str) -> Array:
+def fingerprint_distances(models: ModelSet, variant: str, tokens: int = 128) -> Array:
     """Returns the (n, n) distances of the fingerprints called ``variant``; inf if matrices differ in name or shape.
+
+    Args:
+        models: The models.
+        variant: A key of :data:`FINGERPRINTS`.
+        tokens: Number of tokens for ``huref``.
 
     Raises:
         MothrError: The name is unknown, or no model has the matrices that the fingerprint uses.
@@ -137,6 +146,8 @@ def fingerprint_distances(models: ModelSet, variant: str) -> Array:
     if variant not in FINGERPRINTS:
         raise unknown_name("variant", variant, FINGERPRINTS)
     kind = FINGERPRINTS[variant]
+    if variant == "huref":
+        kind = replace(kind, form=partial(_token_products, count=tokens))
     schemes: dict[Scheme, list[int]] = {}
     for position, model in enumerate(models.checkpoints):
         schemes.setdefault(tuple(_matrices(model, layers) for layers in kind.layers), []).append(position)
@@ -187,10 +198,16 @@ class Fingerprint:
     """Direction score, a name of ``mothr list directions``."""
     layers: str = "body"
     """Tensors that the direction score uses; see :class:`mothr.benchmark.weights.layers.Layers`."""
+    tokens: int = 128
+    """Number of evenly spaced tokens whose embeddings ``huref`` uses."""
+    min_gap: float = MIN_GAP
+    """Least ratio of merge heights that cuts the models into trees; see :func:`mothr.baselines.parts.clustering.largest_gap`."""
 
     def __post_init__(self) -> None:
         if self.variant not in FINGERPRINTS:
             raise unknown_name("variant", self.variant, FINGERPRINTS)
+        check_at_least(self, 1, "tokens")
+        check_at_least(self, 0, "min_gap")
         find_direction(self.direction)
         Layers.parse(self.layers)
 
@@ -211,9 +228,9 @@ class Fingerprint:
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest; the largest gap cuts it into trees if none are given. Only the direction ``random`` uses ``rng``."""
-        distances = fingerprint_distances(models, self.variant)
+        distances = fingerprint_distances(models, self.variant, self.tokens)
         given = given_trees(models)
-        labels = largest_gap(distances) if given is None else given
+        labels = largest_gap(distances, self.min_gap) if given is None else given
         finite = replace_infinite(distances)
 
         def span(part: NDArray[np.intp]) -> list[Pair]:

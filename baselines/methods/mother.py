@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.arborescence import arborescence
 from mothr.baselines.parts.checks import check_at_least
-from mothr.baselines.parts.clustering import given_trees, largest_gap, ward
+from mothr.baselines.parts.clustering import MIN_GAP, given_trees, largest_gap, ward
 from mothr.baselines.parts.directions import Stage, evidence, find_direction, kind_of, needs_of
 from mothr.baselines.parts.distances import distances, find_distance, finite_distances
 from mothr.baselines.parts.learned import tuned_on
@@ -74,6 +74,8 @@ class MoTHer:
     """Tensors that the clustering uses."""
     n_trees: int | None = None
     """Number of trees. None: as given, or by the largest gap if it is not given. 0: always by the largest gap."""
+    min_gap: float = MIN_GAP
+    """Least ratio of merge heights that cuts the models into trees; see :func:`mothr.baselines.parts.clustering.largest_gap`."""
 
     def __post_init__(self) -> None:
         find_distance(self.distance)
@@ -88,7 +90,7 @@ class MoTHer:
             raise unknown_name("way to combine scores", self.direction_combine, EVIDENCE_RULES)
         if self.stage not in ("specialisation", "generalisation"):
             raise unknown_name("stage", self.stage, ("specialisation", "generalisation"))
-        check_at_least(self, 0, "lambda_")
+        check_at_least(self, 0, "lambda_", "min_gap")
         if self.n_trees is not None and self.n_trees < 0:
             raise MothrError(
                 f"n_trees is {self.n_trees}; give a number >= 1, 0 for the largest gap, or none for the given number"
@@ -125,7 +127,7 @@ class MoTHer:
             return given
         matrix = distances(models, self.clustering, Layers.parse(self.clustering_layers))
         n_trees = models.given.tree_count if self.n_trees is None else self.n_trees
-        return ward(matrix, n_trees) if n_trees else largest_gap(matrix)
+        return ward(matrix, n_trees) if n_trees else largest_gap(matrix, self.min_gap)
 
     def _tree(self, models: ModelSet, rng: np.random.Generator) -> dict[NodeId, tuple[NodeId, ...]]:
         """Returns the parents of the models of one tree: the MDST of D + lambda mean(D) K."""

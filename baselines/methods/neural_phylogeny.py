@@ -22,7 +22,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from mothr.baselines.parts.clustering import given_trees, largest_gap
+from mothr.baselines.parts.checks import check_at_least
+from mothr.baselines.parts.clustering import MIN_GAP, given_trees, largest_gap
 from mothr.baselines.parts.directions import statistic
 from mothr.baselines.parts.distances import check_symmetric, finite_distances
 from mothr.baselines.parts.trees import forest_prediction, nearest_predecessor, tree_positions
@@ -47,9 +48,12 @@ class NeuralPhylogeny:
     shape: Literal["star", "nearest"] = "star"
     """``star``: all models of a cluster are children of its root. ``nearest``: the parent is the nearest model that is
     nearer to the initialisation."""
+    min_gap: float = MIN_GAP
+    """Least ratio of merge heights that cuts the models into trees; see :func:`mothr.baselines.parts.clustering.largest_gap`."""
 
     def __post_init__(self) -> None:
         check_symmetric(self.distance, self.layers)
+        check_at_least(self, 0, "min_gap")
         if self.shape not in ("star", "nearest"):
             raise unknown_name("shape", self.shape, ("star", "nearest"))
 
@@ -58,7 +62,7 @@ class NeuralPhylogeny:
         layers = Layers.parse(self.layers)
         distances = finite_distances(models, self.distance, layers)
         given = given_trees(models)
-        labels = largest_gap(distances) if given is None else given
+        labels = largest_gap(distances, self.min_gap) if given is None else given
         to_init = statistic(models, "distance_to_init", layers)
         orders = [part[to_init[part].argsort(kind="stable")].tolist() for part in tree_positions(labels)]
         if self.shape == "star":

@@ -25,9 +25,6 @@ from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
-MIN_NAME_LENGTH = 4
-"""Least length of a model's name that ``null-metadata`` looks for in a configuration. A shorter name may occur by accident."""
-
 
 def given_parts(models: ModelSet) -> list[list[int]]:
     """Returns the positions of each given Model Tree, ascending, or all positions as one tree if none is given.
@@ -140,6 +137,9 @@ class NullSpanningTree:
 class Metadata:
     """Reads lineage from files and never from weights: times, names, sizes, configurations. At chance if nothing leaks."""
 
+    min_name_length: int = 4
+    """Least length of a model's name that is looked for in a configuration. A shorter name may occur by accident."""
+
     kind: ClassVar[MethodKind] = "null"
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"metadata"})
@@ -165,7 +165,9 @@ class Metadata:
             files = [_File.read(metadata.get(node, {}), node, coin[node]) for node in nodes]
             files.sort(key=lambda file: (file.mtime, len(file.name), file.name, file.size, file.coin))
             for place, file in enumerate(files[1:], start=1):
-                edges.append((max(files[:place], key=file.similarity).node, file.node))
+                edges.append(
+                    (max(files[:place], key=lambda other: file.similarity(other, self.min_name_length)).node, file.node)
+                )
         return Prediction(ModelGraph.from_edges(models.ids, edges))
 
 
@@ -198,9 +200,9 @@ class _File:
             coin=coin,
         )
 
-    def similarity(self, other: "_File") -> tuple[int, int, int, float, int]:
+    def similarity(self, other: "_File", min_name_length: int) -> tuple[int, int, int, float, int]:
         """Returns how likely ``other`` is the parent, as a tuple to be compared; larger is likelier."""
-        mentioned = len(other.name) if len(other.name) >= MIN_NAME_LENGTH and other.name in self.config else 0
+        mentioned = len(other.name) if len(other.name) >= min_name_length and other.name in self.config else 0
         extended = len(other.name) if self.name.startswith(other.name) else 0
         shared = len(commonprefix((self.name, other.name)))  # noqa: RUF071 - letter by letter is what is meant
         return mentioned, extended, shared, -abs(self.size - other.size), other.coin

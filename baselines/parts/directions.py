@@ -1,9 +1,9 @@
 """Direction scores: which of two related models is the parent.
 
-Each is one number a model, compared along an edge, or one a pair; ``learned`` is a sum of others, see :mod:`mothr.baselines.parts.learned`.
+A score is one number for each model, which is compared along an edge, or one number for each pair. ``learned`` is a weighted
+sum of other scores; see :mod:`mothr.baselines.parts.learned`. ``README.md`` in the folder above says how to add one.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
+from mothr.baselines.parts import statistics
 from mothr.baselines.parts.distances import energies, flat
 from mothr.baselines.parts.initialisation import distance_to_init
 from mothr.baselines.parts.learned import log_odds
@@ -28,253 +28,175 @@ from mothr.benchmark.weights.result_cache import Cache, remember
 from mothr.benchmark.weights.streaming import CHUNK, Feature, Slices
 
 Stage = Literal["specialisation", "generalisation"]
-OUTLIER = 3.0
-"""Standard deviations from which an element is an outlier: matrices of a few thousand elements hardly hold any beyond four."""
+"""MoTHer's training stage: during specialisation the parent has the higher kurtosis, during generalisation the child."""
 SAME = 1e-12
-"""Spread of a residual, in standard deviations of the weights, below which two tensors are one up to scale."""
+"""Largest standard deviation of a residual, in units of that of the weights, at which two tensors count as equal up to scale.
 
-# --- statistics: rows (k, elements) float64 -> (k,) ---
-
-
-def kurtosis(rows: Array) -> Array:
-    """Returns the excess kurtosis m4 / m2^2 - 3 of each row (Fisher, biased; MoTHer), NaN for a constant row."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a constant row, for which NaN is the answer wanted
-        return np.asarray(stats.kurtosis(rows, axis=1))
-
-
-def abs_kurtosis(rows: Array) -> Array:
-    """Returns the absolute excess kurtosis of each row."""
-    return np.abs(kurtosis(rows))
-
-
-def negentropy(rows: Array) -> Array:
-    """Returns Hyvarinen's approximation of the negentropy of each row, >= 0 and 0 if Gaussian, NaN for a constant row.
-
-    k1 E[z exp(-z^2/2)]^2 + k2 (E[exp(-z^2/2)] - sqrt(1/2))^2 of the standardised z, k1 = 36 / (8 sqrt(3) - 9),
-    k2 = 24 / (16 sqrt(3) - 27) (Hyvarinen, New approximations of differential entropy, NIPS 1997).
-    """
-    z = _standardised(rows)
-    bell = np.exp(-(z**2) / 2)
-    odd, even = (z * bell).mean(axis=1), bell.mean(axis=1) - np.sqrt(0.5)
-    return 36 / (8 * np.sqrt(3) - 9) * odd**2 + 24 / (16 * np.sqrt(3) - 27) * even**2
-
-
-def norm(rows: Array) -> Array:
-    """Returns the squared Frobenius norm of each row."""
-    return (rows**2).sum(axis=1)
-
-
-def largest(rows: Array) -> Array:
-    """Returns the largest absolute value of each row."""
-    return np.abs(rows).max(axis=1)
-
-
-def std(rows: Array) -> Array:
-    """Returns the standard deviation of each row."""
-    return rows.std(axis=1)
-
-
-def l1_over_l2(rows: Array) -> Array:
-    """Returns |w|_1 / (sqrt(N) |w|_2) of each row, in (0, 1]: smaller the heavier the tails; NaN for a zero row."""
-    return np.abs(rows).mean(axis=1) / _or_nan(np.sqrt((rows**2).mean(axis=1)))
-
-
-def outliers(rows: Array) -> Array:
-    """Returns the share of elements of each row beyond OUTLIER standard deviations, NaN for a constant row."""
-    z = _standardised(rows)
-    return np.where(np.isnan(z[:, 0]), np.nan, (np.abs(z) > OUTLIER).mean(axis=1))
-
-
-def _standardised(rows: Array) -> Array:
-    spread = rows.std(axis=1)
-    spread[spread <= np.finfo(float).eps * np.abs(rows.mean(axis=1))] = (
-        np.nan
-    )  # constant but for rounding, as scipy has it
-    return (rows - rows.mean(axis=1)[:, None]) / _or_nan(spread)[:, None]
-
-
-def _or_nan(values: Array) -> Array:
-    return np.where(values > 0, values, np.nan)
-
-
-# --- statistics of singular values: (k, min(m, n)) float64, descending -> (k,) ---
-
-
-def effective_rank(values: Array) -> Array:
-    """Returns exp(entropy of the singular values over their sum) (Roy and Vetterli 2007; TensorLock); NaN for a zero matrix."""
-    shares = values / _or_nan(values.sum(axis=1))[:, None]
-    return np.where(np.isnan(shares[:, 0]), np.nan, np.exp(stats.entropy(np.nan_to_num(shares, nan=1.0), axis=1)))
-
-
-def stable_rank(values: Array) -> Array:
-    """Returns the squared Frobenius norm over the squared spectral norm; NaN for a zero matrix."""
-    return (values**2).sum(axis=1) / _or_nan(values[:, 0] ** 2)
-
-
-def spectral_norm(values: Array) -> Array:
-    """Returns the largest singular value."""
-    return values[:, 0]
-
+It lies between the rounding of float64 (2e-16 times the root of the element count) and any update that float32 can store (6e-8)."""
 
 # --- pair scores ---
 
 
 def norm_ratio(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns (|v|^2 - |u|^2) / |v - u|^2 at [u, v], (k, k), near +1 where v is u and an independent update; NaN if equal."""
-    return _growth(energies(flat(stack)), stack[0].numel())
+    """Returns (|v|^2 - |u|^2) / |v - u|^2 at [u, v], (k, k); NaN if u equals v.
+
+    It is near +1 if v is u plus an independent update.
+    """
+    return _norm_growth(energies(flat(stack)), stack[0].numel())
 
 
-def _growth(sums: tuple[Array, ...], elements: int) -> Array:
+def _norm_growth(sums: tuple[Array, ...], elements: int) -> Array:
     squared, first, second = sums
-    return (second - first) / _or_nan(squared)
+    return (second - first) / np.where(squared > 0, squared, np.nan)
 
 
 def residual_independence(stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp]) -> Array:
-    """Returns how much better "u -> v" explains each pair (u, v) than "v -> u", (m,); NaN if one is a multiple of the other.
+    """Returns how much better "u -> v" explains each pair (u, v) than "v -> u", (m,) float64; NaN if v is a multiple of u.
 
-    The idea of LiNGAM (Shimizu et al. 2006; for pairs Hyvarinen and Smith 2013): a child is b parent + update, and the update
-    is independent of the parent, while the residual of the wrong regression depends on its regressor unless both are Gaussian.
-    With x, y the standardised weights of u, v and r = corr(x, y), the residuals are e_y = y - r x and e_x = x - r y; dependence
-    is f(e, z) = |corr(tanh(e / std(e)), z)| + |corr(e, tanh(z))|; the score is f(e_x, y) - f(e_y, x), positive for u -> v.
+    The idea is that of LiNGAM (Shimizu et al. 2006; for pairs Hyvarinen and Smith 2013). A child is v = b u + update, and the
+    update is independent of the parent u. The residual of the wrong regression depends on its regressor, unless both are
+    Gaussian. With x, y the standardised weights of u, v and r = corr(x, y), the residuals are e_y = y - r x and
+    e_x = x - r y. Dependence is f(e, z) = |corr(tanh(e / std(e)), z)| + |corr(e, tanh(z))|. The score is
+    f(e_x, y) - f(e_y, x), positive for u -> v.
+
+    Args:
+        stack: (k, *shape), one tensor of k models.
+        dtypes: How they are stored; not used.
+        pairs: (m, 2) positions in the stack.
     """
     rows = flat(stack)
     scores = np.full(len(pairs), np.nan)
     for start in range(0, len(pairs), step := max(1, CHUNK // (8 * rows.shape[1]))):
         chosen = torch.from_numpy(np.asarray(pairs[start : start + step], dtype=np.int64))
-        x, y = (_unit(rows[side].double()) for side in chosen.T)
+        x, y = (_standardised(rows[side].double()) for side in chosen.T)
         r = (x * y).mean(dim=1, keepdim=True)
         e_x, e_y = x - r * y, y - r * x
-        found = _dependence(e_x, y) - _dependence(e_y, x)
+        score = _dependence(e_x, y) - _dependence(e_y, x)
         same = e_x.square().mean(dim=1).sqrt() < SAME
-        scores[start : start + step] = found.masked_fill(same, torch.nan).numpy()
+        scores[start : start + step] = score.masked_fill(same, torch.nan).numpy()
     return scores
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
+def _standardised(rows: torch.Tensor) -> torch.Tensor:
     """Returns rows of mean 0 and standard deviation 1; NaN for constant ones."""
     centred = rows - rows.mean(dim=1, keepdim=True)
     return centred / centred.square().mean(dim=1, keepdim=True).sqrt()
 
 
 def _dependence(e: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    e = _unit(e)
-    return (_unit(torch.tanh(e)) * z).mean(dim=1).abs() + (e * _unit(torch.tanh(z))).mean(dim=1).abs()
+    """Returns f(e, z) of rows (m, elements), (m,); see :func:`residual_independence`."""
+    e = _standardised(e)
+    return (_standardised(torch.tanh(e)) * z).mean(dim=1).abs() + (e * _standardised(torch.tanh(z))).mean(dim=1).abs()
 
 
-def _on_all_pairs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+def _residual_independence_of_all_pairs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     first, second = np.triu_indices(len(stack), 1)
-    found = np.zeros((len(stack), len(stack)))
-    found[first, second] = residual_independence(stack, dtypes, np.stack([first, second], axis=1))
-    found -= found.T
-    np.fill_diagonal(found, np.nan)
-    return found
+    scores = np.zeros((len(stack), len(stack)))
+    scores[first, second] = residual_independence(stack, dtypes, np.stack([first, second], axis=1))
+    scores -= scores.T
+    np.fill_diagonal(scores, np.nan)
+    return scores
 
 
-# --- the table ---
+# --- features of one tensor ---
 
 
-def _of_rows(function: Callable[[Array], Array]) -> Feature:
-    return Feature(function.__name__, 1, "statistic", partial(_by_rows, function))
+def statistic_of_weights(function: Callable[[Array], Array]) -> Feature:
+    """Returns the feature that applies ``function``, (k, elements) -> (k,), to the weights of a tensor; named as the function."""
+    return Feature(function.__name__, 1, "statistic", partial(_by_weights, function))
 
 
-def _by_rows(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+def _by_weights(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     rows = flat(stack)
     parts = rows.split(max(1, CHUNK // rows.shape[1]))
     return np.concatenate([function(part.double().numpy()) for part in parts])
 
 
-def _of_spectrum(function: Callable[[Array], Array]) -> Feature:
-    return Feature(function.__name__, 1, "statistic", partial(_by_spectra, function))
+def statistic_of_spectrum(function: Callable[[Array], Array]) -> Feature:
+    """Returns the feature that applies ``function``, (k, smaller side) -> (k,), to the singular values of a tensor."""
+    return Feature(function.__name__, 1, "statistic", partial(_by_spectrum, function))
 
 
-def _by_spectra(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
+def _by_spectrum(function: Callable[[Array], Array], stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     matrices = as_matrices(stack)
     parts = matrices.split(max(1, CHUNK // matrices[0].numel()))
     return function(torch.cat([torch.linalg.svdvals(part.double()) for part in parts]).numpy())
 
 
-@dataclass(frozen=True)
+# --- the table ---
+
+
+@dataclass(frozen=True, slots=True)
 class Direction:
-    """A direction score: a number of each tensor, its sign, and how tensors are combined."""
+    """A direction score: a number for each tensor, its sign, and how tensors are combined."""
 
     feature: Feature | None
-    """What is computed of each tensor; None for what is learned, the coin and the truth."""
+    """What is computed of each tensor; None for ``learned``, ``random`` and ``oracle``."""
     parent: Literal["higher", "lower", "pair"]
-    """Which model of a pair is taken for the parent; ``pair``: the first of (u, v) where the score is positive."""
+    """The parent has the ``higher`` or the ``lower`` value; ``pair``: u is the parent if the score of (u, v) is positive."""
     combine: str
-    """How tensors are combined by default: ``how`` in :func:`mothr.benchmark.weights.combine.combine_scores`."""
+    """How tensors are combined by default: ``elements``, ``sum`` or ``vote``;
+    see :func:`mothr.benchmark.weights.combine.combine_scores`."""
     description: str
-    """What it is, in one line."""
+    """The score in one line."""
     source: str
-    """Where it comes from."""
+    """Paper, or "this project"."""
     staged: bool = False
-    """Whether the sign turns round in the stage ``generalisation``; ``parent`` is that of ``specialisation``."""
+    """Whether the sign is reversed in the stage ``generalisation``; ``parent`` is that of ``specialisation``."""
 
 
 _OURS, _MOTHER, _CANDIDATE = "this project", "MoTHer (arXiv 2405.18432)", "candidate for ablations"
+_KURTOSIS, _ABS_KURTOSIS = statistic_of_weights(statistics.kurtosis), statistic_of_weights(statistics.abs_kurtosis)
+_NEGENTROPY, _NORM = statistic_of_weights(statistics.negentropy), statistic_of_weights(statistics.norm)
+_RATIO = Feature("norm_ratio", 1, "pair", norm_ratio, slices=Slices(energies, np.add, _norm_growth))
 _TO_INIT = Feature("distance_to_init", 1, "statistic", distance_to_init)
-_RATIO = Feature("norm_ratio", 1, "pair", norm_ratio, slices=Slices(energies, np.add, _growth))
-_RESIDUAL = Feature("residual_independence", 1, "pair", _on_all_pairs, residual_independence)
+_EFFECTIVE_RANK = statistic_of_spectrum(statistics.effective_rank)
+_STABLE_RANK, _SPECTRAL = (
+    statistic_of_spectrum(statistics.stable_rank),
+    statistic_of_spectrum(statistics.spectral_norm),
+)
+_LARGEST, _STD = statistic_of_weights(statistics.largest), statistic_of_weights(statistics.std)
+_TAILS, _OUTLIERS = statistic_of_weights(statistics.l1_over_l2), statistic_of_weights(statistics.outliers)
+_RESIDUAL = Feature("residual_independence", 1, "pair", _residual_independence_of_all_pairs, residual_independence)
 
-_TABLE: dict[str, tuple[Feature | None, Literal["higher", "lower", "pair"], str, str, str]] = {
-    "kurtosis": (_of_rows(kurtosis), "higher", "elements", "excess kurtosis", _MOTHER),
-    "abs_kurtosis": (
-        _of_rows(abs_kurtosis),
+DIRECTIONS = {
+    "kurtosis": Direction(_KURTOSIS, "higher", "elements", "excess kurtosis", _MOTHER, staged=True),
+    "abs_kurtosis": Direction(
+        _ABS_KURTOSIS, "higher", "elements", "absolute excess kurtosis, one rule for both stages", _OURS
+    ),
+    "negentropy": Direction(_NEGENTROPY, "higher", "elements", "distance from a Gaussian, after Hyvarinen", _OURS),
+    "norm": Direction(_NORM, "lower", "sum", "squared Frobenius norm: an update adds its energy", "folklore"),
+    "norm_ratio": Direction(_RATIO, "pair", "elements", "growth of the squared norm over the squared distance", _OURS),
+    "distance_to_init": Direction(
+        _TO_INIT, "lower", "sum", "squared distance to a freshly drawn initialisation", "Neural Phylogeny (ICLR 2025)"
+    ),
+    "effective_rank": Direction(
+        _EFFECTIVE_RANK, "lower", "sum", "exp of the entropy of the singular values", "TensorLock"
+    ),
+    "stable_rank": Direction(_STABLE_RANK, "lower", "sum", "squared Frobenius over squared spectral norm", _CANDIDATE),
+    "spectral_norm": Direction(_SPECTRAL, "lower", "sum", "largest singular value", _CANDIDATE),
+    "max_abs": Direction(_LARGEST, "lower", "sum", "largest absolute weight", _CANDIDATE),
+    "l1_over_l2": Direction(
+        _TAILS, "lower", "elements", "L1 over L2 norm: smaller where tails are heavy", _CANDIDATE, staged=True
+    ),
+    "std": Direction(_STD, "lower", "elements", "standard deviation", _CANDIDATE),
+    "outliers": Direction(
+        _OUTLIERS,
         "higher",
         "elements",
-        "absolute excess kurtosis, one rule for both stages",
-        _OURS,
-    ),
-    "negentropy": (_of_rows(negentropy), "higher", "elements", "distance from a Gaussian, after Hyvarinen", _OURS),
-    "norm": (_of_rows(norm), "lower", "sum", "squared Frobenius norm: an update adds its energy", "folklore"),
-    "norm_ratio": (_RATIO, "pair", "elements", "growth of the squared norm over the squared distance", _OURS),
-    "distance_to_init": (
-        _TO_INIT,
-        "lower",
-        "sum",
-        "squared distance to a freshly drawn initialisation",
-        "Neural Phylogeny (ICLR 2025)",
-    ),
-    "effective_rank": (
-        _of_spectrum(effective_rank),
-        "lower",
-        "sum",
-        "exp of the entropy of the singular values",
-        "TensorLock",
-    ),
-    "stable_rank": (
-        _of_spectrum(stable_rank),
-        "lower",
-        "sum",
-        "squared Frobenius over squared spectral norm",
+        f"share beyond {statistics.OUTLIER:g} standard deviations",
         _CANDIDATE,
+        staged=True,
     ),
-    "spectral_norm": (_of_spectrum(spectral_norm), "lower", "sum", "largest singular value", _CANDIDATE),
-    "max_abs": (_of_rows(largest), "lower", "sum", "largest absolute weight", _CANDIDATE),
-    "l1_over_l2": (
-        _of_rows(l1_over_l2),
-        "lower",
-        "elements",
-        "L1 over L2 norm: smaller where tails are heavy",
-        _CANDIDATE,
+    "residual_independence": Direction(
+        _RESIDUAL, "pair", "elements", "which of two the update is independent of (LiNGAM)", _OURS
     ),
-    "std": (_of_rows(std), "lower", "elements", "standard deviation", _CANDIDATE),
-    "outliers": (_of_rows(outliers), "higher", "elements", f"share beyond {OUTLIER:g} standard deviations", _CANDIDATE),
-    "residual_independence": (
-        _RESIDUAL,
-        "pair",
-        "elements",
-        "which of two the update is independent of (LiNGAM)",
-        _OURS,
+    "learned": Direction(None, "pair", "elements", "log-odds by a sum of other scores, fitted on dev splits", _OURS),
+    "random": Direction(None, "pair", "elements", "a coin for each pair", "lower bound"),
+    "oracle": Direction(
+        None, "pair", "elements", "the truth: whether the first is an ancestor of the second", "upper bound"
     ),
-    "learned": (None, "pair", "elements", "log-odds by a sum of other scores, fitted on dev splits", _OURS),
-    "random": (None, "pair", "elements", "a coin for each pair", "lower bound"),
-    "oracle": (None, "pair", "elements", "the truth: whether the first is an ancestor of the second", "upper bound"),
 }
-_STAGED = ("kurtosis", "l1_over_l2", "outliers")
-
-DIRECTIONS = {name: Direction(*row, staged=name in _STAGED) for name, row in _TABLE.items()}
 """The direction scores by name."""
 
 
@@ -296,19 +218,29 @@ def needs_of(direction: str) -> frozenset[Need]:
     return frozenset({"truth"}) if direction == "oracle" else frozenset()
 
 
+# --- scores of models and of pairs ---
+
+
 def statistic(
     models: ModelSet, name: str, layers: Layers, *, how: str | None = None, cache: Cache = "default"
 ) -> Array:
-    """Returns the score of each model, (n,), for a direction that is one number a model; NaN where it is undefined.
+    """Returns the score of each model, (n,) float64, for a direction score of one model; NaN if it is undefined.
+
+    Args:
+        models: The models.
+        name: A key of :data:`DIRECTIONS` whose ``parent`` is not ``pair``.
+        layers: The tensors.
+        how: How tensors are combined; None for the score's default.
+        cache: Where results are kept; see :func:`mothr.benchmark.weights.features.compute`.
 
     Raises:
-        MothrError: the direction is unknown or is no statistic.
+        MothrError: The direction is unknown, or it is a score of pairs.
     """
-    found = find_direction(name)
-    if found.feature is None or found.feature.kind != "statistic":
+    direction = find_direction(name)
+    if direction.feature is None or direction.feature.kind != "statistic":
         raise MothrError(f"direction {name!r} compares two models and has no value for one; use evidence()")
-    per_tensor = compute(models, [found.feature], layers, cache=cache)[found.feature.name]
-    return combine_statistics(per_tensor, len(models), how or found.combine)
+    per_tensor = compute(models, [direction.feature], layers, cache=cache)[direction.feature.name]
+    return combine_statistics(per_tensor, len(models), how or direction.combine)
 
 
 def evidence(
@@ -322,43 +254,43 @@ def evidence(
     cache: Cache = "default",
     progress: bool = False,
 ) -> Array:
-    """Returns what a direction score says of all pairs, (n, n), antisymmetric: positive at [i, j] says i -> j, 0 cannot tell.
+    """Returns the direction scores of all pairs, (n, n) float64, antisymmetric: positive at [i, j] for i -> j, 0 if undecided.
 
     Args:
-        models: The models; ``oracle`` reads their ``told.truth``.
+        models: The models; ``oracle`` reads their ``given.truth``.
         name: A key of :data:`DIRECTIONS`.
-        layers: Which tensors; those where the score is undefined (constant tensors) are left out.
-        rng: What ``random`` tosses with; no other score uses it.
-        how: How tensors are combined: ``elements``, ``sum`` or ``vote``; None for the score's own way, the only one of ``learned``.
-        stage: ``generalisation`` turns the scores round whose sign depends on the stage.
-        cache: Where per-tensor results are kept; see :func:`mothr.benchmark.weights.features.compute`.
+        layers: The tensors. Tensors for which the score is undefined (constant ones) are left out.
+        rng: The generator of ``random``; no other score uses it.
+        how: How tensors are combined: ``elements``, ``sum`` or ``vote``. None for the score's default, the only way of ``learned``.
+        stage: ``generalisation`` reverses the scores whose sign depends on the stage.
+        cache: Where results are kept; see :func:`mothr.benchmark.weights.features.compute`.
         progress: Whether to show a bar on stderr.
 
     Raises:
-        MothrError: an unknown name, or a score that is undefined for all tensors.
+        MothrError: The name is unknown, or the score is undefined for all tensors.
     """
-    found, n = find_direction(name), len(models)
+    direction, n = find_direction(name), len(models)
     if name == "learned":
         return log_odds(lambda other, rule: evidence(models, other, layers, how=rule, cache=cache, progress=progress))
-    if (feature := found.feature) is None:
+    feature = direction.feature
+    if feature is None:
         return _coin(n, rng) if name == "random" else _truth(models)
 
-    def answer() -> Array:
-        if found.parent == "pair":
-            return combine_pairs(
-                stream(models, feature, layers, cache=cache, progress=progress), n, how or found.combine
-            )
+    def combined() -> Array:
+        rule = how or direction.combine
+        if direction.parent == "pair":
+            return combine_pairs(stream(models, feature, layers, cache=cache, progress=progress), n, rule)
         per_tensor = compute(models, [feature], layers, cache=cache, progress=progress)[feature.name]
         if all(np.isnan(array).all() for _, array in per_tensor.values()):
             count = len(per_tensor)
             raise MothrError(
                 f"direction {name!r} is undefined for all {count} tensors of layers {str(layers)!r}; choose others"
             )
-        turned = (found.parent == "lower") != (found.staged and stage == "generalisation")
-        scores = combine_pairs(per_tensor, n, how or found.combine)
-        return -scores if turned else scores
+        reverse = (direction.parent == "lower") != (direction.staged and stage == "generalisation")
+        scores = combine_pairs(per_tensor, n, rule)
+        return -scores if reverse else scores
 
-    return remember(models, ("direction", name, layers, how, stage), answer, cache)
+    return remember(models, ("direction", name, layers, how, stage), combined, cache)
 
 
 def pair_scores(
@@ -372,16 +304,17 @@ def pair_scores(
     stage: Stage = "specialisation",
     cache: Cache = "default",
 ) -> Array:
-    """Returns what a direction score says of m given pairs, (m,): positive for row (i, j) says i -> j, 0 cannot tell.
+    """Returns the direction scores of m pairs, (m,) float64: positive at row (i, j) for i -> j, 0 if undecided.
 
-    As :func:`evidence`, but a score that must look at every weight of both models does so for these pairs alone.
+    The arguments are those of :func:`evidence`, and ``pairs``, (m, 2) positions. A score that must read every weight of both
+    models is computed for these pairs only.
     """
-    found, pairs = find_direction(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
+    direction, pairs = find_direction(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
     if name == "learned":
         return log_odds(lambda other, rule: pair_scores(models, other, pairs, layers, how=rule, cache=cache))
-    if found.feature is not None and found.feature.on_pairs is not None:
-        per_tensor = compute_pairs(models, found.feature, layers, pairs, cache=cache)
-        return np.nan_to_num(combine_scores(per_tensor.items(), how or found.combine), nan=0.0)
+    if direction.feature is not None and direction.feature.on_pairs is not None:
+        per_tensor = compute_pairs(models, direction.feature, layers, pairs, cache=cache)
+        return np.nan_to_num(combine_scores(per_tensor.items(), how or direction.combine), nan=0.0)
     return evidence(models, name, layers, rng, how=how, stage=stage, cache=cache)[pairs[:, 0], pairs[:, 1]]
 
 
@@ -397,8 +330,8 @@ def _truth(models: ModelSet) -> Array:
     if truth is None:
         raise MothrError("direction 'oracle' needs the truth; it can only be run on a data set whose truth is open")
     ids = models.ids
-    above = np.array([[float(first in truth.ancestors(second)) for second in ids] for first in ids])
-    return above - above.T
+    is_ancestor = np.array([[float(first in truth.ancestors(second)) for second in ids] for first in ids])
+    return is_ancestor - is_ancestor.T
 
 
 def catalogue() -> list[dict[str, str]]:

@@ -1,4 +1,8 @@
-"""Distances between two models: what each tensor says, and how the tensors are combined."""
+"""Distances between two models: one of each tensor, and how the tensors are combined.
+
+In the docstrings x and y are the weights of one tensor of two models, flattened to N numbers. A function of one tensor takes a
+stack (k, *shape) of k models and returns (k, k) float64. ``README.md`` in the folder above says how to add a distance.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +30,15 @@ def flat(stack: torch.Tensor) -> torch.Tensor:
 
 
 def energies(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array, Array, Array]:
-    """Returns |x - y|^2, |x|^2 and |y|^2 of the rows of (k, elements): (k, k), (k, 1) and (1, k), or (m,) of m given pairs each."""
+    """Returns |x - y|^2, |x|^2 and |y|^2 of the rows of (k, elements).
+
+    Args:
+        rows: (k, elements).
+        pairs: (m, 2) positions of rows; None for all pairs.
+
+    Returns:
+        Arrays of shape (k, k), (k, 1) and (1, k) for all pairs, or three of shape (m,) for given pairs; float64.
+    """
     k, elements = rows.shape
     norms, squared = np.zeros(k), np.zeros((k, k))
     room = np.empty((2, k, max(1, min(elements, CHUNK // (4 * k)))))
@@ -42,10 +54,15 @@ def energies(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array, Arr
 
 
 def _squared(rows: Array, centred: Array) -> Array:
-    """Returns the squared distances of the rows of (k, elements), relative error below 1e-8; ``centred`` is room of that shape.
+    """Returns the squared distances of the rows of (k, elements), (k, k), with a relative error below 1e-8.
 
-    |x|^2 + |y|^2 - 2 x.y over rows centred across models, since what all models share would drown their differences. Groups so
-    near to each other that digits were lost are centred by themselves; what is still near then is subtracted element by element.
+    The formula is |x|^2 + |y|^2 - 2 x.y, over rows that are centred across models: the part that all models share would
+    swamp their differences. Rows that are so near that digits were lost are centred again as a group of their own. If such
+    a group is all rows, its near pairs are subtracted element by element.
+
+    Args:
+        rows: (k, elements) float64.
+        centred: Scratch memory of the same shape; it is overwritten.
     """
     np.subtract(rows, rows.mean(axis=0), out=centred)
     gram = centred @ centred.T if device().type == "cpu" else _product(torch.from_numpy(centred).to(device()))
@@ -74,10 +91,10 @@ def _product(rows: torch.Tensor) -> Array:
 
 
 def _over(rows: torch.Tensor, pairs: Pairs, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
-    """Returns ``function`` of x - y, (some, elements) float64, for all given pairs of rows, (m,)."""
-    places = torch.from_numpy(np.asarray(pairs, dtype=np.int64))
-    parts = places.split(max(1, CHUNK // rows.shape[1]))
-    return torch.cat([function(rows[some[:, 0]].double() - rows[some[:, 1]].double()) for some in parts]).numpy()
+    """Returns ``function`` of the differences x - y, (some, elements) float64, of m given pairs of rows, (m,)."""
+    positions = torch.from_numpy(np.asarray(pairs, dtype=np.int64))
+    parts = positions.split(max(1, CHUNK // rows.shape[1]))
+    return torch.cat([function(rows[part[:, 0]].double() - rows[part[:, 1]].double()) for part in parts]).numpy()
 
 
 def _root_mean(sums: tuple[Array, ...], elements: int) -> Array:
@@ -85,7 +102,7 @@ def _root_mean(sums: tuple[Array, ...], elements: int) -> Array:
 
 
 def rms(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the root mean square of the difference, (k, k) (MoTHer, arXiv 2405.18432v2, l_FT)."""
+    """Returns |x - y| / sqrt(N), (k, k) (MoTHer, arXiv 2405.18432v2, l_FT)."""
     return _root_mean(energies(flat(stack)), stack[0].numel())
 
 
@@ -93,8 +110,8 @@ def _l1(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
     if pairs is not None:
         return (_over(rows, pairs, lambda difference: difference.abs().sum(dim=1)),)
     parts = rows.split(max(1, CHUNK // len(rows)), dim=1)
-    found = [torch.nn.functional.pdist(part.double(), p=1) for part in parts]
-    return (squareform(torch.stack(found).sum(dim=0).numpy()),)
+    sums = [torch.nn.functional.pdist(part.double(), p=1) for part in parts]
+    return (squareform(torch.stack(sums).sum(dim=0).numpy()),)
 
 
 def _mean(sums: tuple[Array, ...], elements: int) -> Array:
@@ -102,7 +119,7 @@ def _mean(sums: tuple[Array, ...], elements: int) -> Array:
 
 
 def mean_abs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the mean absolute difference, (k, k) (MoTHer, clustering of fully fine-tuned models)."""
+    """Returns |x - y|_1 / N, (k, k) (MoTHer, arXiv 2405.18432, clustering of fully fine-tuned models)."""
     return _mean(_l1(flat(stack)), stack[0].numel())
 
 
@@ -110,49 +127,49 @@ def _largest(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
     if pairs is not None:
         return (_over(rows, pairs, lambda difference: difference.abs().amax(dim=1)),)
     parts = rows.split(max(1, CHUNK // len(rows)), dim=1)
-    found = [torch.nn.functional.pdist(part.double(), p=float("inf")) for part in parts]
-    return (squareform(torch.stack(found).amax(dim=0).numpy()),)
+    maxima = [torch.nn.functional.pdist(part.double(), p=float("inf")) for part in parts]
+    return (squareform(torch.stack(maxima).amax(dim=0).numpy()),)
 
 
-def _as_it_is(found: tuple[Array, ...], elements: int) -> Array:
-    return found[0]
+def _first(state: tuple[Array, ...], elements: int) -> Array:
+    return state[0]
 
 
 def max_abs(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the largest absolute difference, (k, k) (MoTHer, arXiv 2405.18432v1, as the paper has it)."""
+    """Returns max |x - y|, (k, k) (MoTHer, arXiv 2405.18432v1, the formula of the paper)."""
     return _largest(flat(stack))[0]
 
 
 def _signed(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
     if pairs is not None:
         return (_over(rows, pairs, lambda difference: difference.amax(dim=1)),)
-    found = torch.full((len(rows), len(rows)), -torch.inf, dtype=rows.dtype)
+    maxima = torch.full((len(rows), len(rows)), -torch.inf, dtype=rows.dtype)
     for part in rows.split(max(1, CHUNK // len(rows)), dim=1):
         for i in range(len(rows)):
-            found[i] = torch.maximum(found[i], (part[i] - part).amax(dim=1))
-    return (found.double().numpy(),)
+            maxima[i] = torch.maximum(maxima[i], (part[i] - part).amax(dim=1))
+    return (maxima.double().numpy(),)
 
 
 def signed_max(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the largest signed difference max(w_i - w_j) at [i, j], (k, k), not symmetric, 0 on the diagonal.
 
-    The raw material of MoTHer v1's code formula. Its scaling needs the smallest and the largest difference over all ordered
-    pairs of a tree; since [j, i] is minus the smallest of w_i - w_j, the smallest over pairs is minus the largest, so this
-    matrix suffices (``scaled-max`` in :func:`combine_distances`).
+    MoTHer's code of July 2024 scales it to (d - min) / (max - min), with the smallest and the largest difference over all
+    ordered pairs of a tree. The entry [j, i] is minus the smallest of w_i - w_j. So the smallest over all pairs is minus the
+    largest one, and this matrix suffices (``scaled-max`` of :func:`mothr.benchmark.weights.combine.combine_distances`).
     """
     return _signed(flat(stack))[0]
 
 
 def _angle(sums: tuple[Array, ...], elements: int) -> Array:
     squared, first, second = sums
-    lengths = np.sqrt(first), np.sqrt(second)
-    product = lengths[0] * lengths[1]
-    found = np.maximum(squared - (lengths[0] - lengths[1]) ** 2, 0) / (2 * np.where(product > 0, product, 1))
-    return np.where(product > 0, found, np.where((first == 0) & (second == 0), 0.0, 1.0))
+    norms = np.sqrt(first), np.sqrt(second)
+    product = norms[0] * norms[1]
+    angle = np.maximum(squared - (norms[0] - norms[1]) ** 2, 0) / (2 * np.where(product > 0, product, 1))
+    return np.where(product > 0, angle, np.where((first == 0) & (second == 0), 0.0, 1.0))
 
 
 def cosine(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns one minus the cosine of the angle between the flattened tensors, (k, k); 1 from a zero tensor to any other."""
+    """Returns 1 - x.y / (|x| |y|), (k, k); 1 from a zero tensor to any other, 0 between two zero tensors."""
     return _angle(energies(flat(stack)), stack[0].numel())
 
 
@@ -163,22 +180,22 @@ def _over_norms(sums: tuple[Array, ...], elements: int) -> Array:
 
 
 def relative(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the Frobenius norm of the difference over the mean of the two norms, (k, k); 0 between zero tensors."""
+    """Returns |x - y| / ((|x| + |y|) / 2), (k, k); 0 between two zero tensors. It is at most 2."""
     return _over_norms(energies(flat(stack)), stack[0].numel())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Distance:
-    """A distance between models: one of each tensor, and how the tensors are combined."""
+    """A distance between models: a distance of each tensor, and how the tensors are combined."""
 
     feature: Feature
     """What is computed of each tensor."""
     combine: str
-    """How tensors are combined: ``how`` in :func:`combine_distances`."""
+    """How tensors are combined: ``how`` of :func:`mothr.benchmark.weights.combine.combine_distances`."""
     description: str
-    """What it is, in one line."""
+    """The distance in one line."""
     source: str
-    """Where it comes from."""
+    """Paper, "folklore" or "this project"."""
 
 
 def _of_form(
@@ -208,10 +225,10 @@ def _on_all(function: Callable[[torch.Tensor], torch.Tensor], stack: torch.Tenso
 def _on_pairs(
     function: Callable[[torch.Tensor], torch.Tensor], stack: torch.Tensor, dtypes: tuple[str, ...], pairs: Pairs
 ) -> Array:
-    matrices, places = as_matrices(stack), torch.from_numpy(np.asarray(pairs, dtype=np.int64))
-    parts = places.split(max(1, CHUNK // matrices[0].numel()))
+    matrices, positions = as_matrices(stack), torch.from_numpy(np.asarray(pairs, dtype=np.int64))
+    parts = positions.split(max(1, CHUNK // matrices[0].numel()))
     return torch.cat(
-        [function(matrices[some[:, 0]].double() - matrices[some[:, 1]].double()) for some in parts]
+        [function(matrices[part[:, 0]].double() - matrices[part[:, 1]].double()) for part in parts]
     ).numpy()
 
 
@@ -224,8 +241,8 @@ _RMS = Feature("rms", 1, "distance", rms, slices=Slices(energies, np.add, _root_
 _RELATIVE = Feature("relative", 1, "distance", relative, slices=Slices(energies, np.add, _over_norms))
 _COSINE = Feature("cosine", 1, "distance", cosine, slices=Slices(energies, np.add, _angle))
 _MEAN_ABS = Feature("mean_abs", 1, "distance", mean_abs, slices=Slices(_l1, np.add, _mean))
-_MAX_ABS = Feature("max_abs", 1, "distance", max_abs, slices=Slices(_largest, np.maximum, _as_it_is))
-_SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max, slices=Slices(_signed, np.maximum, _as_it_is))
+_MAX_ABS = Feature("max_abs", 1, "distance", max_abs, slices=Slices(_largest, np.maximum, _first))
+_SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max, slices=Slices(_signed, np.maximum, _first))
 _RANK = Feature("rank", 2, "distance", rank, rank_of_pairs, parameters=(("margin", RANK_MARGIN),))
 _ENERGY_RANK, _SPECTRAL = _of_differences(spectra.energy_rank), _of_differences(spectra.spectral)
 _SORTED, _VALUES = _of_form(invariant.sorted_weights, mean_abs), _of_form(invariant.singular_values, relative)
@@ -283,40 +300,45 @@ def distances(
     cache: Cache = "default",
     progress: bool = False,
 ) -> Array:
-    """Returns the (n, n) distances of ``models`` by the distance called ``name``; inf for pairs that share no tensor.
+    """Returns the (n, n) distances of ``models``, float64, by the distance called ``name``; inf for pairs without a common tensor.
 
     Args:
         models: The models.
         name: A key of :data:`DISTANCES`.
-        layers: Which tensors.
-        among: Positions to restrict the answer to.
-        cache: Where per-tensor results are kept; see :func:`mothr.benchmark.weights.features.compute`.
+        layers: The tensors.
+        among: Positions of the models to compare; the result is then (len(among), len(among)). None for all models.
+        cache: Where results are kept; see :func:`mothr.benchmark.weights.features.compute`.
         progress: Whether to show a bar on stderr.
     """
-    found = find_distance(name)
+    distance = find_distance(name)
 
-    def answer() -> Array:
-        return combine_distances(
-            stream(models, found.feature, layers, cache=cache, progress=progress), len(models), found.combine, among
-        )
+    def combined() -> Array:
+        per_tensor = stream(models, distance.feature, layers, cache=cache, progress=progress)
+        return combine_distances(per_tensor, len(models), distance.combine, among)
 
-    return remember(models, ("distance", name, layers, None if among is None else tuple(among)), answer, cache)
+    return remember(models, ("distance", name, layers, None if among is None else tuple(among)), combined, cache)
 
 
 def pair_distances(models: ModelSet, name: str, pairs: Pairs, layers: Layers, *, cache: Cache = "default") -> Array:
-    """Returns the distances of m given pairs, (m,), reading each tensor of the models they name once; inf where they share none.
+    """Returns the distances of m pairs, (m,) float64; inf for pairs without a common tensor. Only the named models are read.
+
+    Args:
+        models: The models.
+        name: A key of :data:`DISTANCES`.
+        pairs: (m, 2) positions in ``models.ids``.
+        layers: The tensors.
+        cache: Where results are kept; see :func:`mothr.benchmark.weights.features.compute`.
 
     Raises:
-        MothrError: the distance is unknown, or depends on all pairs.
+        MothrError: The distance is unknown, or it depends on all pairs.
     """
-    found, pairs = find_distance(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
-    return combine_pair_distances(
-        compute_pairs(models, found.feature, layers, pairs, cache=cache), len(pairs), found.combine
-    )
+    distance, pairs = find_distance(name), np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
+    per_tensor = compute_pairs(models, distance.feature, layers, pairs, cache=cache)
+    return combine_pair_distances(per_tensor, len(pairs), distance.combine)
 
 
 def replace_infinite(matrix: Array) -> Array:
-    """Returns distances with each inf replaced by twice the largest finite one (1 if that is 0), for what needs numbers."""
+    """Returns the distances with each inf replaced by twice the largest finite one, or by 1 if that is 0."""
     largest = matrix[np.isfinite(matrix)].max(initial=0.0)
     return np.where(np.isinf(matrix), 2 * largest if largest > 0 else 1.0, matrix)
 

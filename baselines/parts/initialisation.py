@@ -1,4 +1,4 @@
-"""A fresh initialisation for tensors of any shape, and how far models are from it."""
+"""A fresh initialisation of a tensor of any shape, and the distance of models from it."""
 
 import math
 import zlib
@@ -13,12 +13,12 @@ SPREAD = 0.02
 
 
 def initialised(shape: tuple[int, ...]) -> torch.Tensor:
-    """Returns a new tensor (*shape) float64, the same each time that this shape is asked for.
+    """Returns a new tensor (*shape) float64, equal for each call with this shape.
 
-    As transformers and diffusers make them by default: a matrix is Gaussian of standard deviation SPREAD; a kernel of three
-    or more sides is uniform within one over the root of its fan-in, as torch has it. A vector is zeros here; see
-    :func:`distance_to_init`. Families that begin otherwise (diffusers' linear layers are uniform, too) are not told apart,
-    since a tensor's shape does not say what it belongs to.
+    The distribution is the default of transformers and diffusers. A matrix is Gaussian with standard deviation SPREAD. A
+    kernel of three or more sides is uniform in [-b, b] with b = 1 / sqrt(fan-in), as in torch. A vector is zero; see
+    :func:`distance_to_init`. Families with another initialisation (diffusers' linear layers are uniform) are not
+    distinguished, since the shape of a tensor does not say what it belongs to.
     """
     generator = torch.Generator().manual_seed(zlib.crc32(str(tuple(shape)).encode()))
     sides = [side for side in shape if side > 1]
@@ -30,17 +30,21 @@ def initialised(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def distance_to_init(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the squared distance |w - w_0|^2 to a fresh initialisation, (k,) (Neural Phylogeny, Yu and Wang, ICLR 2025).
+    """Returns the squared distance |w - w_0|^2 to a fresh initialisation w_0, (k,) (Neural Phylogeny, Yu and Wang, ICLR 2025).
 
-    The fake initialisation w_0 is that of :func:`initialised`; a vector begins as zeros (biases) or ones (scales of
-    normalisation), and the nearer of the two is meant. Squares, so that their sum over tensors is that of the whole model.
-    w_0 is drawn anew, not the one that training began with, so it is orthogonal to any weights but for chance: beside a
-    constant what is left is the squared norm.
+    w_0 is that of :func:`initialised`. A vector starts as zeros (biases) or ones (scales of a normalisation); the nearer of
+    the two is used. The distance is squared, so that the sum over tensors is that of the whole model. w_0 is not the
+    initialisation that training started from, so it is orthogonal to the weights up to chance. Up to a constant, the score
+    is therefore the squared norm |w|^2.
+
+    Args:
+        stack: (k, *shape), one tensor of k models.
+        dtypes: How they are stored; not used.
     """
     fresh = initialised(tuple(stack.shape[1:]))
     vector = sum(side > 1 for side in stack.shape[1:]) < 2
-    found = [
+    squared = [
         min(float((row.double() - start).square().sum()) for start in ((fresh, fresh + 1) if vector else (fresh,)))
         for row in stack
     ]
-    return np.array(found)
+    return np.array(squared)

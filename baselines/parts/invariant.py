@@ -1,8 +1,9 @@
-"""What reordering neurons and heads leaves unchanged: forms of a tensor that permuted copies share, and alignment.
+"""Invariants of permutations of neurons and heads: forms of a tensor that permuted copies share, and alignment.
 
-Swapping two neurons, or two heads, swaps rows of some tensors and columns of others and leaves the function unchanged, so a
-permuted copy is far from its source by any distance that compares weight by weight. Each form below maps a matrix and all
-reorderings of its rows and columns to the same numbers; models are then compared by those. Vectors are matrices of one row.
+If two neurons or two heads are exchanged, rows of some tensors and columns of others are exchanged, and the function of the
+network stays the same. So a permuted copy is far from its source by every distance that compares weight by weight. Each form
+below maps a matrix, and all matrices with the same rows and columns in another order, to the same numbers. Models are then
+compared by these numbers. A vector is a matrix of one row.
 """
 
 import numpy as np
@@ -15,8 +16,8 @@ from mothr.benchmark.weights.combine import Array
 def sorted_weights(matrices: torch.Tensor) -> torch.Tensor:
     """Returns all elements in ascending order, (k, elements), of (k, rows, columns).
 
-    The mean absolute difference of two of these is the Wasserstein-1 distance of the distributions of the weights (Vallender
-    1974). It forgets where a weight stood, so models of one distribution are near however unrelated.
+    The mean absolute difference of two such rows is the Wasserstein-1 distance of the distributions of the weights (Vallender
+    1974). It ignores positions, so unrelated models with the same distribution of weights are near.
     """
     return matrices.flatten(1).sort(dim=1).values
 
@@ -32,38 +33,39 @@ def norm_profile(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def aligned(matrices: torch.Tensor) -> Array:
-    """Returns the Frobenius norm of the difference over the mean norm, (k, k), after the better of three alignments.
+    """Returns |x - P y| / ((|x| + |y|) / 2), (k, k), for the best of three alignments P: of rows, of columns, or none.
 
-    Weight matching by linear assignment (Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023), a tensor at a time: the
-    rows of one model, or its columns, or neither, are reordered so that their inner products with those of the other sum to the
-    most. A layer's neurons lie along one axis of each of its tensors, so this undoes any permutation of neurons and heads
-    exactly. It is more lenient than the published method, which asks one order of all tensors that share the neurons; with
-    rows and columns reordered at once, which these models' residual streams rule out, it does not come to zero.
+    Weight matching by linear assignment (Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023), for one tensor at a time.
+    The rows (or columns) of y are ordered so that the sum of their inner products with those of x is largest. The neurons of
+    a layer lie along one axis of each of its tensors, so this undoes every permutation of neurons and heads exactly.
 
-    Unrelated matrices are aligned, too, and come out a little nearer than they are by ``relative``; they are what takes time,
-    some 17 ms for two of 384 x 96.
+    Departure: the published method needs one order for all tensors that share the neurons; this one is more lenient. If rows
+    and columns are both reordered, which the residual streams of these models exclude, the distance is not zero.
+
+    Unrelated matrices are aligned too, and are a little nearer than by ``relative``. They take most of the time: about 17 ms
+    for two of 384 x 96.
     """
     k = len(matrices)
-    found = np.zeros((k, k))
+    result = np.zeros((k, k))
     norms = matrices.double().norm(dim=(1, 2))
     for i in range(k):
         for j in range(i):
-            one, two = matrices[i].double(), matrices[j].double()
+            x, y = matrices[i].double(), matrices[j].double()
             least = min(
-                float((one - other).norm()) for other in (two, _rows_matched(one, two), _rows_matched(one.T, two.T).T)
+                float((x - aligned_y).norm()) for aligned_y in (y, _rows_matched(x, y), _rows_matched(x.T, y.T).T)
             )
-            found[i, j] = found[j, i] = least / max(float(norms[i] + norms[j]) / 2, torch.finfo(torch.float64).tiny)
-    return found
+            result[i, j] = result[j, i] = least / max(float(norms[i] + norms[j]) / 2, torch.finfo(torch.float64).tiny)
+    return result
 
 
-def _rows_matched(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
-    """Returns ``two`` with its rows in the order in which they fit those of ``one`` best."""
-    if one.shape[1] == 1:  # numbers: both in the same order of size
-        order = torch.empty(len(one), dtype=torch.int64)
-        order[one[:, 0].argsort(stable=True)] = two[:, 0].argsort(stable=True)
-        return two[order]
-    products = one @ two.T
+def _rows_matched(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Returns ``y`` with its rows in the order that fits the rows of ``x`` best; both are (rows, columns)."""
+    if x.shape[1] == 1:  # rows of one number: the best order sorts both alike
+        order = torch.empty(len(x), dtype=torch.int64)
+        order[x[:, 0].argsort(stable=True)] = y[:, 0].argsort(stable=True)
+        return y[order]
+    products = x @ y.T
     nearest = products.argmax(dim=1)
-    if len(nearest.unique()) == len(nearest):  # the best of each row is nobody else's: no assignment can do better
-        return two[nearest]
-    return two[torch.from_numpy(linear_sum_assignment(products.numpy(), maximize=True)[1])]
+    if len(nearest.unique()) == len(nearest):  # every row has its own best partner: no assignment can be better
+        return y[nearest]
+    return y[torch.from_numpy(linear_sum_assignment(products.numpy(), maximize=True)[1])]

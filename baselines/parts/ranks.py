@@ -1,4 +1,7 @@
-"""The rank of the difference of two matrices, told apart from the noise that storage leaves (MoTHer, LoRA)."""
+"""The rank of the difference of two matrices, above the noise of storage (MoTHer, arXiv 2405.18432, l_LoRA).
+
+``spectra.py`` has ranks that need no noise floor.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,21 +17,23 @@ from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.streaming import CHUNK, device
 
 RANK_MARGIN = 1.25
-"""A singular value counts if it exceeds this many times the bound on what rounding leaves. Calibrated on Gaussian, heavy-tailed
-and outlier-ridden weights of 8 x 8 to 384 x 384 stored as float32, float16, bfloat16 and int8: the largest singular value of
-the noise was 0.2 to 0.6 of the bound after one merge and 0.4 to 1.2 after chains of three."""
+"""A singular value counts if it is above this many times the bound on the singular values of rounding errors.
+
+It was calibrated on weights of 8 x 8 to 384 x 384 (Gaussian, heavy-tailed, with outliers), stored as float32, float16,
+bfloat16 and int8. The largest singular value of the noise was 0.2 to 0.6 of the bound after one merge of an adapter, and
+0.4 to 1.2 after three merges in a row. It is a parameter of the feature ``rank``."""
 SPARE = 8
-"""Columns of a sketch beyond the rank it is to show, and vectors that look for what it has missed."""
+"""Columns of a sketch beyond the rank, and number of vectors in the power iteration. It affects speed, not results."""
 CLEAR = 0.7
-"""The noise is clear of the floor if it is found to be below this many times it; else all singular values are taken."""
+"""A split is used if the norm of its rest is below this many times the floor; otherwise all singular values are computed."""
 SLACK = 1.1
-"""By how much the norm of what is left may be larger than power iteration finds it."""
+"""Factor by which the norm of the rest may be larger than the estimate of the power iteration."""
 SMALL = 128
-"""A side below which all singular values cost less than sketches."""
+"""Smallest side from which sketches are cheaper than all singular values."""
 
 
 def as_matrices(stack: torch.Tensor) -> torch.Tensor:
-    """Returns a stack (k, *shape) as matrices, (k, first side, all others); sides of one are dropped, a vector is one row."""
+    """Returns a stack (k, *shape) as matrices (k, first side, product of the others). Sides of 1 are dropped; a vector is one row."""
     sides = [side for side in stack.shape[1:] if side > 1]
     return stack.reshape(len(stack), sides[0] if len(sides) > 1 else 1, -1)
 
@@ -37,44 +42,49 @@ def rank(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the rank of W_i - W_j, (k, k); see :func:`rank_of_pairs`."""
     k = len(stack)
     first, second = np.triu_indices(k, 1)
-    found = np.zeros((k, k))
-    found[first, second] = found[second, first] = rank_of_pairs(stack, dtypes, np.stack([first, second], axis=1))
-    return found
+    ranks = np.zeros((k, k))
+    ranks[first, second] = ranks[second, first] = rank_of_pairs(stack, dtypes, np.stack([first, second], axis=1))
+    return ranks
 
 
 def rank_of_pairs(stack: torch.Tensor, dtypes: tuple[str, ...], pairs: NDArray[np.intp]) -> Array:
-    """Returns the rank of W_i - W_j of m pairs, (m,), told apart from rounding (MoTHer, l_LoRA, but for the tolerance).
+    """Returns the rank of W_i - W_j of m pairs, (m,) float64: the number of singular values above the noise of storage.
 
-    A merged update is rounded to the precision it is stored in, and rounding noise has full rank: numpy's default tolerance
-    turns a rank of 16 into some 350 of 384 where weights were stored in 16 bits. Noise of independent entries of sizes e_ij
-    has singular values up to about max_i |e_i.| + max_j |e_.j| (Bandeira and van Handel 2016; for weights of one size, u rms
-    (sqrt(m) + sqrt(n)) with u the unit roundoff), and rounding errors are in proportion to the spacing of stored numbers at
-    w_ij. A singular value counts if it exceeds RANK_MARGIN times that bound, the two models' taken as the sides of a right
-    angle. An update below the noise floor cannot be told from none: the rank is then 0, or what stands out of the floor.
+    MoTHer, arXiv 2405.18432, l_LoRA; only the tolerance is another one. A merged update is rounded to the precision that it
+    is stored in, and rounding noise has full rank. With numpy's default tolerance a rank of 16 becomes about 350 of 384 if
+    weights are stored in 16 bits. Independent noise with entries of sizes e_ij has singular values up to about
+    max_i |e_i.| + max_j |e_.j| (Bandeira and van Handel 2016). The e_ij are proportional to the spacing of stored numbers at
+    w_ij. A singular value counts if it is above RANK_MARGIN sqrt(b_i^2 + b_j^2), with b_i, b_j the bounds of the two models.
+    An update below this floor cannot be distinguished from none.
 
-    The precision is that of the stored numbers, or a coarser one (float16, bfloat16, int8 with one scale a row or a tensor)
-    in which all of them happen to be representable. A parent exact in a coarse precision, with a child merged in a finer
-    one, is therefore measured too coarsely: from the weights alone that cannot be told from a rounded child. Weights
-    rounded to int8 and then to bfloat16 are taken for bfloat16, so their rank comes out too high.
+    The precision is that of the stored numbers, or a coarser one (float16, bfloat16, int8 with one scale for each row or for
+    the tensor) in which all of them can be represented. So the floor is too high for a child that was merged in a finer
+    precision than its parent. The weights alone cannot distinguish this from a rounded child. Weights that were rounded
+    to int8 and then to bfloat16 count as bfloat16, so their rank is too high.
 
-    Most pairs are settled by sketches (:class:`_Sketches`); all singular values are taken where those leave a doubt.
+    Sketches decide most pairs (:class:`_Sketches`). If they leave a doubt, all singular values are computed.
+
+    Args:
+        stack: (k, *shape), one tensor of k models.
+        dtypes: The k stored types, in the words of safetensors.
+        pairs: (m, 2) positions in the stack.
     """
     matrices = as_matrices(stack).to(device())
     floors = torch.stack([_noise(matrix, dtype) for matrix, dtype in zip(matrices, dtypes, strict=True)])
     i, j = torch.from_numpy(np.asarray(pairs, dtype=np.int64).reshape(-1, 2)).to(matrices.device).T
     floor = RANK_MARGIN * torch.hypot(floors[i], floors[j])
-    found = torch.full((len(i),), torch.nan, dtype=torch.float64, device=matrices.device)
+    ranks = torch.full((len(i),), torch.nan, dtype=torch.float64, device=matrices.device)
     if min(matrices.shape[1:]) >= SMALL:
-        settled = _by_sketches(matrices, floors.tolist(), list(zip(i.tolist(), j.tolist(), strict=True)))
-        found = torch.tensor(settled, dtype=torch.float64, device=matrices.device)
-    left = found.isnan().nonzero()[:, 0]
-    for some in left.split(max(1, CHUNK // matrices[0].numel())) if len(left) else ():
-        found[some] = _of_all_values(matrices[i[some]].double() - matrices[j[some]].double(), floor[some])
-    return found.cpu().numpy()
+        by_sketches = _by_sketches(matrices, floors.tolist(), list(zip(i.tolist(), j.tolist(), strict=True)))
+        ranks = torch.tensor(by_sketches, dtype=torch.float64, device=matrices.device)
+    undecided = ranks.isnan().nonzero()[:, 0]
+    for part in undecided.split(max(1, CHUNK // matrices[0].numel())) if len(undecided) else ():
+        ranks[part] = _by_all_values(matrices[i[part]].double() - matrices[j[part]].double(), floor[part])
+    return ranks.cpu().numpy()
 
 
-def _of_all_values(differences: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Returns how many singular values of each matrix exceed its floor, and what the decomposition itself leaves."""
+def _by_all_values(differences: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Returns how many singular values of each matrix, (p, rows, columns), exceed its floor, (p,), and the arithmetic error."""
     rows, columns = differences.shape[1:]
     ranks = torch.full((len(differences),), float(min(rows, columns)), dtype=torch.float64, device=differences.device)
     doubtful = ~_surely_full(differences, floor)
@@ -86,14 +96,15 @@ def _of_all_values(differences: torch.Tensor, floor: torch.Tensor) -> torch.Tens
 
 
 def _exact(rows: int, columns: int) -> float:
+    """Returns the relative arithmetic error of singular values in float64 (numpy's default tolerance)."""
     return max(rows, columns) * torch.finfo(torch.float64).eps
 
 
 def _surely_full(matrices: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Returns, for each matrix, True only if all its singular values exceed ``floor``; most pairs of unrelated models do.
+    """Returns for each matrix A, (p,), True only if all its singular values exceed ``floor`` f; this holds for most unrelated models.
 
-    Then A A^T - f^2 I has a Cholesky factor, ten times cheaper than singular values. A millionth of the Frobenius norm is
-    added to f, since squaring loses half of the digits.
+    Then A A^T - f^2 I has a Cholesky factor, which is ten times cheaper than singular values. A millionth of the Frobenius
+    norm is added to f, since squaring loses half of the digits.
     """
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     gram = wide @ wide.mT
@@ -103,43 +114,45 @@ def _surely_full(matrices: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
     return positive & (bound > 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Split:
-    """A difference of two matrices as U S V^T + E: what stands out of the noise floor, and the rest."""
+    """A difference of two matrices as U S V^T + E: the components above the noise floor, and the rest E."""
 
     left: torch.Tensor
-    """U^T, (c, rows), orthonormal; as rows, which decompositions take as they lie in memory."""
+    """U^T, (c, rows), orthonormal; stored as rows, the layout that decompositions take without a copy."""
     values: torch.Tensor
     """The diagonal of S, (c,), ascending."""
     right: torch.Tensor
     """V^T, (c, columns), orthonormal."""
     beyond: float
-    """The spectral norm of E as power iteration finds it, and what arithmetic may have lost."""
+    """The spectral norm of E by power iteration, plus the arithmetic error."""
 
 
 class _Sketches:
-    """Random sketches of k matrices, by which a difference of small rank is split at a fraction of the price of all singular values.
+    """Random sketches of k matrices. They split a difference of small rank at a fraction of the cost of all singular values.
 
-    Sketches are linear, so that the sketch of a difference D is the difference of two sketches. The two-sided one, Psi^T D Omega,
-    says how many columns are needed; Q spans that many of D Omega (Halko, Martinsson and Tropp 2011), and V the row space of
-    Q^T D as far as it is above the floor. The singular values of D V V^T are never larger than those of D, so those above the
-    floor count, and the next one of D is at most the norm of E = D (I - V V^T). Power iteration finds it, begun with the vectors
-    of Q^T D that do not count.
+    Sketches are linear, so the sketch of a difference D is the difference of two sketches. The two-sided sketch
+    Psi^T D Omega says how many columns are needed. Q spans that many columns of D Omega (Halko, Martinsson and Tropp 2011).
+    V spans the part of the row space of Q^T D that is above the floor. The singular values of D V V^T are never larger than
+    those of D, so those above the floor count. The next singular value of D is at most the norm of E = D (I - V V^T). Power
+    iteration estimates this norm; it starts with the vectors of Q^T D that do not count.
     """
 
     def __init__(self, matrices: torch.Tensor) -> None:
         self.matrices, self.centre = matrices, matrices.mean(dim=0)
-        self.generator = torch.Generator().manual_seed(0)  # no answer depends on it, only how many are settled here
+        self.generator = torch.Generator().manual_seed(
+            0
+        )  # results do not depend on it, only how many pairs sketches decide
         _, rows, columns = matrices.shape
         self.widest = min(rows, columns) // 4
         self.left, self.columns = matrices.new_zeros(rows, 0), matrices.new_zeros(len(matrices), rows, 0)
         self.cores = matrices.new_zeros(len(matrices), 0, 0)
         self.single = torch.empty_like(matrices[0], dtype=torch.float32)
         self.double = torch.empty((2, rows, columns), dtype=torch.float64, device=matrices.device)
-        self.held = -1  # the matrix in the second of these
+        self.held = -1  # position of the matrix in self.double[1]
         self.lost = (
             torch.finfo(torch.float32).eps / 2 * (rows + columns) ** 0.5
-        )  # by a product with a matrix of norm 1 in float32
+        )  # error of a product with a matrix of norm 1 in float32
 
     def _widen(self, width: int) -> None:
         """Makes sketches of at least ``width`` columns."""
@@ -155,13 +168,13 @@ class _Sketches:
             self.cores = self.left.T @ self.columns
 
     def middle(self, among: Sequence[int]) -> int:
-        """Returns the model of ``among`` that is nearest to all of them, as far as sketches tell."""
+        """Returns the model of ``among`` with the least sum of distances to all of them, by sketches."""
         self._widen(min(4 * SPARE, self.widest))
         cores = self.cores[list(among)].flatten(1)
         return among[int(torch.cdist(cores, cores).sum(dim=1).argmin())]
 
     def split(self, i: int, j: int, floor: float, steps: int) -> _Split | None:
-        """Returns the difference of matrices i and j split at ``floor``, or None where the rank is too high or in doubt."""
+        """Returns the difference of matrices i and j, split at ``floor``; None if the rank is too high or in doubt."""
         width = self._width(i, j, floor)
         if width > self.widest:
             return None
@@ -171,7 +184,7 @@ class _Sketches:
             basis = torch.linalg.qr((self.columns[i, :, :width] - self.columns[j, :, :width]).to(difference.dtype))[0]
             inner = basis.T @ difference
             values, vectors = _spectrum(inner)
-            if floor < 100 * _exact(*difference.shape) * float(values[-1]):  # too near to what arithmetic leaves
+            if floor < 100 * _exact(*difference.shape) * float(values[-1]):  # too near to the arithmetic error
                 return None
             rest = width - int((values > floor).sum())
             if rest >= SPARE:
@@ -187,20 +200,20 @@ class _Sketches:
         return None
 
     def _difference(self, i: int, j: int, floor: float) -> torch.Tensor:
-        """Returns the difference of matrices i and j, in float32 if rounding of that stays well below the floor; valid until the next."""
+        """Returns W_i - W_j, in float32 if its rounding stays well below the floor. The next call overwrites it."""
         core = self.cores[i] - self.cores[j]
         norm = float(core.norm()) * math.sqrt(
             self.matrices[0].numel() / core.numel()
-        )  # of the difference, but for chance
+        )  # norm of the difference, up to chance
         if self.matrices.dtype == torch.float32 and self.lost * norm < (1 - CLEAR) / 2 * floor:
             return torch.sub(self.matrices[i], self.matrices[j], out=self.single)
-        if self.held != j:  # many are split from one
+        if self.held != j:  # many matrices are split from the same one
             self.double[1].copy_(self.matrices[j])
             self.held = j
         return self.double[0].copy_(self.matrices[i]).sub_(self.double[1])
 
     def _width(self, i: int, j: int, floor: float) -> int:
-        """Returns how many columns show the rank, by the singular values of cores that grow until they have some to spare."""
+        """Returns the number of columns that show the rank: cores grow until SPARE of their singular values are below the floor."""
         width, share = min(4 * SPARE, self.widest), floor / min(self.matrices.shape[1:]) ** 0.5
         while True:
             self._widen(width)
@@ -221,7 +234,7 @@ def _spectrum(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _norm_beyond(difference: torch.Tensor, right: torch.Tensor, begin: torch.Tensor, steps: int) -> float:
-    """Returns the norm of D (I - V V^T) after some steps of power iteration from rows ``begin``; it grows with the steps."""
+    """Returns the norm of D (I - V V^T) after ``steps`` power iterations from the rows ``begin``; it grows with the steps."""
     inner = begin
     while True:
         inner = torch.linalg.qr((inner - (inner @ right.T) @ right).T)[0].T
@@ -232,32 +245,32 @@ def _norm_beyond(difference: torch.Tensor, right: torch.Tensor, begin: torch.Ten
 
 
 def _rank_between(first: _Split, second: _Split, floor: float) -> float:
-    """Returns the rank of the difference of two matrices of which each is split from the same third; NaN where in doubt.
+    """Returns the rank of W_i - W_j if both matrices are split from the same third one; NaN if in doubt.
 
-    W_i - W_j = F + (E_i - E_j) with F = U_i S_i V_i^T - U_j S_j V_j^T, so that no singular value of the difference is farther
-    from that of F than |E_i| + |E_j| (Weyl). F has the singular values of a matrix of c_i + c_j rows and columns.
+    W_i - W_j = F + (E_i - E_j) with F = U_i S_i V_i^T - U_j S_j V_j^T. So no singular value of the difference is farther from
+    that of F than |E_i| + |E_j| (Weyl). F has the singular values of a matrix of c_i + c_j rows and columns.
     """
-    first, second = sorted((first, second), key=lambda one: -len(one.values))
+    first, second = sorted((first, second), key=lambda split: -len(split.values))
     left, right = _in_basis(first.left, second.left), _in_basis(first.right, second.right)
     core = -(left.T * second.values.to(left.dtype)) @ right
     core.diagonal()[: len(first.values)] += first.values
     values: list[float] = torch.linalg.svdvals(core).tolist()
-    largest = max([float(one.values[-1]) for one in (first, second) if len(one.values)], default=0.0)
+    largest = max([float(split.values[-1]) for split in (first, second) if len(split.values)], default=0.0)
     slack = SLACK * (first.beyond + second.beyond) + 8 * torch.finfo(left.dtype).eps * largest
     doubt = slack >= floor or any(abs(value - floor) <= slack for value in values)
     return math.nan if doubt else float(sum(value > floor for value in values))
 
 
 def _in_basis(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Returns the rows of ``second``, (c, side), in the basis of those of ``first`` and what is needed beyond them, as rows."""
+    """Returns the rows of ``second``, (c, side), in the basis of the rows of ``first``, extended where it does not suffice."""
     first, second = (basis.to(torch.promote_types(first.dtype, second.dtype)) for basis in (first, second))
     shared = second @ first.T
     return torch.cat([shared, torch.linalg.qr((second - shared @ first).T, mode="r")[1].T], dim=1)
 
 
 def _by_sketches(matrices: torch.Tensor, floors: Sequence[float], pairs: Sequence[tuple[int, int]]) -> list[float]:
-    """Returns the rank of each difference, NaN where it takes all singular values to tell."""
-    sketches, found, tried = _Sketches(matrices), dict.fromkeys(pairs, math.nan), set()
+    """Returns the rank of each difference; NaN if only all singular values can decide."""
+    sketches, ranks, tried = _Sketches(matrices), dict.fromkeys(pairs, math.nan), set()
 
     def split(i: int, j: int, steps: int) -> _Split | None:
         tried.add((i, j))
@@ -267,26 +280,26 @@ def _by_sketches(matrices: torch.Tensor, floors: Sequence[float], pairs: Sequenc
     while len(left) > 1:
         reference = sketches.middle(left)
         splits = {other: split(other, reference, 2) for other in left if other != reference}
-        near = {other: one for other, one in splits.items() if one is not None}
+        near = {other: part for other, part in splits.items() if part is not None}
         for i, j in permutations([reference, *near], 2):
-            if (i, j) in found and reference in (i, j):
-                found[i, j] = len(near[i if j == reference else j].values)
-            elif (i, j) in found:
-                found[i, j] = _rank_between(near[i], near[j], RANK_MARGIN * math.hypot(floors[i], floors[j]))
+            if (i, j) in ranks and reference in (i, j):
+                ranks[i, j] = len(near[i if j == reference else j].values)
+            elif (i, j) in ranks:
+                ranks[i, j] = _rank_between(near[i], near[j], RANK_MARGIN * math.hypot(floors[i], floors[j]))
         left = [other for other in left if other != reference and other not in near]
     for i, j in pairs:
         if (
-            math.isnan(found[i, j])
+            math.isnan(ranks[i, j])
             and (i, j) not in tried
             and (j, i) not in tried
-            and (one := split(i, j, 1)) is not None
+            and (part := split(i, j, 1)) is not None
         ):
-            found[i, j] = len(one.values)
-    return [found[pair] for pair in pairs]
+            ranks[i, j] = len(part.values)
+    return [ranks[pair] for pair in pairs]
 
 
 def _noise(matrix: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Returns the bound on the singular values, float64, that rounding to the effective precision leaves."""
+    """Returns the bound max_i |e_i.| + max_j |e_.j| on the singular values of rounding errors, a float64 number."""
     rows, columns = matrix.shape
     step, kind = precision(matrix, dtype)
     if step is not None:

@@ -128,7 +128,7 @@ def all_values(stack, dtypes):
 @pytest.mark.parametrize("stored", KINDS)
 @pytest.mark.parametrize("shape", [(160, 160), (130, 200), (200, 130)])
 def test_sketches_alone_settle_a_tree_of_merged_updates(monkeypatch, stored, shape):
-    monkeypatch.setattr(ranks, "_of_all_values", None)
+    monkeypatch.setattr(ranks, "_by_all_values", None)
     stack, truth = lora_tree(*shape, stored, seed=5)
     np.testing.assert_array_equal(rank(stack, (KINDS[stored],) * 7), truth)
     pairs = np.array([[0, 1], [3, 6]])
