@@ -1,4 +1,4 @@
-"""Scoring records again: those that are committed, and spoiled ones."""
+"""Scoring records again: the published records, and records with changed scores."""
 
 import json
 from pathlib import Path
@@ -7,66 +7,82 @@ import pytest
 
 from mothr.benchmark.board.rescore import rescore
 from mothr.benchmark.records import store
-from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.run.evaluate import run
-from mothr.benchmark.run.registry import find_method
-from mothr.benchmark.storage import read_json, write_json
+from mothr.benchmark.storage import canonical_json
 
-COMMITTED = Path(__file__).parents[3] / "results"
+PUBLISHED = Path(__file__).parents[3] / "results"
 
 
-def test_committed_records_hold_what_their_predictions_score():
+def test_published_records_hold_what_their_predictions_score():
     """A sixteenth of them, chosen by hash; ``mothr rescore results --check`` takes all."""
-    found = list(rescore(COMMITTED, write=False, only="0"))
-    assert len(found) > 50
-    assert [str(one) for one in found if one.differs or one.fault or not one.scored] == []
+    results = list(rescore(PUBLISHED, write=False, only="0"))
+    assert len(results) > 50
+    assert [str(result) for result in results if result.differs or result.fault or not result.scored] == []
 
 
 @pytest.fixture
 def written(mothr, tiny, tmp_path):
-    """A results folder with two runs of one method, and one that failed."""
-    mothr("run", "null-random-tree", tiny, "--setting", "open", "--seeds", 2, "--in-process", "--out", tmp_path)
-    record = run(find_method("null-star"), "null-star", tiny, "open")
-    answer = {"status": "failed", "error": "it broke", "parents": None, "metrics": {}, "per_tree": []}
-    store.write(RunRecord(**record.model_dump() | answer), tmp_path)
+    """A results folder with two runs of one method, and one run that failed."""
+    options = ("--setting", "open", "--in-process", "--out", tmp_path)
+    mothr("run", "null-random-tree", tiny, "--seeds", 2, *options)
+    mothr("run", "null-star", tiny, *options)
+    [star] = [record for record in store.read_all(tmp_path) if record.method == "null-star"]
+    failed = {"status": "failed", "error": "it broke", "parents": None, "metrics": {}, "per_tree": []}
+    store.write(star.model_copy(update=failed), tmp_path)
     return tmp_path
 
 
-def test_new_metrics_are_written_and_all_else_is_kept(mothr, written):
-    first, second, *_ = sorted((written / "tiny-v1").glob("null-random-tree-*.json"))
-    honest, untouched = first.read_bytes(), second.read_bytes()
-    value = read_json(first)
-    del value["metrics"]["edge_f1"]
-    value["metrics"]["shd"] += 2**-40
-    value["per_tree"][1]["root_recall"] = None
-    value["metrics"]["no_longer"] = 1.0
-    write_json(first, value)
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "tiny-v1" / "runs.jsonl").read_text().splitlines()]
+
+
+def rewrite(folder, lines):
+    (folder / "tiny-v1" / "runs.jsonl").write_text("".join(f"{canonical_json(line)}\n" for line in lines))
+
+
+def test_new_metrics_are_written_and_all_other_fields_are_kept(mothr, written):
+    original = (written / "tiny-v1" / "runs.jsonl").read_bytes()
+    lines = lines_of(written)
+    del lines[0]["metrics"]["edge_f1"]
+    lines[0]["metrics"]["shd"] += 2**-40
+    lines[0]["per_tree"][1]["root_recall"] = None
+    lines[0]["metrics"]["no_longer"] = 1.0
+    rewrite(written, lines)
     checked = mothr("rescore", written, "--check")
     assert checked.code == 1
-    assert f"{first}: differs in shd, no_longer, edge_f1, root_recall of tree 1" in checked.out
+    path = written / "tiny-v1" / f"runs.jsonl#{lines[0]['id']}"
+    assert f"{path}: differs in no_longer, shd, edge_f1, root_recall of tree 1" in checked.out
     assert "3 records: 1 differ, 0 cannot be scored" in checked.out
-    assert read_json(first) == value  # a check writes nothing
+    assert lines_of(written) == lines  # a check writes nothing
     assert mothr("rescore", written, "--json").json["written"] == 1
-    again = json.loads(first.read_bytes())
-    assert (again, list(again)) == (json.loads(honest), list(json.loads(honest)))
-    assert second.read_bytes() == untouched
+    assert (written / "tiny-v1" / "runs.jsonl").read_bytes() == original
     assert mothr("rescore", written / "tiny-v1", "--check").code == 0
     assert [path.name for path in written.rglob("*.partial")] == []
 
 
+def test_the_folder_of_one_split_is_rewritten(mothr, written):
+    original = (written / "tiny-v1" / "runs.jsonl").read_bytes()
+    lines = lines_of(written)
+    lines[1]["metrics"] = {}
+    rewrite(written, lines)
+    assert mothr("rescore", written / "tiny-v1", "--json").json["written"] == 1
+    assert (written / "tiny-v1" / "runs.jsonl").read_bytes() == original
+
+
 def test_a_failed_run_has_no_metrics(mothr, written):
-    [path] = (written / "tiny-v1").glob("null-star-*.json")
-    write_json(path, read_json(path) | {"metrics": {"edge_f1": 1.0}})
+    lines = lines_of(written)
+    lines[-1]["metrics"] = {"edge_f1": 1.0}
+    rewrite(written, lines)
+    path = written / "tiny-v1" / f"runs.jsonl#{lines[-1]['id']}"
     assert mothr("rescore", written, "--json").json["differing"] == {str(path): ["edge_f1"]}
-    assert store.read(path).metrics == {}
+    assert store.read_all(written)[-1].metrics == {}
 
 
-def test_what_cannot_be_scored_is_said(mothr, written):
+def test_records_that_cannot_be_scored_are_named(mothr, written):
     truth = written / "tiny-v1" / "truth.json"
     kept = truth.read_text()
     truth.write_text(kept.replace("parents", "parent"))
-    found = mothr("rescore", written)
-    assert (found.code, found.out.count("truth.json: field 'nodes.")) == (1, 3)
-    truth.unlink()  # as of a hidden split: no fault, but said
-    found = mothr("rescore", written, "--check", "--json")
-    assert (found.code, found.json["without_truth"], found.json["differing"]) == (0, 3, {})
+    called = mothr("rescore", written)
+    assert (called.code, called.out.count("truth.json: field 'nodes.")) == (1, 3)
+    truth.unlink()  # as for a hidden split: no fault, but it is reported
+    called = mothr("rescore", written, "--check", "--json")
+    assert (called.code, called.json["without_truth"], called.json["differing"]) == (0, 3, {})
