@@ -54,7 +54,8 @@ class ModelCopies:
         """Holds a folder for each model, named by its present id."""
         self._source = source / dataset.MODELS
         self._names: Mapping[NodeId, NodeId] = {}
-        self._expected: Fingerprint = {}
+        self._paths: dict[NodeId, list[Path]] = {}
+        self._expected: Fingerprint | None = None
 
     def offer(self, names: Mapping[NodeId, NodeId]) -> None:
         """Prepares the copies for a run: each model gets its id of that run, and all times are equal.
@@ -65,12 +66,12 @@ class ModelCopies:
         Raises:
             MothrError: the disk has no room for the copies.
         """
-        if not self._names or self._fingerprint() != self._expected:
+        if self._expected is None or self._fingerprint() != self._expected:
             self._copy(names)
         elif names != self._names:
             self._rename(names)
         self._names = dict(names)
-        for path in _shuffled(self._paths()):
+        for path in _shuffled(self._present_paths()):
             os.utime(path, (0, 0))
         self._expected = self._fingerprint()
 
@@ -78,7 +79,7 @@ class ModelCopies:
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             for model in _shuffled(names):
-                _copy_folder(self._source / model, self.folder / names[model])
+                self._paths[model] = _copy_folder(self._source / model, self.folder / names[model])
         except OSError as error:
             remedy = "set TMPDIR to a larger disk, or run the method with --in-process"
             raise MothrError(
@@ -93,29 +94,37 @@ class ModelCopies:
         self.folder.rmdir()
         new.rename(self.folder)
 
-    def _paths(self) -> Iterator[Path]:
+    def _present_paths(self) -> Iterator[Path]:
+        """Yields every file and folder. They are remembered, because to list a folder would change its ``st_atime``."""
         yield self.folder
-        yield from self.folder.rglob("*")
+        for model, inside in self._paths.items():
+            yield from (self.folder / self._names[model] / path for path in inside)
 
-    def _fingerprint(self) -> Fingerprint:
-        """Returns path -> what changes if anybody touches the file: its inode, mode, links, size and time of change."""
+    def _fingerprint(self) -> Fingerprint | None:
+        """Returns path -> what changes if anybody touches the file; None if a file is gone. A new file changes its folder."""
         found: Fingerprint = {}
-        for path in self._paths():
-            stat = path.lstat()
-            found[str(path)] = stat.st_ino, stat.st_mode, stat.st_nlink, stat.st_size, stat.st_ctime_ns
+        try:
+            for path in self._present_paths():
+                stat = path.lstat()
+                found[str(path)] = stat.st_ino, stat.st_mode, stat.st_nlink, stat.st_size, stat.st_ctime_ns
+        except OSError:
+            return None
         return found
 
 
-def _copy_folder(source: Path, target: Path) -> None:
-    """Copies the files below ``source``, without their modes and attributes."""
+def _copy_folder(source: Path, target: Path) -> list[Path]:
+    """Copies the files below ``source``, without their modes and attributes. Returns the paths of all copies, relative to ``target``."""
+    paths = []
     for place, folders, names in os.walk(source, followlinks=True):
         folders.sort()
-        inside = target / Path(place).relative_to(source)
-        inside.mkdir(parents=True)
+        inside = Path(place).relative_to(source)
+        (target / inside).mkdir(parents=True)
         for name in sorted(names):
             # byte by byte: a copy that shares blocks with the original on the disk would show where that lies
-            with open(Path(place, name), "rb") as original, open(inside / name, "wb") as copy:
+            with open(Path(place, name), "rb") as original, open(target / inside / name, "wb") as copy:
                 shutil.copyfileobj(original, copy, 1 << 20)
+        paths += [inside, *(inside / name for name in names)]
+    return paths
 
 
 def _shuffled(items: Iterable[T]) -> list[T]:

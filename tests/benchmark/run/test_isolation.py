@@ -14,10 +14,12 @@ from mothr.benchmark.data.dataset import open_models, open_truth
 from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.records import store
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.run import sandbox
-from mothr.benchmark.run.evaluate import run
-from mothr.benchmark.run.isolation import Limits, Runner, code_folders, offered
-from mothr.benchmark.run.registry import find_method, is_own
+from mothr.benchmark.run.execute import execute
+from mothr.benchmark.run.in_process import InProcess
+from mothr.benchmark.run.isolation import Isolated, Limits, sandbox
+from mothr.benchmark.run.isolation.executor import code_folders
+from mothr.benchmark.run.outcome import RunRequest
+from mothr.benchmark.run.registry import is_own
 from mothr.benchmark.score import metrics
 
 needs_lock = pytest.mark.skipif(sandbox.version() == 0, reason="this system cannot shut a process off from files")
@@ -36,24 +38,25 @@ def lab(tmp_path_factory, tiny):
 
 
 @pytest.fixture(scope="module")
-def runner(lab):
-    with Runner(Limits(seconds=60)) as found:
-        yield found
+def executor(lab):
+    """One executor for all tests, whose guard process is started once."""
+    with Isolated(Limits(seconds=60)) as started:
+        yield started
 
 
-@pytest.fixture(scope="module")
-def seen(lab):
-    with offered(lab / "data", open_models(lab / "data"), seed=5) as given:
-        yield given
+def run_isolated(executor, folder, *requests):
+    """Returns the records of some runs in processes of their own."""
+    return [record for _, record in execute(requests, folder, open_truth(folder), executor)]
 
 
 @pytest.fixture
-def attempt(lab, runner, seen):
-    """A function that runs a cheat and returns its record."""
+def attempt(lab, executor):
+    """A function that runs a cheat with seed 5 and returns its record."""
 
     def call(name, setting="open", limits=None, **settings):
-        runner.limits = limits or Limits(seconds=60)
-        return runner.run(f"cheats:{name}", settings, seen, setting, open_truth(lab / "data"))
+        executor.limits = limits or Limits(seconds=60)
+        [record] = run_isolated(executor, lab / "data", RunRequest(f"cheats:{name}", settings, setting, seed=5))
+        return record
 
     return call
 
@@ -103,30 +106,10 @@ def betrayed(lab):
 
 
 @pytest.mark.parametrize("name", ["by_id", "by_listing", "by_number", "by_time"])
-def test_what_files_are_called_and_when_and_where_they_were_made_says_nothing(name, runner, betrayed):
-    models, truth = open_models(betrayed, check=False), open_truth(betrayed)
-    scores = []
-    for seed in range(3):
-        with offered(betrayed, models, seed) as given:
-            record = runner.run(f"cheats:{name}", {}, given, "open", truth)
-        assert record.status == "ok", record.error
-        scores.append(record.metrics["edge_f1"])
-    assert sum(scores) / 3 < 0.3  # a random order has 1 of 14
-
-
-def test_copies_are_made_in_the_order_of_ids_that_are_drawn_anew(lab):
-    models = open_models(lab / "data")
-    ids = []
-    for seed in (0, 1):
-        with offered(lab / "data", models, seed) as given:
-            names = sorted(path.name for path in given.folder.iterdir())
-            assert names == sorted(given.names.values())
-            ids.append(set(names))
-            numbers = [(given.folder / name).stat().st_ctime_ns for name in names]
-            assert numbers == sorted(numbers)
-    assert not ids[0] & ids[1]
-    assert not ids[0] & set(models.ids)
-    assert not given.folder.exists()
+def test_names_times_numbers_and_order_of_files_tell_nothing(name, executor, betrayed):
+    records = run_isolated(executor, betrayed, *(RunRequest(f"cheats:{name}", seed=seed) for seed in range(3)))
+    assert [record.status for record in records] == ["ok"] * 3
+    assert sum(record.metrics["edge_f1"] for record in records) / 3 < 0.3  # a random order has 1 of 14
 
 
 @needs_lock
@@ -150,8 +133,8 @@ def test_there_is_no_network(attempt, monkeypatch):
         ("hangs", Limits(seconds=4), "timeout", "stopped after 4 s; .* --seconds"),
         ("eats", Limits(memory=0.8), "failed", "held more than 0.8 GiB; .* --memory-limit"),
         ("bombs", Limits(memory=1000), "failed", "too many processes"),
-        ("leaves", None, "failed", "ended with status 0 before it answered"),
-        ("crashes", None, "failed", "ended with status -11 before it answered"),
+        ("leaves", None, "failed", "ended with status 0 before it returned a prediction"),
+        ("crashes", None, "failed", "ended with status -11 before it returned a prediction"),
         ("unsure", None, "failed", r"is nan; it must be in \[0, 1\]"),
         ("partial", None, "failed", "leaves out 1 model"),
         ("extra", None, "failed", "adds 1 model"),
@@ -186,28 +169,30 @@ def test_names_and_fields_that_do_not_exist_are_said_before_anything_runs(attemp
 
 
 @pytest.mark.parametrize("method", ["linea", "null-random-tree", "null-metadata", "oracle-direction"])
-def test_an_answer_is_the_same_as_without_isolation(method, runner, seen, lab):
-    here = run(find_method(method), method, lab / "data", "open", seed=5)
-    apart = runner.run(method, {}, seen, "open", open_truth(lab / "data"))
+def test_a_record_is_the_same_as_without_isolation(method, executor, lab):
+    request = RunRequest(method, seed=5)
+    [(_, in_process)] = execute([request], lab / "data", open_truth(lab / "data"), InProcess())
+    [isolated] = run_isolated(executor, lab / "data", request)
     same = set(RunRecord.model_fields) - {"seconds", "peak_bytes", "isolation", "date"}
-    assert {name: getattr(apart, name) for name in same} == {name: getattr(here, name) for name in same}
-    assert 1 << 26 < apart.peak_bytes < 1 << 32
+    assert {name: getattr(isolated, name) for name in same} == {name: getattr(in_process, name) for name in same}
+    assert 1 << 26 < isolated.peak_bytes < 1 << 32
 
 
-def test_own_methods_keep_their_features_and_others_do_not(runner, seen, lab):
+def test_own_methods_keep_their_features_and_others_do_not(executor, lab):
     cache = Path(os.environ["MOTHR_CACHE"])
-    runner.run("cheats:computes", {}, seen, "open", open_truth(lab / "data"))
+    [record] = run_isolated(executor, lab / "data", RunRequest("cheats:computes"))
+    assert record.status == "ok"
     assert not list(cache.glob("features/*"))
-    runner.run("linea", {}, seen, "open", open_truth(lab / "data"))
+    run_isolated(executor, lab / "data", RunRequest("linea"))
     assert list(cache.glob("features/*"))
     assert is_own("linea")
     assert not is_own("cheats:by_id")
 
 
 def test_too_large_an_answer_is_not_read(attempt, monkeypatch):
-    monkeypatch.setattr("mothr.benchmark.run.isolation.LARGEST_ANSWER", 500)
+    monkeypatch.setattr("mothr.benchmark.run.isolation.channel.LARGEST_MESSAGE", 500)
     record = attempt("by_id")
-    assert (record.status, record.error) == ("failed", "its answer was no JSON, or too large")
+    assert (record.status, record.error) == ("failed", "its message was no JSON, or too large")
 
 
 def test_warnings_and_errors_call_the_models_as_the_user_does(attempt, lab):
@@ -217,17 +202,14 @@ def test_warnings_and_errors_call_the_models_as_the_user_does(attempt, lab):
     assert f"ValueError: {lab / 'data' / 'models' / first} is odd" in attempt("fails").error
 
 
-def test_data_among_code_is_refused(runner, lab):
+def test_data_among_code_is_refused(executor, lab):
     package = lab / "package"
     package.mkdir()
     (package / "__init__.py").touch()
     shutil.copytree(lab / "data", package / "data")
     try:
-        with (
-            offered(package / "data", open_models(package / "data"), 0) as given,
-            pytest.raises(MothrError, match="move the data set"),
-        ):
-            runner.run("linea", {}, given, "open", open_truth(package / "data"))
+        with pytest.raises(MothrError, match="move the data set"):
+            run_isolated(executor, package / "data", RunRequest("linea"))
     finally:
         shutil.rmtree(package)
 
@@ -239,16 +221,18 @@ def test_code_can_be_read_and_what_lies_beside_it_cannot(lab):
     assert not any((lab / "data").is_relative_to(place) for place in readable)
 
 
-def test_the_guard_ends_with_the_harness(lab, seen):
+def test_the_guard_ends_with_the_executor(lab):
     before = set(psutil.Process().children())
-    found = Runner(Limits())
-    found.run("cheats:by_id", {}, seen, "open", open_truth(lab / "data"))
-    [guard] = [
-        one
-        for one in set(psutil.Process().children()) - before
-        if "mothr.benchmark.run.guard" in " ".join(one.cmdline())
-    ]
-    found.__exit__()
+
+    def guards():
+        started = set(psutil.Process().children()) - before
+        return [one for one in started if "mothr.benchmark.run.isolation.guard" in " ".join(one.cmdline())]
+
+    with Isolated() as executor:
+        run_isolated(executor, lab / "data", RunRequest("cheats:by_id"))
+        [guard] = guards()
+        run_isolated(executor, lab / "data", RunRequest("cheats:by_id"))
+        assert guards() == [guard]  # it serves all calls within the block
     assert not guard.is_running()
 
 

@@ -1,8 +1,10 @@
 import json
 import re
 import shutil
+import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +16,18 @@ from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.records import store
-from mothr.benchmark.run.evaluate import SETTINGS, attempt, given_for, predict, run, score
-from mothr.benchmark.run.method import needs
-from mothr.benchmark.run.registry import find_method, method_names
+from mothr.benchmark.run.execute import execute, side_information
+from mothr.benchmark.run.in_process import InProcess, predict, try_to_predict
+from mothr.benchmark.run.isolation import Isolated
+from mothr.benchmark.run.method import about, needs, parameters
+from mothr.benchmark.run.outcome import RunRequest, score
+from mothr.benchmark.run.plan import SETTINGS
+from mothr.benchmark.run.registry import find_method, method_names, settings_from
 from mothr.benchmark.score.metrics import METRICS
 from mothr.benchmark.side_information import SideInformation
+from mothr.benchmark.weights.engine import current_resources, use_resources
+from mothr.benchmark.weights.model_set import ModelSet
+from mothr.benchmark.weights.streaming import device
 
 
 def star(models, rng, **more):
@@ -41,8 +50,31 @@ def renamed(data, folder, names):
     return folder
 
 
-def answer(method, folder, setting, seed=3):
-    return predict(method, open_models(folder).with_given(given_for(method, folder, open_truth(folder), setting)), seed)
+def given_for(method, folder, setting):
+    """Returns the side information of a method on a data set."""
+    return side_information(about(method, "method"), setting, folder, open_truth(folder))
+
+
+def prediction_of(method, folder, setting, seed=3):
+    """Returns the prediction of a method on a data set."""
+    return predict(method, open_models(folder).with_given(given_for(method, folder, setting)), seed)
+
+
+def record_of_run(folder, method, setting="open", seed=0, **settings):
+    """Returns the record of one run in this process."""
+    [(_, record)] = execute([RunRequest(method, settings, setting, seed)], folder, open_truth(folder), InProcess())
+    return record
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A function that makes a method importable, and returns its name."""
+
+    def register(method):
+        monkeypatch.setitem(sys.modules, "lab_methods", SimpleNamespace(bad=method))
+        return "lab_methods:bad"
+
+    return register
 
 
 # --- what methods see ---
@@ -79,7 +111,7 @@ def test_other_names_for_the_models_give_the_same_answer_renamed(tiny, tmp_path,
     assert [names[node] for node in ids] != sorted(names.values())
     other, method = sealed(renamed(tiny, tmp_path / "other", names)), find_method(name)
     for setting in SETTINGS:
-        one, two = answer(method, tiny, setting), answer(method, other, setting)
+        one, two = prediction_of(method, tiny, setting), prediction_of(method, other, setting)
         assert one.graph.relabel(names) == two.graph
         assert one.confidence is None or one.relabel(names).confidence == two.confidence
 
@@ -90,13 +122,13 @@ def test_metadata_reads_of_a_name_only_its_order_and_its_beginning(tiny, tmp_pat
     names = {node: node.translate(str.maketrans("01234567", "89abcdef")) for node in ids}
     other, method = sealed(renamed(tiny, tmp_path / "other", names)), find_method("null-metadata")
     for setting in SETTINGS:
-        assert answer(method, tiny, setting).graph.relabel(names) == answer(method, other, setting).graph
+        assert prediction_of(method, tiny, setting).graph.relabel(names) == prediction_of(method, other, setting).graph
 
 
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_gives_one_tree_with_one_root_for_each_told_tree(tiny, name):
     truth = open_truth(tiny)
-    found = answer(find_method(name), tiny, "known-trees").graph
+    found = prediction_of(find_method(name), tiny, "known-trees").graph
     assert set(found.trees) == set(truth.graph.trees)
     assert len(found.roots) == 2
     assert max(len(named) for named in found.parents.values()) == 1
@@ -107,7 +139,7 @@ def test_methods_are_told_the_setting_and_what_they_need_and_no_more(tiny):
     for name in method_names():
         method = find_method(name)
         for setting in SETTINGS:
-            told = given_for(method, tiny, truth, setting)
+            told = given_for(method, tiny, setting)
             assert set(told.names()) == needs(method) | ({"trees"} if setting == "known-trees" else set())
             assert told.trees == (truth.trees if setting == "known-trees" else None)
             assert told.tree_count in (None, 2)
@@ -190,7 +222,7 @@ def test_a_weight_that_is_no_number_fails_the_run_and_names_the_model(data, seal
     tensors = load_file(spoiled / "model.safetensors")
     tensors["layers.0.attention.o_proj.weight"][0, 0] = torch.nan
     save_file(tensors, spoiled / "model.safetensors")
-    record = run(find_method("mother-v2"), "mother-v2", sealed(data), "open")
+    record = record_of_run(sealed(data), "mother-v2")
     assert record.status == "failed"
     assert f"{spoiled.name}/model.safetensors: tensor 'layers.0.attention.o_proj.weight' holds NaN" in record.error
 
@@ -247,37 +279,37 @@ def answers_with_a_dictionary(models, rng):
 
 
 BAD = [
-    (raises, r"KeyError: 'nothing here' \(test_evaluate\.py, line \d+\)"),
-    (leaves, r"SystemExit: 0 \(test_evaluate\.py"),
-    (lambda models, rng: None, r"returned a NoneType; it must return a mothr\.benchmark\.method\.Prediction"),
+    (raises, r"KeyError: 'nothing here' \(test_execute\.py, line \d+\)"),
+    (leaves, r"SystemExit: 0 \(test_execute\.py"),
+    (lambda models, rng: None, r"returned a NoneType; it must return a mothr\.Prediction"),
     (lambda models, rng: {node: [] for node in models.ids}, "returned a dict; it must return"),
-    (leaves_out, "answer leaves out 1 model, '[0-9a-f]{12}' among them; name each of the 14 once"),
-    (adds, "answer adds 2 models, '.*' among them; name each of the 14 once"),
-    (renames, "answer leaves out 1 model"),
+    (leaves_out, "prediction leaves out 1 model, '[0-9a-f]{12}' among them; name each of the 14 once"),
+    (adds, "prediction adds 2 models, '.*' among them; name each of the 14 once"),
+    (renames, "prediction leaves out 1 model"),
     (runs_in_circles, "cycle: .* a model cannot descend from itself"),
-    (is_sure_beyond_one, r"the method's answer: confidence of .* is 1\.5; it must be in \[0, 1\]"),
+    (is_sure_beyond_one, r"confidence of .* is 1\.5; it must be in \[0, 1\]"),
     (is_not_a_number, r"confidence of .* is nan; it must be in \[0, 1\]"),
     (is_sure_of_no_edge, "which is no predicted edge"),
     (clusters_a_stranger, "'trees' names the unknown model 'stranger'"),
     (abstains_on_a_stranger, "'abstained' names the unknown model 'stranger'"),
-    (answers_with_a_dictionary, "AttributeError: 'dict' object"),
+    (answers_with_a_dictionary, "the graph of a prediction is a dict; it must be a ModelGraph"),
 ]
 
 
 @pytest.mark.parametrize(("method", "expected"), BAD, ids=[method.__name__ for method, _ in BAD])
-def test_a_method_that_goes_wrong_is_a_failed_row_that_scores_nothing(tiny, tmp_path, method, expected):
-    record = run(method, "lab.methods:bad", tiny, "open", seed=2)
+def test_a_method_that_goes_wrong_is_a_failed_row_that_scores_nothing(tiny, tmp_path, registered, method, expected):
+    record = record_of_run(tiny, registered(method), seed=2)
     assert record.status == "failed"
     assert re.search(expected, record.error)
     assert (record.parents, record.confidence, record.metrics, record.per_tree) == (None, None, {}, [])
-    assert (record.method, record.seed, record.method_version, record.parameters) == ("lab.methods:bad", 2, "0", {})
+    assert (record.method, record.seed, record.method_version, record.parameters) == ("lab_methods:bad", 2, "0", {})
     store.write(record, tmp_path)
     assert store.read_all(tmp_path) == [record]
 
 
 def test_errors_call_the_models_as_the_user_does(tiny):
     models = open_models(tiny)
-    error = attempt(is_sure_beyond_one, models, 0).error
+    error = try_to_predict(is_sure_beyond_one, models, 0).error
     assert f"confidence of {models.ids[0]!r} -> {models.ids[1]!r}" in error
 
 
@@ -286,7 +318,7 @@ def test_the_user_can_stop_a_method(tiny):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(stopped, open_models(tiny), 0)
+        try_to_predict(stopped, open_models(tiny), 0)
 
 
 def test_a_warning_of_a_method_is_passed_on_also_where_it_fails(tiny):
@@ -296,11 +328,11 @@ def test_a_warning_of_a_method_is_passed_on_also_where_it_fails(tiny):
 
     models = open_models(tiny)
     with pytest.warns(UserWarning, match=f"^{models.ids[0]} is odd$"):
-        assert attempt(warns, models, 0).error.startswith("ValueError: no")
+        assert try_to_predict(warns, models, 0).error.startswith("ValueError: no")
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
-def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, value):
+def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, registered, value):
     @dataclass(frozen=True)
     class Odd:
         weight: object = field(default_factory=lambda: value)
@@ -309,28 +341,28 @@ def test_a_field_that_cannot_be_recorded_is_refused_before_the_run(tiny, value):
             raise AssertionError("it was run")
 
     with pytest.raises(
-        MothrError, match=r"method 'odd': its fields cannot be recorded as JSON .* use numbers, text, lists"
+        MothrError, match=r"method 'lab_methods:bad': its fields cannot be recorded as JSON .* use numbers, text, lists"
     ):
-        run(Odd(), "odd", tiny, "open")
+        record_of_run(tiny, registered(Odd()))
 
 
 # --- records and scores ---
 
 
 def test_a_run_is_recorded_with_all_that_it_was(tiny):
-    record = run(find_method("linea", {"relatedness_threshold": "0.2"}), "linea", tiny, "known-trees", seed=1)
+    record = record_of_run(tiny, "linea", "known-trees", seed=1, relatedness_threshold="0.2")
     assert (record.split, record.split_version, record.setting, record.seed) == ("tiny", 1, "known-trees", 1)
     assert (record.status, record.error, record.given) == ("ok", None, ["trees"])
     assert record.parameters["relatedness_threshold"] == 0.2
     assert record.metrics["edge_f1"] == 1.0
     assert [scores["tree"] for scores in record.per_tree] == [0, 1]
     assert record.seconds > 0
-    assert run(find_method("mother-v2"), "mother-v2", tiny, "open").told == ["tree_count"]
+    assert record_of_run(tiny, "mother-v2").given == ["tree_count"]
 
 
 @pytest.mark.parametrize("name", ["linea", "null-random-tree", "mother-v1"])
 def test_scoring_a_written_answer_again_gives_the_stored_metrics_exactly(tiny, tmp_path, name):
-    store.write(run(find_method(name), name, tiny, "open"), tmp_path)
+    store.write(record_of_run(tiny, name), tmp_path)
     [record] = store.read_all(tmp_path)
     again = score(record.prediction(), open_truth(tiny))
     assert dict(again.whole) == record.metrics
@@ -358,3 +390,75 @@ def test_a_prediction_of_other_models_is_not_scored():
     ):
         with pytest.raises(MothrError, match=f"the prediction {expected} among them; name each of the 2 once"):
             score(Prediction(ModelGraph(parents)), truth)
+
+
+# --- one way to execute ---
+
+
+@pytest.mark.parametrize("executor", [InProcess(), Isolated()], ids=["in-process", "isolated"])
+def test_both_executors_check_names_and_files_before_the_first_run(data, executor):
+    truth = open_truth(data)
+    with pytest.raises(MothrError, match="unknown field of linea 'distanse'"):
+        execute([RunRequest("null-star"), RunRequest("linea", {"distanse": "rms"})], data, truth, executor)
+    (min((data / "models").iterdir()) / "config.json").write_text("changed")
+    with pytest.raises(MothrError, match="its hash differs from the manifest's"):
+        execute([RunRequest("null-star")], data, truth, executor)
+
+
+@pytest.mark.parametrize("executor", [InProcess(), Isolated()], ids=["in-process", "isolated"])
+def test_an_oracle_is_refused_where_the_truth_is_hidden(tiny, executor):
+    with pytest.raises(MothrError, match=r"method 'oracle-star' is an oracle.*labels are hidden; leave it out"):
+        execute([RunRequest("oracle-star")], tiny, open_truth(tiny), executor, hidden=True)
+
+
+def test_a_method_that_needs_a_hidden_truth_is_never_given_it(tiny, registered):
+    class Asks:
+        """Its code belongs to another package, and it is an oracle."""
+
+        needs = frozenset({"truth"})
+
+        def __call__(self, models, rng):
+            raise AssertionError("it was run")
+
+    with pytest.raises(MothrError, match="labels are hidden"):
+        execute([RunRequest(registered(Asks()))], tiny, open_truth(tiny), InProcess(), hidden=True)
+
+
+def test_a_part_of_the_models_is_scored_against_the_truth_of_that_part(tiny):
+    truth = open_truth(tiny)
+    tree = sorted(truth.graph.trees[0])
+    models = ModelSet(tuple(checkpoint for checkpoint in open_models(tiny).checkpoints if checkpoint.id in tree))
+    part = Truth(split="tiny", version=1, nodes={node: truth.nodes[node] for node in tree})
+    [(_, record)] = execute([RunRequest("linea")], tiny, part, InProcess(models=models))
+    assert sorted(record.parents) == tree
+    assert record.metrics["edge_f1"] == 1.0
+
+
+def test_a_variant_given_as_settings_predicts_like_the_method_itself(tiny):
+    method = replace(find_method("mother-v2"), lambda_=0.1 + 0.2, distance="cosine", direction_combine=None)
+    record = record_of_run(tiny, "mother-v2", "known-trees", seed=3, **settings_from(method, "mother-v2"))
+    assert record.parameters == parameters(method)
+    assert record.prediction() == prediction_of(method, tiny, "known-trees")
+
+
+def test_the_record_names_the_kind_and_the_device_of_the_features(tiny, monkeypatch):
+    assert [record_of_run(tiny, name).kind for name in ("linea", "null-star", "oracle-star")] == [
+        "method", "null", "oracle",
+    ]  # fmt: skip
+    assert record_of_run(tiny, "null-star").device == device().type
+    monkeypatch.setattr("mothr.benchmark.run.in_process.device", lambda: torch.device("cuda", 0))
+    assert record_of_run(tiny, "null-star").device == "cuda"
+
+
+def test_the_resources_of_the_caller_stay_unless_the_executor_has_its_own(tiny, registered):
+    seen = []
+
+    def looks(models, rng):
+        seen.append(current_resources().budget)
+        return star(models, rng)
+
+    name = registered(looks)
+    with use_resources(budget=123 << 20):
+        for executor in (InProcess(), InProcess(workers=1, memory=1)):
+            list(execute([RunRequest(name)], tiny, open_truth(tiny), executor))
+    assert seen == [123 << 20, 1 << 30]
