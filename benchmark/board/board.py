@@ -295,7 +295,7 @@ def _labels(board_rows: Sequence[Row]) -> dict[str, str]:
         members = list(group)
         described = {row.id: {"version": row.runs[0].method_version} for row in members}
         for row in members:
-            described[row.id] |= {name: json.dumps(value) for name, value in row.runs[0].parameters.items()}
+            described[row.id] |= {name: json.dumps(value) for name, value in row.runs[0].flat_parameters.items()}
         names = {name: None for values in described.values() for name in values}
         differing = [name for name in names if len({values.get(name) for values in described.values()}) > 1]
         for row in members:

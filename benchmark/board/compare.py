@@ -1,4 +1,4 @@
-"""Two methods side by side on every split that both were run on: the difference over the same Model Trees, with a paired test."""
+"""Compares two methods on every split that has runs of both: the mean difference over Model Trees, with a paired test."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,134 +13,150 @@ from mothr.benchmark.records.store import folder_name, read_all
 from mothr.benchmark.score.statistics import Interval, holm, mean_interval, sign_flip_test
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """One method in one setting, with the fields that tell its rows apart where it was run with several."""
+    """One method in one setting, with the fields that choose one of its rows on a board."""
 
     method: str
-    """Its name."""
+    """The name of the method."""
     setting: str = "open"
-    """What it was told."""
+    """The setting."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Field -> value, as ``--set`` takes them; ``version`` is the method's."""
+    """Dotted path of a field -> value as text, as ``--set`` takes them. ``version`` is the method's version."""
 
     @classmethod
     def parse(cls, text: str) -> "Choice":
-        """Returns the choice written as ``METHOD[@SETTING][,FIELD=VALUE...]``.
+        """Returns the choice that is written as ``METHOD[@SETTING][,FIELD=VALUE...]``.
 
         Raises:
-            MothrError: it is written otherwise.
+            MothrError: the text has another form.
         """
-        name, *given = text.split(",")
+        name, *assignments = text.split(",")
         method, _, setting = name.partition("@")
-        pairs = [pair.partition("=") for pair in given]
-        if not method or not all(key and sign for key, sign, _ in pairs):
+        fields = [assignment.partition("=") for assignment in assignments]
+        if not method or not all(key and sign for key, sign, _ in fields):
             raise MothrError(
                 f"{text!r}: write a method as METHOD, METHOD@SETTING, or either with ,FIELD=VALUE behind it"
             )
-        return cls(method, setting or "open", {key: value for key, _, value in pairs})
+        return cls(method, setting or "open", {key: value for key, _, value in fields})
 
     def __str__(self) -> str:
         return ",".join([f"{self.method}@{self.setting}", *(f"{key}={value}" for key, value in self.fields.items())])
 
-    def fits(self, row: Row) -> bool:
-        """Returns whether a row of the board is meant."""
+    def matches(self, row: Row) -> bool:
+        """Returns whether a row of a board has the method, the setting and the fields of this choice."""
         run = row.runs[0]
         if (run.method, run.setting) != (self.method, self.setting):
             return False
-        values = described(row)
+        values = _fields(row)
         return all(
-            key in values and value in (values[key], json.dumps(values[key])) for key, value in self.fields.items()
+            key in values and text in (values[key], json.dumps(values[key])) for key, text in self.fields.items()
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two methods differ on one split."""
+    """The difference between two methods on one split."""
 
     split: str
-    """The split and its version."""
+    """The split, as ``<split>-v<k>``."""
     first: float
-    """The first method's mean over trees."""
+    """Mean of the first method over trees."""
     second: float
-    """The second's."""
+    """Mean of the second method over trees."""
     difference: Interval
-    """First minus second, over trees, with its t-interval."""
+    """Mean difference over trees, first minus second, with its t-interval."""
     p: float
-    """Two-sided, of the paired sign-flip test over trees."""
+    """Two-sided p-value of the paired sign-flip test over trees."""
     p_holm: float
-    """The same, adjusted for the number of splits (Holm)."""
+    """The p-value after Holm's correction for the number of splits."""
 
 
 def compare(results: Path, first: Choice, second: Choice, metric: str = RANKED_BY) -> list[Comparison]:
-    """Returns the comparison on every split where both were run, sorted by name; those that a later version supersedes are left out.
+    """Returns the comparison on every split that has runs of both methods, sorted by split.
+
+    A split that a later version supersedes is left out. A tree is left out if the metric is undefined on it for a method.
 
     Args:
-        results: The folder of result files.
-        first: One method.
-        second: The other; settings may differ, as for a method told nothing against one told the trees.
-        metric: A metric of single trees; one that is undefined on a tree for one of the two leaves this tree out.
+        results: the results folder.
+        first: the first method.
+        second: the second method. Its setting may differ from that of the first.
+        metric: a metric of single trees.
 
     Raises:
-        MothrError: an unknown metric or method, several rows that fit one choice, or no split with both.
+        MothrError: the metric or a method is unknown, several rows match one choice, or no split has runs of both.
     """
     if metric not in TREE_METRICS:
         raise unknown_name("metric of trees", metric, TREE_METRICS)
-    every = latest(rows(read_all(results)), results)
-    chosen = [_by_split(every, choice) for choice in (first, second)]
-    found = []
-    for split in sorted(chosen[0].keys() & chosen[1].keys()):
-        both = [row[split].scores[metric] for row in chosen]
-        joined = both[0].to_frame("first").join(both[1].to_frame("second"), how="inner").dropna()
+    board_rows = latest(rows(read_all(results)), results)
+    by_split = [_by_split(board_rows, choice) for choice in (first, second)]
+    tested = []
+    for split in sorted(by_split[0].keys() & by_split[1].keys()):
+        scores = [chosen[split].scores[metric] for chosen in by_split]
+        joined = scores[0].to_frame("first").join(scores[1].to_frame("second"), how="inner").dropna()
         if len(joined):
-            one, other = joined["first"].to_numpy(), joined["second"].to_numpy()
-            interval = mean_interval(one - other, LEVEL, (-1.0, 1.0))
-            found.append((split, float(one.mean()), float(other.mean()), interval, sign_flip_test(one, other)))
-    if not found:
+            values = joined["first"].to_numpy(), joined["second"].to_numpy()
+            difference = mean_interval(values[0] - values[1], LEVEL, (-1.0, 1.0))
+            means = float(values[0].mean()), float(values[1].mean())
+            tested.append((split, *means, difference, sign_flip_test(*values)))
+    if not tested:
         raise MothrError(
             f"{results}: no split on which both {first} and {second} were run; see 'mothr leaderboard {results}'"
         )
-    return [Comparison(*row, adjusted) for row, adjusted in zip(found, holm([row[-1] for row in found]), strict=True)]
+    adjusted = holm([p for *_, p in tested])
+    return [Comparison(*row, p_holm) for row, p_holm in zip(tested, adjusted, strict=True)]
 
 
-def _by_split(every: Sequence[Row], choice: Choice) -> dict[str, Row]:
-    if choice.method not in {row.runs[0].method for row in every}:
-        raise unknown_name("method in these results", choice.method, {row.runs[0].method for row in every})
-    found: dict[str, Row] = {}
-    for row in every:
-        if choice.fits(row):
+def _by_split(board_rows: Sequence[Row], choice: Choice) -> dict[str, Row]:
+    """Returns split -> the one row that matches ``choice``.
+
+    Raises:
+        MothrError: no row has the method, or several rows of one split match.
+    """
+    methods = {row.runs[0].method for row in board_rows}
+    if choice.method not in methods:
+        raise unknown_name("method in these results", choice.method, methods)
+    chosen: dict[str, Row] = {}
+    for row in board_rows:
+        if choice.matches(row):
             split = folder_name(*row.board[:2])
-            if split in found:
-                one, other = described(found[split]), described(row)
-                differing = [
-                    f"{key}={one.get(key)} or {other.get(key)}" for key in one | other if one.get(key) != other.get(key)
-                ]
-                raise MothrError(
-                    f"{choice}: several rows fit on {split}; say which, behind a comma: {'; '.join(differing) or 'its build'}"
-                )
-            found[split] = row
-    return found
+            if split in chosen:
+                raise _ambiguous(choice, split, chosen[split], row)
+            chosen[split] = row
+    return chosen
 
 
-def described(row: Row) -> dict[str, object]:
-    """Returns what tells a row from others of its method: the version and the parameters."""
-    return {"version": row.runs[0].method_version, **row.runs[0].parameters}
+def _ambiguous(choice: Choice, split: str, row: Row, other: Row) -> MothrError:
+    """Returns the error for two rows of one split that match ``choice``. It names the fields in which the rows differ."""
+    values, others = _fields(row), _fields(other)
+    differing = [
+        f"{key}={values.get(key)} or {others.get(key)}" for key in values | others if values.get(key) != others.get(key)
+    ]
+    return MothrError(
+        f"{choice}: several rows match on {split}; name one, behind a comma: {'; '.join(differing) or 'its build'}"
+    )
 
 
-def table(found: Sequence[Comparison]) -> list[dict[str, str]]:
-    """Returns a row of text for each comparison."""
-    shown = []
-    for one in found:
-        ends = "" if one.difference.low is None else f" ({one.difference.low:+.2f} to {one.difference.high:+.2f})"
-        shown.append({
-            "split": one.split, "trees": str(one.difference.n), "first": f"{one.first:.3f}", "second": f"{one.second:.3f}",
-            "difference": f"{one.difference.mean:+.3f}{ends}", "p": f"{one.p:.4f}", "p, all splits": f"{one.p_holm:.4f}",
+def _fields(row: Row) -> dict[str, object]:
+    """Returns the fields in which rows of one method may differ: its version, and its parameters by dotted path."""
+    return {"version": row.runs[0].method_version, **row.runs[0].flat_parameters}
+
+
+def table(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
+    """Returns a row of texts for each comparison."""
+    texts = []
+    for row in comparisons:
+        low, high = row.difference.low, row.difference.high
+        interval = "" if low is None else f" ({low:+.2f} to {high:+.2f})"
+        texts.append({
+            "split": row.split, "trees": str(row.difference.n), "first": f"{row.first:.3f}", "second": f"{row.second:.3f}",
+            "difference": f"{row.difference.mean:+.3f}{interval}", "p": f"{row.p:.4f}", "p, all splits": f"{row.p_holm:.4f}",
         })  # fmt: skip
-    return shown
+    return texts
 
 
-def pooled(found: Sequence[Comparison]) -> str:
-    """Returns a sentence on all splits together: in how many each is ahead."""
-    signs = np.sign([one.difference.mean for one in found])
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """Returns on how many splits the first method is ahead, behind, and level, as a part of a sentence."""
+    signs = np.sign([comparison.difference.mean for comparison in comparisons])
     ahead, behind, level = (int((signs == sign).sum()) for sign in (1, -1, 0))
-    return f"ahead on {ahead}, behind on {behind}, level on {level} of {len(found)} splits"
+    return f"ahead on {ahead}, behind on {behind}, level on {level} of {len(comparisons)} splits"

@@ -30,5 +30,5 @@ def compare(
     say(
         value,
         as_json,
-        lambda: f"{table(comparing.table(found))}\n{metric}: {first} is {comparing.pooled(found)}, against {second}",
+        lambda: f"{table(comparing.table(found))}\n{metric}: {first} is {comparing.verdict(found)}, against {second}",
     )

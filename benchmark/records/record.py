@@ -5,7 +5,7 @@ A record holds the prediction itself. A metric that is added later is computed f
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -170,6 +170,11 @@ class RunRecord(BaseModel):
         return self.method, self.method_version, json.dumps(self.parameters, sort_keys=True)
 
     @property
+    def flat_parameters(self) -> dict[str, Any]:
+        """The parameters by dotted path, as ``--set`` takes them: ``{"a": {"b": 1}}`` is ``{"a.b": 1}`` here."""
+        return dict(_flat(self.parameters, ""))
+
+    @property
     def run_id(self) -> str:
         """The method's name, with hyphens for special characters, and 8 hex digits of the SHA-256 of the identity."""
         safe = re.sub(r"[^A-Za-z0-9_]+", "-", self.method).strip("-")[:100]
@@ -222,6 +227,15 @@ class RunRecord(BaseModel):
             return cls.model_validate(upgrade(value) if schema == 1 else value)
         except ValidationError as error:
             raise MothrError(f"{where}: {'; '.join(faults(error, cls))}") from None
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields (dotted path, value) for each value that is no object, or an empty one."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def identity(record: RunRecord) -> dict[str, Any]:
