@@ -1,4 +1,4 @@
-"""What lies between the models of each true tree: as it is written it is read, and nothing else is taken for it."""
+"""The file of pairs: it is read as it was written, and a faulty file is refused."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from mothr.benchmark.records.store import read_all
 from mothr.benchmark.storage import sha256_of
 
 TRUTH = ModelGraph({"a": ("d",), "b": (), "c": ("a",), "d": (), "e": ("b",), "f": ()})
-"""Trees a c d, b e, and f alone."""
+"""Three trees: a c d, b e, and f."""
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def found(place):
-    """What could be known of the split."""
+def pairs(place):
+    """Pairs of the split."""
     return SplitPairs(
         split="tiny", version=1, manifest_sha256=sha256_of(place / "manifest.json"), distance="relative",
         direction="residual_independence", layers="body",
@@ -38,10 +38,10 @@ def found(place):
     )  # fmt: skip
 
 
-def test_what_is_written_is_what_is_read(place, found):
+def test_a_file_is_read_as_it_was_written(place, pairs):
     assert read(place, TRUTH) is None
-    assert write(found, place) == place / "pairs.json"
-    assert read(place, TRUTH) == found
+    assert write(pairs, place) == place / "pairs.json"
+    assert read(place, TRUTH) == pairs
     value = json.loads((place / "pairs.json").read_text())
     assert list(value) == [
         "schema_version",
@@ -61,8 +61,8 @@ def test_what_is_written_is_what_is_read(place, found):
     assert value["trees"][1] == {"ids": ["b", "e"], "distances": [None], "evidence": [None]}
 
 
-def test_it_is_no_record(place, found):
-    write(found, place)
+def test_the_file_is_no_record(place, pairs):
+    write(pairs, place)
     assert read_all(place.parent) == []
 
 
@@ -100,7 +100,7 @@ FAULTS = {
     "with trees in another order": (lambda value: value["trees"].reverse(), r"trees\.0\.ids: lacks the model 'a'"),
     "with a model of none": (tree(1, ids=["b", "z"]), r"trees\.1\.ids: lacks the model 'e'"),
     "with a model too many": (tree(2, ids=["f", "z"]), r"trees\.2\.ids: names the unknown model 'z'"),
-    "with a model twice": (tree(1, ids=["b", "b", "e"]), r"trees\.1\.ids: not sorted, or one is named twice"),
+    "with a model twice": (tree(1, ids=["b", "b", "e"]), r"trees\.1\.ids: not sorted, or a model is named twice"),
     "with models unsorted": (tree(0, ids=["c", "a", "d"]), r"trees\.0\.ids: not sorted"),
     "with too few distances": (
         tree(0, distances=[0.1, 0.2]),
@@ -111,33 +111,33 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_file_is_refused_by_name_with_the_remedy(place, found, kind):
-    spoil, said = FAULTS[kind]
-    path = write(found, place)
+def test_a_file_is_refused_by_name_with_the_remedy(place, pairs, kind):
+    spoil, message = FAULTS[kind]
+    path = write(pairs, place)
     value = json.loads(path.read_text())
     spoil(value)
     path.write_text(json.dumps(value))
     with pytest.raises(
-        MothrError, match=rf"{re.escape(str(path))}: .*{said}.*make it again with `mothr pairs DATASET`"
+        MothrError, match=rf"{re.escape(str(path))}: .*{message}.*make it again with `mothr pairs DATASET`"
     ):
         read(place, TRUTH)
 
 
 @pytest.mark.parametrize("content", ["", "[1", "[]", '{"split": NaN}'])
-def test_what_is_no_such_file_at_all_is_refused_by_name(place, content):
+def test_other_content_is_refused_by_the_name_of_the_file(place, content):
     (place / "pairs.json").write_text(content)
     with pytest.raises(MothrError, match=r"tiny-v1.pairs\.json: "):
         read(place, TRUTH)
 
 
-def test_without_a_manifest_nobody_knows_of_which_weights_it_is(place, found):
-    write(found, place)
+def test_a_file_without_a_manifest_is_refused(place, pairs):
+    write(pairs, place)
     (place / "manifest.json").unlink()
     with pytest.raises(MothrError, match=r"manifest\.json: cannot read"):
         read(place, TRUTH)
 
 
-def test_numbers_that_are_none_cannot_be_written():
+def test_numbers_that_are_not_finite_cannot_be_written():
     with pytest.raises(ValueError, match="finite"):
         TreePairs(ids=["a", "b"], distances=[float("inf")], evidence=[0.0])
     with pytest.raises(ValueError, match="finite"):
