@@ -109,8 +109,8 @@ def test_no_incomplete_file_is_read_while_writers_are_killed():
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
     assert report["writers"] == 20
-    assert report["results_read"] > 0
-    assert report["results_there"] > 0
+    assert report["records_read"] > 0
+    assert report["records"] > 0
 
 
 @pytest.mark.parametrize("age", [0, STALE_SECONDS + 60])

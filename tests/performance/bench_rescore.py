@@ -1,4 +1,7 @@
-"""Scores every committed record again and compares it with what is stored, to the last digit. Run on demand; takes a minute."""
+"""Scores every published record again and compares the scores with the stored ones, to the last digit. It takes about a minute.
+
+python tests/performance/bench_rescore.py
+"""
 
 import argparse
 import json
@@ -10,29 +13,22 @@ from mothr.benchmark.board.rescore import rescore
 
 
 def main() -> None:
-    """Prints how many records differ and the time; leaves with 1 where one does."""
+    """Prints the number of records, those that differ, and the time; exits with 1 if a record differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--results", type=Path, default=Path(__file__).parents[2] / "results", help="the folder of results"
-    )
+    published = Path(__file__).parents[2] / "results"
+    parser.add_argument("--results", type=Path, default=published, help="the results folder")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
     start = time.process_time()
-    records = list(rescore(arguments.results, write=False))
-    wrong = [str(one) for one in records if one.differs or one.fault or not one.scored]
-    found = {"records": len(records), "differing": wrong, "processor_seconds": time.process_time() - start}
+    results = list(rescore(arguments.results, write=False))
+    seconds = time.process_time() - start
+    differing = [str(result) for result in results if result.differs or result.fault or not result.scored]
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps({"records": len(results), "differing": differing, "processor_seconds": seconds}))
     else:
-        print(
-            "\n".join(
-                [
-                    *wrong,
-                    f"{len(records)} records, {len(wrong)} differ; {found['processor_seconds']:.0f} s of one processor",
-                ]
-            )
-        )
-    sys.exit(bool(wrong))
+        summary = f"{len(results)} records, {len(differing)} differ; {seconds:.0f} s of one processor"
+        print("\n".join([*differing, summary]))
+    sys.exit(bool(differing))
 
 
 if __name__ == "__main__":
