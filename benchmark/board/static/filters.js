@@ -1,9 +1,9 @@
 // Filters: they live in the address, so that a view can be linked to. Bounds stay wherever their board is shown.
 const fields = ["split", "setting", "family", "given", "kind", "text"].map(byId).filter(Boolean);
-const valueOf = (name) => byId(name)?.value ?? "";
+const filterValue = (name) => byId(name)?.value ?? "";
 
 function matches(row, words) {
-  const [given, kind] = ["given", "kind"].map(valueOf);
+  const [given, kind] = ["given", "kind"].map(filterValue);
   if (given && (given === "nothing") !== (row.given === "nothing")) return false;
   if (kind && kind !== row.kind) return false;
   const text = `${row.label} ${row.kind} given: ${row.given} ${row.standing}`.toLowerCase();
@@ -12,12 +12,12 @@ function matches(row, words) {
 
 // Decides for each board whether it is shown, and which of its rows are.
 function select() {
-  const words = valueOf("text").toLowerCase().split(/\s+/).filter(Boolean);
-  const boundsAlone = valueOf("kind") === "bound";
-  const narrowed = valueOf("given") || valueOf("kind") || words.length;
+  const words = filterValue("text").toLowerCase().split(/\s+/).filter(Boolean);
+  const boundsAlone = filterValue("kind") === "bound";
+  const narrowed = filterValue("given") || filterValue("kind") || words.length;
   for (const board of page.boards) {
     const values = { split: board.folder, setting: board.setting, family: board.family };
-    const chosen = Object.entries(values).every(([name, value]) => !valueOf(name) || valueOf(name) === value);
+    const chosen = Object.entries(values).every(([name, value]) => !filterValue(name) || filterValue(name) === value);
     const found = board.rows.filter((row) => !row.isBound && matches(row, words));
     board.visible = new Set(board.rows.filter((row) => row.isBound || found.includes(row)));
     board.shown = chosen && (found.length > 0 || (board.visible.size > 0 && (boundsAlone || !narrowed)));

@@ -134,15 +134,16 @@ function watch(figure, picture, card, view) {
   picture.addEventListener("focusin", (event) => put(markAt(event)));
   picture.addEventListener("focusout", () => put(kept));
   picture.addEventListener("click", (event) => keep(markAt(event)));
+  const act = (key, mark) => {
+    const next = key.startsWith("Arrow") && marks.get(neighbour(key, mark.dataset.node));
+    if (next) go(next);
+    if (key === "Enter" || key === " ") keep(mark);
+    if (key === "Escape") keep(kept);
+  };
   picture.addEventListener("keydown", (event) => {
     const mark = markAt(event);
-    if (!mark) return;
-    if (event.key.startsWith("Arrow")) {
-      const next = marks.get(neighbour(event.key, mark.dataset.node));
-      if (next) go(next);
-    } else if (event.key === "Enter" || event.key === " " || (event.key === "Escape" && kept)) keep(event.key === "Escape" ? kept : mark);
-    else if (event.key === "Escape") put(null);
-    else return;
+    if (!mark || !/^(Arrow|Enter$| $|Escape$)/.test(event.key)) return;
+    act(event.key, mark);
     event.preventDefault();
   });
 }
