@@ -1,3 +1,5 @@
+"""Features of all tensors: values, the cache, pairs, missing tensors, and rules of combination."""
+
 import warnings
 from pathlib import Path
 
@@ -9,8 +11,6 @@ from mothr.benchmark.errors import MothrError, MothrWarning
 from mothr.benchmark.weights.combine import combine_distances, combine_pairs, combine_statistics
 from mothr.benchmark.weights.features import compute, compute_pairs
 from mothr.benchmark.weights.layers import Layers
-from mothr.benchmark.weights.model_set import ModelSet
-from mothr.benchmark.weights.result_cache import in_memory, remember
 from mothr.benchmark.weights.streaming import Feature
 
 ALL = Layers("all")
@@ -47,17 +47,17 @@ def erase(models):
             info.file.unlink(missing_ok=True)
 
 
-def test_values_are_those_of_the_function_in_the_order_of_ids(write_models):
+def test_values_are_in_the_order_of_the_ids(write_models):
     models = three(write_models)
-    found = compute(models, [MEAN, GAP], ALL)
+    results = compute(models, [MEAN, GAP], ALL)
     expected = np.array([{"a": 1.0, "b": 2.0, "c": 4.0}[name] for name in models.ids])
-    positions, values = found["mean"][("x", (2, 3))]
+    positions, values = results["mean"][("x", (2, 3))]
     assert positions == (0, 1, 2)
     np.testing.assert_array_equal(values, expected)
-    np.testing.assert_array_equal(found["gap"][("y", (4,))][1], 10 * np.abs(expected[:, None] - expected[None, :]))
+    np.testing.assert_array_equal(results["gap"][("y", (4,))][1], 10 * np.abs(expected[:, None] - expected[None, :]))
 
 
-def test_second_call_reads_no_weights(write_models):
+def test_a_second_call_reads_no_weights(write_models):
     models = three(write_models)
     first = compute(models, [MEAN, GAP], ALL)
     erase(models)
@@ -69,7 +69,7 @@ def test_second_call_reads_no_weights(write_models):
         compute(models, [MEAN], ALL, cache=None)
 
 
-def test_stored_dtypes_are_passed(write_models):
+def test_functions_are_given_the_stored_dtypes(write_models):
     seen = []
     models = write_models({"a": {"x": full(1, 2).half()}, "b": {"x": full(2, 2)}})
     compute(
@@ -80,13 +80,13 @@ def test_stored_dtypes_are_passed(write_models):
     assert seen == [(torch.float32, tuple({"a": "F16", "b": "F32"}[name] for name in models.ids))]
 
 
-def test_models_that_share_a_tensor_are_one_row_and_get_the_same_answers(write_models):
+def test_models_with_equal_tensors_share_a_row_and_have_the_same_results(write_models):
     models = write_models({"a": {"x": full(1, 2)}, "b": {"x": full(3, 2)}, "same": {"x": full(1, 2)}})
     a, b, same = (models.ids.index(name) for name in ("a", "b", "same"))
     seen = []
 
     def noisy(stack, dtypes, pairs=None):
-        """Gives other numbers for equal rows, as some decompositions do."""
+        """Returns different numbers for equal rows, as some decompositions do."""
         seen.append(len(stack))
         if pairs is not None:
             return pairs[:, 0] + 10.0 * pairs[:, 1]
@@ -103,19 +103,19 @@ def test_models_that_share_a_tensor_are_one_row_and_get_the_same_answers(write_m
 @pytest.mark.parametrize(
     "damage", [lambda content: b"", lambda content: content[:-20], lambda content: b"\0" * len(content)]
 )
-def test_damaged_entry_is_computed_again(write_models, tmp_path, damage):
+def test_a_damaged_entry_is_computed_again(write_models, tmp_path, damage):
     models = three(write_models)
     expected = compute(models, [MEAN], ALL, cache=tmp_path)["mean"]
     for entry in tmp_path.iterdir():
         entry.write_bytes(damage(entry.read_bytes()))
     again = compute(models, [MEAN], ALL, cache=tmp_path)["mean"]
     erase(models)
-    for found in (again, compute(models, [MEAN], ALL, cache=tmp_path)["mean"]):
+    for results in (again, compute(models, [MEAN], ALL, cache=tmp_path)["mean"]):
         for key, (_, values) in expected.items():
-            np.testing.assert_array_equal(found[key][1], values)
+            np.testing.assert_array_equal(results[key][1], values)
 
 
-def test_flipped_bits_in_an_entry_are_noticed(write_models, tmp_path):
+def test_changed_bytes_in_an_entry_are_detected(write_models, tmp_path):
     models = three(write_models)
     compute(models, [MEAN], Layers("re:x"), cache=tmp_path)
     [entry] = tmp_path.iterdir()
@@ -131,12 +131,10 @@ def entries(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-def test_key_follows_weights_name_kind_and_version(write_models, tmp_path):
+def test_the_cache_key_depends_on_weights_name_and_version(write_models, tmp_path):
     compute(write_models({"a": {"x": full(1, 2)}}), [MEAN], ALL, cache=tmp_path)
     assert len(entries(tmp_path)) == 1
-    compute(
-        write_models({"other": {"x": full(1, 2)}}), [MEAN], ALL, cache=tmp_path
-    )  # the name of a model plays no part
+    compute(write_models({"b": {"x": full(1, 2)}}), [MEAN], ALL, cache=tmp_path)  # the name of a model has no effect
     assert len(entries(tmp_path)) == 1
     for count, feature in enumerate(
         (Feature("mean", 2, "statistic", MEAN.function), Feature("man", 1, "statistic", MEAN.function)), 2
@@ -148,14 +146,14 @@ def test_key_follows_weights_name_kind_and_version(write_models, tmp_path):
     assert changed["mean"][("x", (2,))][1] == [2.0]
 
 
-def test_cache_that_cannot_be_written_warns_and_answers(write_models, tmp_path):
+def test_a_cache_that_cannot_be_written_gives_a_warning_and_the_result(write_models, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.warns(MothrWarning, match="MOTHR_CACHE"):
-        found = compute(three(write_models), [MEAN], Layers("re:x"), cache=tmp_path / "file")
-    assert sorted(found["mean"][("x", (2, 3))][1]) == [1.0, 2.0, 4.0]
+        results = compute(three(write_models), [MEAN], Layers("re:x"), cache=tmp_path / "file")
+    assert sorted(results["mean"][("x", (2, 3))][1]) == [1.0, 2.0, 4.0]
 
 
-def test_wrong_shape_and_repeated_names_are_refused(write_models):
+def test_wrong_shapes_and_repeated_names_are_refused(write_models):
     models = three(write_models)
     with pytest.raises(ValueError, match="shape"):
         compute(models, [Feature("bad", 1, "distance", MEAN.function)], ALL)
@@ -163,7 +161,7 @@ def test_wrong_shape_and_repeated_names_are_refused(write_models):
         compute(models, [MEAN, Feature("mean", 2, "statistic", MEAN.function)], ALL)
 
 
-def test_pairs_alone(write_models):
+def test_requested_pairs(write_models):
     models = write_models(
         {
             "a": {"x": full(1, 3)},
@@ -172,17 +170,17 @@ def test_pairs_alone(write_models):
             "d": {"z": full(0, 1)},
         }
     )
-    place = {name: position for position, name in enumerate(models.ids)}
-    pairs = np.array([(place[u], place[v]) for u, v in ("ab", "ba", "bc", "cc", "cd")])
+    index = {name: position for position, name in enumerate(models.ids)}
+    pairs = np.array([(index[u], index[v]) for u, v in ("ab", "ba", "bc", "cc", "cd")])
     with pytest.warns(MothrWarning):
-        found = compute_pairs(models, PRODUCT, ALL, pairs)
-    np.testing.assert_array_equal(found["x", (3,)], [1 - 4, 2 - 2, 2 - 8, 4 - 8, np.nan])
-    np.testing.assert_array_equal(found["y", (2,)], [np.nan, np.nan, 5 - 14, 7 - 14, np.nan])
-    assert np.isnan(found["z", (1,)]).all()
+        results = compute_pairs(models, PRODUCT, ALL, pairs)
+    np.testing.assert_array_equal(results["x", (3,)], [1 - 4, 2 - 2, 2 - 8, 4 - 8, np.nan])
+    np.testing.assert_array_equal(results["y", (2,)], [np.nan, np.nan, 5 - 14, 7 - 14, np.nan])
+    assert np.isnan(results["z", (1,)]).all()
 
 
 def ragged(write_models):
-    """a and b share x; b and c share y; all but d share something by way of others; x of c has another shape."""
+    """Returns models where a and b share x, b and c share y, d shares nothing, and x of c has another shape."""
     models = write_models(
         {
             "a": {"x": full(1, 4)},
@@ -194,43 +192,45 @@ def ragged(write_models):
     return models, [models.ids.index(name) for name in "abcd"]
 
 
-def test_pairs_are_compared_on_what_both_hold(write_models):
+def test_pairs_are_compared_on_their_common_tensors(write_models):
     models, order = ragged(write_models)
     with pytest.warns(MothrWarning, match="[1-4] of 4 models lack .* 0 to 1 of 4; 4 pairs share none") as caught:
         per_tensor = compute(models, [GAP], ALL)["gap"]
     assert len(caught) == 1
     inf = np.inf
     for how in ("mean", "sum", "max", "quadratic"):
-        found = combine_distances(per_tensor, 4, how)[np.ix_(order, order)] / (2 if how == "sum" else 1)  # b holds two
-        np.testing.assert_allclose(found, [[0, 2, inf, inf], [2, 0, 4, inf], [inf, 4, 0, inf], [inf, inf, inf, 0]])
+        results = combine_distances(per_tensor, 4, how)[np.ix_(order, order)] / (
+            2 if how == "sum" else 1
+        )  # b holds two tensors
+        np.testing.assert_allclose(results, [[0, 2, inf, inf], [2, 0, 4, inf], [inf, 4, 0, inf], [inf, inf, inf, 0]])
 
 
-def test_the_odd_model_is_the_one_that_is_named(write_models):
+def test_the_warning_names_the_model_that_lacks_the_most(write_models):
     usual = {"a": torch.zeros(4, 4), "b": torch.zeros(4, 4)}
     odd = {"a": torch.zeros(4, 4), "b": torch.zeros(5, 4)}
-    models = write_models({"one": usual, "two": usual, "odd": odd, "bare": {"a": torch.zeros(4, 4)}})
+    models = write_models({"first": usual, "second": usual, "odd": odd, "bare": {"a": torch.zeros(4, 4)}})
     with pytest.warns(MothrWarning, match="1 of 4 models lack .*: bare; bare lacks 2"):
         compute(models, [GAP], ALL)
 
 
-def test_no_warning_where_nothing_is_missing(write_models):
+def test_no_warning_if_no_tensor_is_missing(write_models):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compute(three(write_models), [GAP], ALL)
 
 
-def test_combined_distances_by_hand():
+def test_combined_distances_computed_by_hand():
     first, second = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 3.0], [3.0, 0.0]])
     per_tensor = {("x", (1,)): ((0, 1), first), ("y", (3,)): ((0, 1), second)}
     for how, expected in {"mean": 2.0, "sum": 4.0, "max": 3.0, "quadratic": np.sqrt((1 + 3 * 9) / 4)}.items():
-        found = combine_distances(per_tensor, 2, how)
-        assert found[0, 1] == found[1, 0] == pytest.approx(expected)
-        assert found[0, 0] == found[1, 1] == 0
+        results = combine_distances(per_tensor, 2, how)
+        assert results[0, 1] == results[1, 0] == pytest.approx(expected)
+        assert results[0, 0] == results[1, 1] == 0
     with pytest.raises(MothrError, match="did you mean mean"):
         combine_distances(per_tensor, 2, "meen")
 
 
-def test_sum_does_not_favour_pairs_that_share_less():
+def test_the_rule_sum_does_not_favour_pairs_with_fewer_common_tensors():
     ones = 1 - np.eye(3)
     per_tensor = {("x", (1,)): ((0, 1, 2), ones), ("y", (1,)): ((0, 1), ones[:2, :2])}
     np.testing.assert_allclose(combine_distances(per_tensor, 3, "sum"), 2 * ones)
@@ -245,7 +245,7 @@ def test_among_restricts_and_scaled_max_depends_on_it():
     np.testing.assert_array_equal(combine_distances(per_tensor, 3, "max", [2, 0]), [[0, 3], [8, 0]])
 
 
-def test_statistics_leave_out_what_is_undefined():
+def test_undefined_statistics_are_left_out():
     per_tensor = {
         ("x", (1,)): ((0, 1, 2), np.array([1.0, 2.0, np.nan])),
         ("y", (3,)): ((0, 1), np.array([5.0, 9.0])),
@@ -257,76 +257,3 @@ def test_statistics_leave_out_what_is_undefined():
     np.testing.assert_allclose(combine_pairs(per_tensor, 3, "vote"), [[0, -1, 0], [1, 0, 0], [0, 0, 0]])
     with pytest.raises(MothrError, match="elements"):
         combine_pairs(per_tensor, 3, "elemnts")
-
-
-# --- memory ---
-
-
-def test_in_memory_nothing_is_read_twice_and_afterwards_nothing_is_kept(write_models, tmp_path):
-    models = three(write_models)
-    pairs = np.array([[0, 1], [2, 1]])
-    with in_memory():
-        first = (
-            compute(models, [MEAN, GAP], ALL, cache=tmp_path),
-            compute_pairs(models, PRODUCT, ALL, pairs, cache=tmp_path),
-        )
-        erase(models)
-        for entry in tmp_path.iterdir():
-            entry.unlink()
-        again = (
-            compute(models, [GAP, MEAN], ALL, cache=tmp_path),
-            compute_pairs(models, PRODUCT, ALL, pairs, cache=tmp_path),
-        )
-        assert again[0]["gap"][("x", (2, 3))][1] is first[0]["gap"][("x", (2, 3))][1]
-        for key in first[1]:
-            np.testing.assert_array_equal(first[1][key], again[1][key])
-        assert entries(tmp_path) == set()
-        with pytest.raises(MothrError):
-            compute_pairs(models, PRODUCT, ALL, pairs[::-1], cache=tmp_path)  # the same models, but another question
-        with pytest.raises(MothrError):
-            compute(models, [MEAN], ALL, cache=None)  # asked to keep nothing
-    with pytest.raises(MothrError):
-        compute(models, [MEAN], ALL, cache=tmp_path)
-
-
-def test_what_is_in_memory_cannot_be_changed_by_who_gets_it(write_models):
-    models = three(write_models)
-    with in_memory():
-        _, values = compute(models, [MEAN], ALL)["mean"][("x", (2, 3))]
-        with pytest.raises(ValueError, match="read-only"):
-            values += 1
-
-
-def test_an_answer_is_remembered_for_the_same_weights_in_memory_alone(write_models, tmp_path):
-    models = three(write_models)
-    asked = []
-
-    def answer():
-        asked.append(True)
-        return np.zeros(3)
-
-    def ask(models, question, **options):
-        remember(models, question, answer, **options)
-        return len(asked)
-
-    assert [ask(models, "one"), ask(models, "one")] == [1, 2]
-    with in_memory():
-        assert [ask(models, "one"), ask(models, "one"), ask(models, "two"), ask(models, "two")] == [3, 3, 4, 4]
-        assert ask(models.relabel({node: f"new {node}" for node in models.ids}), "one") == 4
-        assert ask(ModelSet(models.checkpoints[1:]), "one") == 5
-        assert ask(models, "one", cache=None) == 6  # asked to keep nothing
-        with pytest.raises(ValueError, match="read-only"):
-            remember(models, "one", answer)[0] = 1
-    assert ask(models, "one") == 7
-
-
-def test_memory_is_bounded(write_models, tmp_path):
-    models = three(write_models)
-    with in_memory(size=3 * 3 * 8 + 7):  # room for one of the two (3, 3) arrays
-        compute(models, [GAP], ALL, cache=tmp_path)
-        erase(models)
-        for entry in tmp_path.iterdir():
-            entry.unlink()
-        assert compute(models, [GAP], Layers("re:x"), cache=tmp_path)["gap"][("x", (2, 3))][1].shape == (3, 3)
-        with pytest.raises(MothrError):
-            compute(models, [GAP], Layers("re:y"), cache=tmp_path)

@@ -1,3 +1,5 @@
+"""Layers: roles of names, and the tensors that presets select."""
+
 import pytest
 import torch
 
@@ -66,7 +68,7 @@ ROLES = {
 
 
 @pytest.mark.parametrize(("expected", "name"), [(kind, name) for kind, names in ROLES.items() for name in names])
-def test_role_of_the_names_that_libraries_give(expected, name):
+def test_roles_of_names_in_common_libraries(expected, name):
     assert role(name) == expected
 
 
@@ -81,7 +83,7 @@ def vit(hidden=4):
     tensors["layers.0.mlp.fc1.weight"] = torch.ones(2 * hidden, hidden)
     tensors["layers.0.layernorm_before.weight"] = torch.ones(hidden)
     tensors["gate"] = torch.ones(1, hidden)
-    tensors["nothing"] = torch.ones(0, hidden)
+    tensors["empty"] = torch.ones(0, hidden)
     return tensors
 
 
@@ -104,17 +106,17 @@ def test_presets_select_by_role_and_shape(write_models):
     ]
     assert names(models, "square-re:q_proj") == ["layers.0.attention.q_proj.weight"]
     everything = names(models, "all")
-    assert "nothing" not in everything
+    assert "empty" not in everything
     assert "embeddings.steps" not in everything
     assert len(everything) == 12
 
 
 @pytest.mark.parametrize("text", [*PRESETS, "square-attention", "re:a|b", "square-re:x"])
-def test_written_form_is_read_back(text):
+def test_the_written_form_can_be_parsed(text):
     assert str(Layers.parse(text)) == text
 
 
-def test_selecting_nothing_names_what_there_is(write_models):
+def test_the_error_for_an_empty_selection_lists_the_roles(write_models):
     models = write_models({"a": {"layers.0.mlp.fc1.weight": torch.ones(4, 2)}})
     with pytest.raises(
         MothrError, match=r"'square-value' select none of the 1 tensors; there are 1 mlp.*fc1\.weight.*\(4, 2\)"
@@ -130,7 +132,7 @@ def test_unknown_preset_suggests_and_bad_expression_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "meant"),
+    ("name", "shape", "selected"),
     [
         ("encoder.layer.0.attention.attention.query.weight", (64, 64), True),
         ("model.embed_tokens.weight", (256, 64), True),
@@ -146,16 +148,16 @@ def test_unknown_preset_suggests_and_bad_expression_is_refused():
         ("encoder.layer.0.layernorm_before.weight", (64,), False),
     ],
 )
-def test_the_body_is_every_matrix_and_kernel_but_heads(name, shape, meant):
-    assert Layers("body").holds(name, shape) is meant
+def test_the_body_is_every_matrix_and_kernel_except_heads(name, shape, selected):
+    assert Layers("body").holds(name, shape) is selected
 
 
-def test_the_backbone_has_vectors_too_and_only_some_names_may_be_chosen_from(write_models):
+def test_the_backbone_includes_vectors_and_among_restricts_the_names(write_models):
     models = write_models({"a": {**vit(), "classifier.weight": torch.ones(3, 8), "classifier.bias": torch.ones(3)}})
     backbone = names(models, "backbone")
     assert not any(name.startswith("classifier") for name in backbone)
     assert set(names(models, "body")) < set(backbone)
     assert "layers.0.layernorm_before.weight" in backbone
-    some = Layers("backbone", among=frozenset(["layers.0.mlp.fc1.weight", "classifier.weight"]))
-    assert [name for name, _ in some.select_from(models)] == ["layers.0.mlp.fc1.weight"]
-    assert some.elements(models) == models.checkpoints[0].read("layers.0.mlp.fc1.weight").numel()
+    restricted = Layers("backbone", among=frozenset(["layers.0.mlp.fc1.weight", "classifier.weight"]))
+    assert [name for name, _ in restricted.select_from(models)] == ["layers.0.mlp.fc1.weight"]
+    assert restricted.elements(models) == models.checkpoints[0].read("layers.0.mlp.fc1.weight").numel()

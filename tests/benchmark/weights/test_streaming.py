@@ -1,3 +1,5 @@
+"""Features of one tensor within a memory budget, and executors."""
+
 import pickle
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -14,7 +16,7 @@ from mothr.benchmark.weights.streaming import Feature, Slices
 
 ALL = Layers("all")
 SMALL = 30_000
-"""Bytes in which less than half of the models below fit."""
+"""A budget in bytes that holds less than half of the models below."""
 
 
 def sums(rows, pairs=None):
@@ -46,7 +48,7 @@ FEATURES = [
     Feature("sliced", 1, "distance", gap, slices=Slices(sums, np.add, absolute)),
     Feature("mean", 1, "statistic", mean),
     Feature("gap", 1, "distance", gap),
-    Feature("dear", 1, "distance", gap, gap_on_pairs),
+    Feature("costly", 1, "distance", gap, gap_on_pairs),
     Feature("lead", 1, "pair", lead),
 ]
 
@@ -57,29 +59,29 @@ def several(write_models, count=9, shape=(16, 12), dtype=torch.float32):
 
 
 class Counting:
-    """Counts the bytes that are read of files."""
+    """Counts the bytes that are read from files."""
 
     def __init__(self, monkeypatch):
         self.bytes, real = 0, weights._read_stored
 
         def stored(info, part=None):
-            found = real(info, part)
-            self.bytes += found.numel() * found.element_size()
-            return found
+            tensor = real(info, part)
+            self.bytes += tensor.numel() * tensor.element_size()
+            return tensor
 
         monkeypatch.setattr(weights, "_read_stored", stored)
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_answers_do_not_depend_on_the_budget(write_models, feature):
+def test_results_do_not_depend_on_the_budget(write_models, feature):
     models = several(write_models)
     [(key, (positions, whole))] = stream(models, feature, ALL, cache=None)
     pairs = np.array([[0, 8], [3, 1], [4, 4], [8, 0], [7, 2], [1, 3]])
     on_pairs = None if feature.kind == "statistic" else compute_pairs(models, feature, ALL, pairs, cache=None)[key]
     with use_resources(budget=SMALL):
-        [(_, (again, found))] = stream(models, feature, ALL, cache=None)
+        [(_, (again, result))] = stream(models, feature, ALL, cache=None)
         assert again == positions
-        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(result, whole, rtol=1e-6, atol=1e-9)
         if on_pairs is not None:
             np.testing.assert_allclose(on_pairs, whole[tuple(pairs.T)], rtol=1e-6, atol=1e-9)
             np.testing.assert_allclose(
@@ -88,14 +90,14 @@ def test_answers_do_not_depend_on_the_budget(write_models, feature):
 
 
 @pytest.mark.parametrize("budget", [1 << 30, SMALL])
-def test_each_byte_is_read_once_for_all_features_that_can_share_it(write_models, monkeypatch, budget):
+def test_each_byte_is_read_once_for_all_features(write_models, monkeypatch, budget):
     models = several(write_models)
     size = 9 * 16 * 12 * 4
-    assert models.ids  # digests are read before counting begins
+    assert models.ids  # the digests are computed before the counting begins
     counted = Counting(monkeypatch)
-    other = Feature("other", 1, "distance", gap, slices=Slices(sums, np.add, absolute))
+    second = Feature("second", 1, "distance", gap, slices=Slices(sums, np.add, absolute))
     with use_resources(budget=budget):
-        compute(models, [FEATURES[0], other] + (FEATURES[1:] if budget > SMALL else []), ALL, cache=None)
+        compute(models, [FEATURES[0], second] + (FEATURES[1:] if budget > SMALL else []), ALL, cache=None)
         assert counted.bytes == size
         compute(models, FEATURES[1:2], ALL, cache=None)
         assert counted.bytes == 2 * size
@@ -105,19 +107,19 @@ def test_each_byte_is_read_once_for_all_features_that_can_share_it(write_models,
 def test_no_stack_is_larger_than_the_budget(write_models, feature):
     models, seen = several(write_models), []
 
-    def spied(rows, *rest):
+    def recorded(rows, *rest):
         seen.append(rows.numel() * rows.element_size())
         return (feature.function if feature.slices is None else sums)(rows, *rest)
 
-    slices = None if feature.slices is None else Slices(spied, np.add, absolute)
+    slices = None if feature.slices is None else Slices(recorded, np.add, absolute)
     with use_resources(budget=SMALL):
-        compute(models, [Feature(feature.name, 1, feature.kind, spied, slices=slices)], ALL, cache=None)
+        compute(models, [Feature(feature.name, 1, feature.kind, recorded, slices=slices)], ALL, cache=None)
     assert len(seen) > 1
     assert max(seen) <= SMALL
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_a_budget_too_small_for_the_smallest_part_is_an_error_that_names_both(write_models, feature):
+def test_the_error_for_a_small_budget_names_both_sizes(write_models, feature):
     models = several(write_models)
     with (
         use_resources(budget=3_000),
@@ -127,23 +129,23 @@ def test_a_budget_too_small_for_the_smallest_part_is_an_error_that_names_both(wr
 
 
 @pytest.mark.parametrize("shape", [(40,), (1, 40), (6, 5, 3), (1, 1, 40), (7, 1)])
-def test_slices_make_up_tensors_of_any_shape(write_models, shape):
+def test_tensors_of_any_shape_are_computed_in_slices(write_models, shape):
     models = several(write_models, shape=shape)
     for _, (_, whole) in stream(models, FEATURES[0], ALL, cache=None):
         with use_resources(budget=12_000):
-            for _, (_, found) in stream(models, FEATURES[0], ALL, cache=None):
-                np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+            for _, (_, result) in stream(models, FEATURES[0], ALL, cache=None):
+                np.testing.assert_allclose(result, whole, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8])
-def test_parts_are_read_as_the_whole_whatever_is_stored(write_models, dtype):
+def test_slices_of_every_number_format_equal_those_of_the_whole(write_models, dtype):
     models = several(write_models, dtype=dtype)
-    for axis, side in enumerate((16, 12)):
+    for axis, length in enumerate((16, 12)):
         infos = [checkpoint.tensors["x"] for checkpoint in models.checkpoints]
         parts = []
-        for start in range(0, side, 5):
+        for start in range(0, length, 5):
             shape = list(infos[0].shape)
-            shape[axis] = min(5, side - start)
+            shape[axis] = min(5, length - start)
             parts.append(
                 weights.read_into(
                     weights.empty_stack(9, tuple(shape), [info.dtype for info in infos]), infos, axis, start
@@ -153,7 +155,7 @@ def test_parts_are_read_as_the_whole_whatever_is_stored(write_models, dtype):
 
 
 @pytest.mark.parametrize("scale", [torch.rand(6, 1), torch.rand(6), torch.rand(1)])
-def test_parts_of_scaled_integers_have_their_own_scales(write_models, scale):
+def test_slices_of_scaled_integers_have_the_scales_of_their_channels(write_models, scale):
     steps = torch.arange(-30, 30).reshape(6, 10).to(torch.int8)
     models = write_models({"a": {"x": steps, "x_scale": scale}})
     [info] = [models.checkpoints[0].tensors["x"]]
@@ -162,7 +164,7 @@ def test_parts_of_scaled_integers_have_their_own_scales(write_models, scale):
     assert torch.equal(weights.read_into(weights.empty_stack(1, (6, 4), ["I8"]), [info], 1, 6), whole[:, :, 6:])
 
 
-def test_nan_in_a_part_is_an_error(write_models):
+def test_nan_in_a_slice_is_an_error(write_models):
     bad = torch.zeros(16, 12)
     bad[15, 3] = torch.nan
     models = write_models({"a": {"x": torch.zeros(16, 12)}, "b": {"x": bad}, "c": {"x": torch.ones(16, 12)}})
@@ -174,13 +176,13 @@ def test_nan_in_a_part_is_an_error(write_models):
             compute(models, FEATURES[:1], ALL, cache=None)
 
 
-def test_large_finite_weights_whose_sum_overflows_are_fine(write_models):
+def test_finite_weights_whose_sum_overflows_are_accepted(write_models):
     models = write_models({"a": {"x": torch.full((9,), 3e38)}, "b": {"x": torch.zeros(9)}})
     assert compute(models, FEATURES[1:2], ALL, cache=None)
 
 
 class Pickling(Executor):
-    """Runs what it is given at once, from a copy by pickle, as a process elsewhere would."""
+    """Calls a function at once on pickled copies of function and arguments, as another process does."""
 
     def submit(self, function, /, *arguments):
         future = Future()
@@ -189,8 +191,8 @@ class Pickling(Executor):
         return future
 
 
-@pytest.mark.parametrize("executor", [ThreadPoolExecutor(2), Pickling()], ids=["threads", "elsewhere"])
-def test_an_executor_gives_the_same_answers_in_the_same_order_and_they_are_kept(
+@pytest.mark.parametrize("executor", [ThreadPoolExecutor(2), Pickling()], ids=["threads", "pickled"])
+def test_an_executor_gives_the_same_results_in_the_same_order_and_stores_them(
     write_models, monkeypatch, tmp_path, executor
 ):
     generator = torch.Generator().manual_seed(1)
@@ -199,18 +201,18 @@ def test_an_executor_gives_the_same_answers_in_the_same_order_and_they_are_kept(
     )
     alone = compute(models, FEATURES[:3], ALL, cache=None)
     with use_resources(executor=executor, workers=2):
-        found = compute(models, FEATURES[:3], ALL, cache=tmp_path)
+        result = compute(models, FEATURES[:3], ALL, cache=tmp_path)
         counted = Counting(monkeypatch)
         again = compute(models, FEATURES[:3], ALL, cache=tmp_path)
     assert counted.bytes == 0
     for name, per_tensor in alone.items():
-        assert list(per_tensor) == list(found[name]) == list(again[name])
+        assert list(per_tensor) == list(result[name]) == list(again[name])
         for key, (_, values) in per_tensor.items():
-            np.testing.assert_array_equal(found[name][key][1], values)
+            np.testing.assert_array_equal(result[name][key][1], values)
             np.testing.assert_array_equal(again[name][key][1], values)
 
 
-def test_an_error_elsewhere_is_the_same_error_here(write_models):
+def test_an_error_in_a_worker_is_raised_in_the_caller(write_models):
     models = write_models({"a": {"x": torch.full((3,), torch.inf)}, "b": {"x": torch.zeros(3)}})
     with (
         ThreadPoolExecutor(2) as executor,
@@ -227,20 +229,20 @@ def test_parameters_are_part_of_the_key(write_models, tmp_path):
         assert len(list(tmp_path.iterdir())) == min(count, 3)
 
 
-def test_one_model_and_models_that_are_all_the_same(write_models):
-    one, same = (
+def test_one_model_and_identical_models(write_models):
+    single, same = (
         write_models({"a": {"x": torch.ones(3, 4)}}),
         write_models({name: {"x": torch.ones(3, 4)} for name in "abc"}),
     )
     for feature in FEATURES:
-        [(_, (_, alone))] = stream(one, feature, ALL, cache=None)
+        [(_, (_, alone))] = stream(single, feature, ALL, cache=None)
         [(_, (_, values))] = stream(same, feature, ALL, cache=None)
         assert (values == alone.flat[0]).all()
         if feature.kind != "statistic":
-            found = compute_pairs(same, feature, ALL, np.array([[0, 1], [2, 2]]), cache=None)["x", (3, 4)]
-            np.testing.assert_array_equal(found, values[0, :2])
+            result = compute_pairs(same, feature, ALL, np.array([[0, 1], [2, 2]]), cache=None)["x", (3, 4)]
+            np.testing.assert_array_equal(result, values[0, :2])
 
 
-def test_a_statistic_has_no_pairs(write_models):
+def test_pairs_of_a_statistic_are_refused(write_models):
     with pytest.raises(ValueError, match="a statistic of one model"):
         compute_pairs(several(write_models), FEATURES[1], ALL, np.array([[0, 1]]))
