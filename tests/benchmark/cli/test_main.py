@@ -423,7 +423,7 @@ def test_predicted_parents_that_cannot_be_are_refused(mothr, tiny, truthful, cha
         ('{"schema_version": 1, "parents": {}, "confidnce": {}}', "unknown key 'confidnce'; did you mean confidence"),
         (
             '{"schema_version": 1, "parents": {"a": [], "b": ["a"]}, "confidence": {"b": {"a": NaN}}}',
-            "NaN is no finite number",
+            "NaN is not a finite number",
         ),
         ('{"manifest_sha256": "0"}', "schema_version is None"),
     ],
