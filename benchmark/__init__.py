@@ -1,3 +1,3 @@
-"""The harness: opens weights, runs methods on them, scores what they answer."""
+"""The benchmark: opens weights, runs methods, scores predictions, and shows the results."""
 
 __version__ = "0.2.0"

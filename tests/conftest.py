@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, one thread, and model sets written to disk."""
+"""Fixtures of all tests: a separate cache, one thread, and model sets written to disk."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from mothr.benchmark.weights.model_set import ModelSet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest file first, so that with two processes neither waits for it at the end."""
+    """Runs the longest file first, so that no process waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _not_the_users_cache(tmp_path_factory):
-    """What fixtures of whole files keep is not kept among the user's own; and nothing starts threads that others would wait for."""
+    """Fixtures of modules use a cache of the session, never the cache of the user. Torch uses one thread."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -27,7 +27,7 @@ def _not_the_users_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another one has kept."""
+    """Each test has its own cache."""
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 

@@ -1,4 +1,4 @@
-"""A small data set made by numpy, nothing trained, and the command line called as a user calls it."""
+"""Fixtures of the benchmark: a small data set that numpy makes without training, and the command line."""
 
 import json
 import shutil
@@ -28,21 +28,21 @@ LEARNED = {"metric": "accuracy", "before": 0.2, "after": 0.9, "chance": 0.2, "te
 
 
 def build(folder: Path, trees: int = 2, seed: int = 0) -> Path:
-    """Returns ``folder``, made a data set: heavy-tailed roots, and children that add Gaussian updates.
+    """Writes a data set into ``folder`` and returns it: heavy-tailed roots, and children with Gaussian updates.
 
-    Ids hold the digits 0 to 7 alone, so that a test can rename models and keep the order and the beginnings of their names.
+    Ids have only the digits 0 to 7. So a test can give other names to models that keep the order of the ids.
     """
     rng = np.random.default_rng(seed)
     nodes = {}
     for tree in range(trees):
         ids = [f"{number:012o}" for number in rng.integers(8**12, size=len(SHAPE))]
-        for node, (above, weights) in enumerate(zip(SHAPE, grow(rng, SHAPE, SHAPES), strict=True)):
-            place = folder / "models" / ids[node]
-            place.mkdir(parents=True)
-            save_file(dict(weights), place / "model.safetensors")
-            (place / "config.json").write_text('{"model_type": "toy"}\n')
+        for node, (parent, weights) in enumerate(zip(SHAPE, grow(rng, SHAPE, SHAPES), strict=True)):
+            model = folder / "models" / ids[node]
+            model.mkdir(parents=True)
+            save_file(dict(weights), model / "model.safetensors")
+            (model / "config.json").write_text('{"model_type": "toy"}\n')
             nodes[ids[node]] = {
-                "parents": [] if above is None else [ids[above]], "relation": None if above is None else "finetune",
+                "parents": [] if parent is None else [ids[parent]], "relation": None if parent is None else "finetune",
                 "tree": tree, "depth": (0, 1, 1, 2, 2, 2, 2)[node], "task": f"task {node}", "training": LEARNED,
             }  # fmt: skip
     (folder / "truth.json").write_text(json.dumps({"schema_version": 1, "split": "tiny", "version": 1, "nodes": nodes}))
@@ -50,7 +50,7 @@ def build(folder: Path, trees: int = 2, seed: int = 0) -> Path:
 
 
 def seal(folder: Path) -> Path:
-    """Returns ``folder`` with its times fixed and a manifest of what lies there now."""
+    """Sets all times, writes a manifest of the files in ``folder``, and returns ``folder``."""
     fix_times(folder / "models")
     write_manifest(
         folder, name="tiny", version=1, family="toy", mothr_version=__version__, recipe_sha256="0" * 64, environment={}
@@ -60,31 +60,31 @@ def seal(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A data set of two trees of seven models, shared by all tests: never to be changed."""
+    """A data set of two trees with seven models each. All tests share it, so no test changes it."""
     return build(tmp_path_factory.mktemp("tiny") / "data")
 
 
 @pytest.fixture
 def data(tiny, tmp_path) -> Path:
-    """A copy of it, to be spoiled."""
+    """A copy of ``tiny`` that a test can change."""
     return shutil.copytree(tiny, tmp_path / "data")
 
 
 @pytest.fixture(scope="session")
 def build_data() -> Callable[..., Path]:
-    """The function that makes such a data set, with other numbers of trees and other seeds."""
+    """The function that writes such a data set, for other numbers of trees and other seeds."""
     return build
 
 
 @pytest.fixture
 def sealed() -> Callable[[Path], Path]:
-    """The function that writes a new manifest after an honest change."""
+    """The function that writes a new manifest after a change of the files."""
     return seal
 
 
 @dataclass(frozen=True)
 class Called:
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     code: int
     out: str
@@ -98,7 +98,7 @@ class Called:
 
 @pytest.fixture
 def mothr(monkeypatch, capsys) -> Callable[..., Called]:
-    """A function that runs ``mothr WORDS``, plug-in commands and the printing of errors included."""
+    """A function that runs ``mothr WORDS`` with all commands, and prints errors as the command line does."""
 
     def call(*words: object) -> Called:
         monkeypatch.setattr(sys, "argv", ["mothr", *map(str, words)])
