@@ -1,5 +1,6 @@
 """The examples in ``baselines/README.md`` run as they are printed."""
 
+import dataclasses
 import re
 import sys
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mothr.baselines.linea import Linea
 from mothr.baselines.methods.mother import MoTHer
 from mothr.baselines.parts.directions import DIRECTIONS, evidence
 from mothr.baselines.parts.distances import DISTANCES, distances
@@ -94,3 +96,8 @@ def test_the_direction_score_compares_models_and_works_in_a_method(tables, grown
 def test_every_registered_method_is_in_the_guide():
     text = GUIDE.read_text(encoding="utf-8")
     assert [name for name in own_method_names() if f"`{name}`" not in text] == []
+
+
+def test_every_field_of_linea_is_in_its_guide():
+    text = (GUIDE.parent / "linea" / "README.md").read_text(encoding="utf-8")
+    assert [field.name for field in dataclasses.fields(Linea) if f"`{field.name}`" not in text] == []
