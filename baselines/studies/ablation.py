@@ -148,7 +148,7 @@ def table_rows(records: Sequence[RunRecord], trees: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AblationRow:
     """One method of the grid with its scores."""
 

@@ -36,7 +36,7 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Strengths of the L2 penalty to choose from: 1 / (2 variance) of the Gaussian prior of a weight."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EdgeScores:
     """The candidate scores of the edges of one split."""
 
@@ -46,7 +46,7 @@ class EdgeScores:
     """Scores of (parent, child), one row an edge and one column a candidate of :data:`CANDIDATES`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DirectionFit:
     """A fitted direction score, and how well it does on the splits that were left out."""
 

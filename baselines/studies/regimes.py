@@ -30,7 +30,7 @@ FIELD_LABELS = {
 """Numeric field -> its text in the name of a regime that combines several fields."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RegimeMapSettings:
     """What a regime map compares.
 

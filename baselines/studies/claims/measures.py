@@ -9,7 +9,7 @@ import pandas as pd
 from mothr.baselines.studies.measurements import mean_over_trees
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measure:
     """The axes and the range of a measured quantity."""
 
@@ -48,7 +48,7 @@ MEASURES = {
     "accuracy_by_steps": Measure(_EDGE_ACCURACY, "optimizer steps", scale="log"),
     "accuracy_by_precision": Measure(_EDGE_ACCURACY, "copy stored as"),
     "accuracy_by_pruning": Measure(_EDGE_ACCURACY, "share of weights set to 0"),
-    "accuracy_by_noise": Measure(_EDGE_ACCURACY, "noise, in standard\ndeviations of the weights", scale="log"),
+    "accuracy_by_noise": Measure(_EDGE_ACCURACY, "noise, in standard deviations", scale="log"),
     "depth": Measure("kurtosis, in standard deviations", "edges below the root", low=-np.inf, high=np.inf),
     "depth_spearman": Measure("Spearman ρ, kurtosis and depth", low=-1, chance=0),
 }

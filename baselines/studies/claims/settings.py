@@ -8,7 +8,7 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClaimSettings:
     """What all claims are tested with.
 

@@ -19,7 +19,7 @@ from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.result_cache import in_memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One claim of the paper, and how it is measured."""
 
@@ -78,15 +78,15 @@ CLAIMS: Mapping[str, Claim] = {
         figure_per_family=True,
     ),
     "6-clustering": Claim(
-        title="Model Trees told apart by distance, with some models kept",
+        title="Model Trees separated by distance, with some models kept",
         paper="Clustering by distance separates the Model Trees, also if only a few models are kept.",
         measured="Adjusted Rand index of clusterings of random subsets of the models.",
         required_data="two Model Trees or more in one data set, such as vthr-ft has",
         measure=recovery.clustering,
-        averaged_over="drawn sub-sets of models (trees share one clustering)",
+        averaged_over="random subsets of the models (all trees share one clustering)",
     ),
     "7-robustness": Claim(
-        title="Edges found with models missing, by every direction score, and near siblings",
+        title="Edge accuracy with models missing, by direction score, and by the distance of the nearest sibling",
         paper="Recovery is robust: the choice of direction score matters little, and models may be missing.",
         measured="Edge accuracy on random subsets of the models, by direction score, and by distance of the nearest sibling.",
         required_data="a model with a parent, such as vthr-ft has",
@@ -102,7 +102,7 @@ CLAIMS: Mapping[str, Claim] = {
         measure=weights.outliers_by_depth,
     ),
     "curves": Claim(
-        title="Edges found, against how models were made and how directions are weighed",
+        title="Edge accuracy against how models were made, and against the weight of the direction",
         paper="The paper makes no claim about these.",
         measured="Edge accuracy against the weight of the direction, LoRA rank, steps, depth, and precision, pruning and noise of copies.",
         required_data="a model with a parent, such as vthr-ft has",
