@@ -1,1 +1,1 @@
-"""Fine-tunes small models into forests whose truth is known."""
+"""Generates forests of small fine-tuned models whose lineage is known."""

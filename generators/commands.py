@@ -1,4 +1,4 @@
-"""The commands that make data sets, joined to ``mothr`` through an entry point."""
+"""The commands that make data sets. An entry point adds them to ``mothr``."""
 
 import os
 import warnings
@@ -11,29 +11,27 @@ from mothr.benchmark.cli.command import Command, Json, say
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
-WORKERS = typer.Option(min=1, help="Processes, each with one thread; the number of cores if left out.")
+WORKERS = typer.Option(min=1, help="Number of processes with one thread each; default: the number of cores.")
 
 
 def generate(
     recipe: Annotated[str, typer.Argument(help="A name from 'mothr list recipes', or the path of a .toml file.")],
-    out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or left by an interrupted run.")],
+    out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or from an interrupted run.")],
     workers: Annotated[int | None, WORKERS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would cost in time, memory and disk, and do nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory, disk and downloads.")] = False,
     hidden: Annotated[
         Path | None,
         typer.Option(
             metavar="SECRETFILE",
-            help="Hide the labels: draw all seeds from the secret in this file, "
-            "which is drawn, too, if it is not there.",
+            help="Make a hidden split: derive all seeds from the secret in this file. "
+            "If the file does not exist, a secret is drawn and written to it.",
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="The folder for the labels of a hidden split.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune the models of a recipe into a data set. Run again after an interruption, it goes on where it was.
+    """Fine-tune the models of a recipe and write a data set. After an interruption, the same command continues.
 
     Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
     """
@@ -50,7 +48,7 @@ def generate(
         )
     if (name := newer(checked)) is not None:
         warnings.warn(
-            f"{checked.name} v{checked.version} is superseded by {name}; make that one, unless you repeat an old result",
+            f"{checked.name} v{checked.version} is superseded by {name}; generate that one, unless you repeat an old result",
             stacklevel=2,
         )
 
@@ -58,11 +56,11 @@ def generate(
         from mothr.benchmark.cli.command import table
         from mothr.generators.dry_run import estimate, rows
 
-        found = estimate(checked, choose_device(device), workers or _cores())
-        say(found.to_json(), as_json, lambda: table(rows(found)))
+        cost = estimate(checked, choose_device(device), workers or _cores())
+        say(cost.to_json(), as_json, lambda: table(rows(cost)))
         return
-    kept = Hidden(read_secret(hidden, out), labels) if hidden is not None and labels is not None else None
-    manifest = make(checked, out, workers=workers or _cores(), device=device, hidden=kept)
+    hidden_split = Hidden(read_secret(hidden, out), labels) if hidden is not None and labels is not None else None
+    manifest = make(checked, out, workers=workers or _cores(), device=device, hidden=hidden_split)
     value = {"out": str(out), "name": manifest.name, "version": manifest.version, "models": len(manifest.models)}
     check = f"mothr verify {out}{f' --labels {labels}' if labels else ''}"
     say(
@@ -77,7 +75,7 @@ def pin(
     out: Annotated[Path, typer.Option(help="The recipe to write, a .toml file.")],
     as_json: Json = False,
 ) -> None:
-    """Write a recipe again with the revision that each of its roots has on the Hub today, so that it can be generated.
+    """Write a recipe with the current revision on the Hub of each of its roots, so that it can be generated.
 
     Example: mothr pin paper-ft --out my-paper-ft.toml
     """
@@ -87,23 +85,25 @@ def pin(
     from mothr.generators.recipe.loading import load_recipe, resolved
     from mothr.generators.sources.hub import latest_revision
 
-    found = load_recipe(recipe)
-    loose = {root.source.hub for root in found.roots if root.source and root.source.hub and not root.source.revision}
-    pinned = {hub: latest_revision(hub) for hub in sorted(loose)}
-    value = resolved(found)
+    loaded = load_recipe(recipe)
+    without_revision = {
+        root.source.hub for root in loaded.roots if root.source and root.source.hub and not root.source.revision
+    }
+    pinned = {hub: latest_revision(hub) for hub in sorted(without_revision)}
+    value = resolved(loaded)
     for root in value["roots"]:
         if root.get("source", {}).get("hub") in pinned:
             root["source"]["revision"] = pinned[root["source"]["hub"]]
     write_text(out, tomli_w.dumps(value))
-    say({"out": str(out), "pinned": pinned}, as_json, f"{out}: {found.name} with the revisions of {len(pinned)} roots")
+    say({"out": str(out), "pinned": pinned}, as_json, f"{out}: {loaded.name} with the revisions of {len(pinned)} roots")
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Where data, results and page go.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for data, results and page.")] = Path("quickstart"),
     workers: Annotated[int | None, WORKERS] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a small forest, recover it with every method, score them, and write the page. Takes a few minutes.
+    """Make a small forest, recover it with every method, score the results, and write the page. Takes a few minutes.
 
     Example: mothr quickstart --out quickstart
     """

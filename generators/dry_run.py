@@ -1,6 +1,6 @@
-"""What a recipe would cost on this machine, told before anything is downloaded or trained.
+"""Estimates the cost of a recipe on this machine, before anything is downloaded or trained.
 
-Fresh models of the recipe's shape take a few timed steps on data that needs no download; the rest is counted or computed.
+Fresh models of the recipe's sizes are trained for a few timed steps, on data that needs no download. The rest is counted or computed.
 """
 
 import itertools
@@ -27,67 +27,68 @@ from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Lora
 
 STEPS = 5
-"""Steps of each kind of training; all but the first, which allocates, are timed."""
-WORK = 2e11
-"""Operations (6 x parameters x positions x examples) of a step timed on a processor; above, fewer examples are timed and scaled up."""
-BASE = 520 << 20
-"""Bytes of a worker process before it holds a model: interpreter, torch, transformers, pictures or text (measured)."""
+"""Number of steps of each kind of training. All but the first, which allocates memory, are timed."""
+MAX_OPERATIONS = 2e11
+"""Largest number of operations (6 x parameters x positions x examples) of a timed step on a CPU. A larger step is timed with fewer
+examples, and its time is scaled up."""
+BASE_BYTES = 520 << 20
+"""Memory of a worker process without a model: interpreter, torch, transformers, data (measured)."""
 STAND_IN = "digits"
-"""What is trained on in the place of a task that would have to be downloaded; time and memory do not depend on which pictures."""
+"""The task that replaces a task with downloaded pictures; time and memory do not depend on the pictures."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of training in a recipe, and what it costs."""
+@dataclass(frozen=True, slots=True)
+class TrainingCost:
+    """The cost of one kind of training in a recipe."""
 
     name: str
-    """Root, full fine-tuning, LoRA, student."""
+    """``root``, ``full fine-tuning``, ``LoRA`` or ``student``."""
     models: int
-    """How many are trained this way."""
+    """Number of models that are trained this way."""
     steps: int
-    """Optimizer steps of all of them together."""
+    """Optimizer steps of all these models together."""
     batch_size: int
-    """Examples a step."""
+    """Examples per step."""
     timed_batch_size: int
-    """Examples of a timed step; where it is smaller, its time was scaled up."""
+    """Examples per timed step. If it is smaller than ``batch_size``, the time was scaled up."""
     seconds_a_step: float
-    """Measured here: the median."""
+    """Median time of a step on this machine, in seconds."""
     seconds_a_test: float
-    """One of the two tests of each model: measured here, or, where steps were scaled up, a third of as many examples' training."""
+    """Time of one of the two tests of each model, in seconds. If steps were scaled up: a third of the training time of as many examples."""
     trained: int
-    """Parameters that train."""
+    """Number of trained parameters."""
     activation_bytes: int
-    """Measured here: what one step keeps for its backward pass."""
+    """Memory that one step keeps for its backward pass, in bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a recipe costs."""
+    """The cost of a recipe."""
 
     recipe: str
-    """Its name."""
+    """Name of the recipe."""
     models: int
-    """In the data set."""
+    """Number of models in the data set."""
     trees: int
-    """Model Trees."""
+    """Number of Model Trees."""
     steps: int
-    """Optimizer steps in all."""
+    """Total number of optimizer steps."""
     parameters: int
-    """Of one model."""
+    """Number of parameters of one model."""
     disk_bytes: int
-    """Of the data set's models."""
+    """Size of all model files, in bytes."""
     peak_bytes: int
-    """Of one worker process, or, on a GPU, of its memory."""
+    """Peak memory of one worker process, or on a GPU of its memory, in bytes."""
     hours: float
-    """On ``device``, with ``workers`` processes, if nothing else runs there."""
+    """Time on ``device`` with ``workers`` processes, in hours, if nothing else runs there."""
     device: str
-    """Which was timed."""
+    """The device that was timed."""
     workers: int
-    """Processes."""
-    kinds: tuple[Kind, ...]
-    """Of training."""
+    """Number of processes."""
+    kinds: tuple[TrainingCost, ...]
+    """Cost of each kind of training."""
     downloads: tuple[str, ...]
-    """What would be fetched first."""
+    """Models and data that are downloaded first."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the estimate as plain values."""
@@ -95,12 +96,13 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
-    """Returns what ``recipe`` costs on ``device`` with so many worker processes, of one thread each.
+    """Returns the cost of ``recipe`` on ``device`` with ``workers`` processes of one thread each.
 
-    Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + optimizer's values)) + activations, where AdamW keeps
-    two values a parameter and momentum one, and a student's teacher counts as one more model.
-    Hours = the longer of all work shared out evenly and the longest chain of models, each of which waits for its parent. Processes on
-    a GPU share it, so that there all work counts, as if one did it.
+    Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + s)) + activations. The optimizer state s is two
+    values per parameter for AdamW and one for momentum. The teacher of a student counts as a second model.
+
+    Time = the maximum of two values: all work divided by the number of processes, and the longest chain of models that wait for each
+    other. Processes on one GPU share it, so there all work is divided by one.
     """
     family = FAMILIES[recipe.family](**recipe.model)
     nodes = plan(recipe)
@@ -118,21 +120,22 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
     for node in nodes:
         if node.root is not None and node.id in seconds:
             seconds[node.id] += companion_seconds
-    total, chain = sum(seconds.values()), _longest(nodes, seconds)
+    total, longest_chain = sum(seconds.values()), _longest(nodes, seconds)
     workers = min(workers, len(nodes))
-    sharers = workers if device == "cpu" else 1
-    shown = [node for node in nodes if not node.withheld]
+    parallel = workers if device == "cpu" else 1
+    included = [node for node in nodes if not node.withheld]
     return Estimate(
         recipe=recipe.name,
-        models=len(shown),
-        trees=len({node.tree for node in shown}),
+        models=len(included),
+        trees=len({node.tree for node in included}),
         steps=sum(kind.steps for kind in kinds),
         parameters=parameters,
-        disk_bytes=sum(_bytes_of(node, parameters) for node in shown),
+        disk_bytes=sum(_disk_bytes(node, parameters) for node in included),
         peak_bytes=max(
-            (_peak(kind, parameters, group) for kind, group in zip(kinds, groups.values(), strict=True)), default=BASE
+            (_peak_bytes(kind, parameters, group) for kind, group in zip(kinds, groups.values(), strict=True)),
+            default=BASE_BYTES,
         ),
-        hours=max(total / sharers, chain) / 3600,
+        hours=max(total / parallel, longest_chain) / 3600,
         device=device,
         workers=workers,
         kinds=kinds,
@@ -141,7 +144,7 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
 
 
 def downloads(recipe: Recipe) -> tuple[str, ...]:
-    """Returns what generating ``recipe`` fetches that is not part of this package: roots and pictures."""
+    """Returns the roots and data sets that must be downloaded to generate ``recipe``."""
     roots = [f"root {root.name}: {root.source}" for root in recipe.roots if root.source is not None]
     return (
         *roots,
@@ -150,11 +153,11 @@ def downloads(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:
-    """Returns what the cost of training ``node`` depends on."""
+    """Returns the properties of ``node`` that its training cost depends on."""
     assert node.training is not None
     lora = node.edge.lora if node.edge else None
-    what = "student" if node.derived else "root" if node.root else "LoRA" if lora else "full fine-tuning"
-    return what, node.training.batch_size, node.training.optimizer, lora
+    name = "student" if node.derived else "root" if node.root else "LoRA" if lora else "full fine-tuning"
+    return name, node.training.batch_size, node.training.optimizer, lora
 
 
 # Measuring
@@ -162,8 +165,8 @@ def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:
 
 def _measure_all(
     family: Family, groups: dict[tuple[Any, ...], list[PlannedNode]], device: torch.device, place: Path
-) -> tuple[int, float, tuple[Kind, ...]]:
-    """Returns a model's parameters, the seconds that a tree's frozen parts take, and each kind of training."""
+) -> tuple[int, float, tuple[TrainingCost, ...]]:
+    """Returns a model's number of parameters, the seconds to train the frozen parts of a tree, and the cost of each kind of training."""
     parameters = sum(value.numel() for value in _fresh(family).parameters())
     companions, companion_seconds = None, 0.0
     if family.has_companions:
@@ -180,28 +183,29 @@ def _measure_all(
 
 def _measure(
     name: str, family: Family, objective: Objective, group: Sequence[PlannedNode], parameters: int, device: torch.device
-) -> Kind:
+) -> TrainingCost:
+    """Returns the cost of the kind of training that the nodes of ``group`` have, measured with the largest rank among them."""
     model, node = _fresh(family).to(device), max(group, key=lambda node: node.rank or 0)
     training = node.training
     assert training is not None
-    most = training.batch_size if device.type == "cuda" else int(WORK / (6 * parameters * _positions(family)))
+    most = training.batch_size if device.type == "cuda" else int(MAX_OPERATIONS / (6 * parameters * _positions(family)))
     batch = max(1, min(training.batch_size, most))
     stamps: list[float] = []
 
     def stamp(step: int) -> None:
         stamps.append(_now(device))
 
-    kept, tested = _Kept(), _Tested(objective, device, timed=batch == training.batch_size)
+    counter, tested = _ActivationCounter(), _TimedObjective(objective, device, timed=batch == training.batch_size)
     brief = training.model_copy(update={"steps": STEPS, "batch_size": batch})
-    loss = kept.counting(objective.loss)
+    loss = counter.counting(objective.loss)
     teacher = _fresh(family).to(device).eval() if name == "student" else None
     if teacher is not None:
-        loss = kept.counting(objective.distillation_loss(teacher, objective))
+        loss = counter.counting(objective.distillation_loss(teacher, objective))
     train(model, tested, brief, 0, lora=node.edge.lora if node.edge else None, rank=node.rank, loss=loss, on_step=stamp)
     seconds = statistics.median(later - earlier for earlier, later in itertools.pairwise(stamps))
     scale = training.batch_size / batch
     test = tested.seconds if tested.timed else seconds / batch * vision.SIZES["test"] / 3
-    return Kind(
+    return TrainingCost(
         name=name,
         models=len(group),
         steps=sum(node.steps for node in group),
@@ -209,13 +213,13 @@ def _measure(
         timed_batch_size=batch,
         seconds_a_step=seconds * scale,
         seconds_a_test=test,
-        trained=kept.trained,
-        activation_bytes=round(kept.bytes * scale),
+        trained=counter.trained,
+        activation_bytes=round(counter.bytes * scale),
     )
 
 
 def _now(device: torch.device) -> float:
-    """Returns seconds: of this process's own work, whatever else the processor does, or, on a GPU, of the clock."""
+    """Returns the CPU time of this process, or on a GPU the wall-clock time, in seconds."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
@@ -227,13 +231,13 @@ def _fresh(family: Family) -> nn.Module:
 
 
 def _positions(family: Family) -> int:
-    """Returns how many positions a model reads of one example, about; for a UNet the pixels of its latents."""
+    """Returns the approximate number of positions per example: bytes, patches, or pixels of the latents of a UNet."""
     side, patch = getattr(family, "image_size", 0), getattr(family, "patch_size", 1)
     return getattr(family, "context", 0) or (side // patch) ** 2 or 64
 
 
-class _Tested:
-    """An objective whose tests are timed, or, where they would take too long, left out."""
+class _TimedObjective:
+    """An objective whose tests are timed, or left out if they would take too long."""
 
     def __init__(self, objective: Objective, device: torch.device, timed: bool) -> None:
         self._objective = objective
@@ -245,22 +249,22 @@ class _Tested:
         return getattr(self._objective, name)
 
     def evaluate(self, model: nn.Module) -> float:
-        """Returns the metric, and remembers how long that took."""
+        """Returns the metric and records its time."""
         start = _now(self._device)
         value = self._objective.evaluate(model) if self.timed else 0.0
         self.seconds = _now(self._device) - start
         return value
 
 
-class _Kept:
-    """Counts what a step keeps for its backward pass, and what it trains."""
+class _ActivationCounter:
+    """Counts the bytes that a step keeps for its backward pass, and the trained parameters."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.trained = 0
 
     def counting(self, loss: Any) -> Any:
-        """Returns ``loss`` with the first call counted."""
+        """Returns ``loss``; its first call is counted."""
 
         def counted(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             if self.bytes:
@@ -284,7 +288,7 @@ class _Kept:
 
 
 def _companions(family: Any, root: Any, folder: Path, device: torch.device) -> float:
-    """Makes a tree's frozen parts in a few steps each, and returns the seconds that all steps would take."""
+    """Trains the frozen parts of a tree for a few steps, and returns the estimated time of all steps in seconds."""
     fields = {name: value for name, value in family if name.endswith("_steps")}
     stamps = [_now(device)]
     brief = family.model_copy(update=dict.fromkeys(fields, STEPS))
@@ -295,7 +299,7 @@ def _companions(family: Any, root: Any, folder: Path, device: torch.device) -> f
 
 @contextmanager
 def _one_thread(device: str) -> Any:
-    """One torch thread, as worker processes have."""
+    """Sets one torch thread, as in worker processes."""
     threads = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(1)
@@ -309,14 +313,14 @@ def _one_thread(device: str) -> Any:
 
 
 def _longest(nodes: Sequence[PlannedNode], seconds: dict[str, float]) -> float:
-    """Returns the seconds of the longest chain of models, each of which waits for its sources."""
-    until: dict[str, float] = {}
+    """Returns the seconds of the longest chain of models; each model waits for its sources."""
+    finish: dict[str, float] = {}
     for node in nodes:
-        until[node.id] = seconds.get(node.id, 0.0) + max((until[source] for source in node.sources), default=0.0)
-    return max(until.values(), default=0.0)
+        finish[node.id] = seconds.get(node.id, 0.0) + max((finish[source] for source in node.sources), default=0.0)
+    return max(finish.values(), default=0.0)
 
 
-def _bytes_of(node: PlannedNode, parameters: int) -> int:
+def _disk_bytes(node: PlannedNode, parameters: int) -> int:
     spec = node.derived.transform if node.derived else None
     if spec is None or spec.kind != "quantized":
         return 4 * parameters
@@ -324,28 +328,28 @@ def _bytes_of(node: PlannedNode, parameters: int) -> int:
     return {"int8": 1, "float16": 2, "bfloat16": 2}.get(stored, 4) * parameters
 
 
-def _peak(kind: Kind, parameters: int, group: Sequence[PlannedNode]) -> int:
+def _peak_bytes(kind: TrainingCost, parameters: int, group: Sequence[PlannedNode]) -> int:
     training = group[0].training
     assert training is not None
     values = 1 + (2 if training.optimizer == "adamw" else 1)
     models = 2 if kind.name == "student" else 1
-    return BASE + 4 * (models * parameters + values * kind.trained) + kind.activation_bytes
+    return BASE_BYTES + 4 * (models * parameters + values * kind.trained) + kind.activation_bytes
 
 
-def rows(found: Estimate) -> list[dict[str, str]]:
-    """Returns the estimate as a table's rows, for people."""
+def rows(cost: Estimate) -> list[dict[str, str]]:
+    """Returns the estimate as the rows of a table for people."""
     first = {
-        "recipe": found.recipe,
-        "models": str(found.models),
-        "trees": str(found.trees),
-        "steps": f"{found.steps:,}",
-        "parameters a model": f"{found.parameters:,}",
-        "disk": _size(found.disk_bytes),
-        "peak memory a process": f"{_size(found.peak_bytes)} = {_size(BASE)} + weights + gradients + optimizer + activations",
-        f"time on {found.device}, {found.workers} processes": _duration(found.hours),
+        "recipe": cost.recipe,
+        "models": str(cost.models),
+        "trees": str(cost.trees),
+        "steps": f"{cost.steps:,}",
+        "parameters per model": f"{cost.parameters:,}",
+        "disk": _size(cost.disk_bytes),
+        "peak memory per process": f"{_size(cost.peak_bytes)} = {_size(BASE_BYTES)} + weights + gradients + optimizer + activations",
+        f"time on {cost.device}, {cost.workers} processes": _duration(cost.hours),
     }
     table = [{"what": name, "value": value} for name, value in first.items()]
-    for kind in found.kinds:
+    for kind in cost.kinds:
         scaled = (
             ""
             if kind.timed_batch_size == kind.batch_size
@@ -358,7 +362,7 @@ def rows(found: Estimate) -> list[dict[str, str]]:
                 f"{1000 * kind.seconds_a_step:.0f} ms each{scaled}",
             }
         )
-    return table + [{"what": "fetched first", "value": text} for text in found.downloads]
+    return table + [{"what": "downloaded first", "value": text} for text in cost.downloads]
 
 
 def _size(count: float) -> str:

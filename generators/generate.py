@@ -1,4 +1,4 @@
-"""generate(): the only writer of data sets. Resumable node by node; the manifest comes last."""
+"""generate(): the only function that writes data sets. It can be resumed node by node, and writes the manifest last."""
 
 import fcntl
 import os
@@ -40,7 +40,7 @@ from mothr.generators.cards.croissant import checksum, croissant, hashes
 from mothr.generators.cards.shortcuts import shortcuts
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
-from mothr.generators.hidden import Hidden, check_places, hide, publish
+from mothr.generators.hidden import Hidden, check_folders, hide, publish
 from mothr.generators.recipe.loading import resolved
 from mothr.generators.recipe.node import PlannedNode, relation_of
 from mothr.generators.recipe.schema import Recipe
@@ -63,23 +63,23 @@ def generate(
 ) -> Manifest:
     """Makes the data set of ``recipe`` in the folder ``out`` and returns its manifest.
 
-    Run again after an interruption, it goes on with the nodes that are missing; run again on a whole data set of the
-    same recipe, it changes nothing. On one machine type the files are the same, byte for byte, however it was run; so what
-    another type began it does not go on with.
+    After an interruption, a second call makes only the missing nodes. If the data set of the same recipe is complete, nothing changes.
+    On one machine type the files are the same byte for byte, with any number of workers and interruptions. A data set that was started
+    on another machine type is therefore not continued.
 
     Args:
-        recipe: what to make.
-        out: an absent or empty folder, or one that an interrupted run of the same recipe left.
-        workers: number of processes; siblings are trained side by side, with one torch thread each.
+        recipe: The recipe.
+        out: An absent or empty folder, or the folder of an interrupted run of the same recipe.
+        workers: Number of processes with one torch thread each; siblings are trained at the same time.
         device: ``auto``, ``cpu`` or ``cuda``.
-        executor: runs the nodes instead of a process pool; ``workers`` is then ignored.
-        progress: show a bar with the time left on standard error.
-        hidden: makes the split a hidden one (see :mod:`mothr.generators.hidden`).
+        executor: Runs the nodes instead of a process pool; ``workers`` is then ignored.
+        progress: Whether to show a progress bar on standard error.
+        hidden: Makes the split a hidden one (see :mod:`mothr.generators.hidden`).
 
     Raises:
-        Skipped: a package that carries a root, or one that reads pictures, is absent and cannot be fetched.
-        MothrError: ``out`` holds something else, or what another machine type began; the device is absent, a given root is out of
-            reach or does not fit, or the disk is full.
+        Skipped: a package with a root, or torchvision, is absent and cannot be downloaded.
+        MothrError: ``out`` holds something else or was started on another machine type; the device is absent; an existing model cannot
+            be read or does not fit; or the disk is full.
     """
     target = choose_device(device)
     if hidden is not None:
@@ -87,9 +87,9 @@ def generate(
     nodes = plan(recipe)
     digest = canonical_sha256(resolved(recipe))
     if hidden is not None:
-        check_places(out, hidden, {node.id for node in nodes if not node.withheld})
+        check_folders(out, hidden, {node.id for node in nodes if not node.withheld})
     if (out / MANIFEST).is_file():
-        return _finished(out, recipe, digest, hidden)
+        return _open_complete(out, recipe, digest, hidden)
     prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
     picture_tasks.download(sorted({task for node in nodes for task in node.tasks}))
     with _claimed(out, recipe, digest, target) as state:
@@ -106,10 +106,10 @@ def generate(
 
 
 def choose_device(name: str) -> str:
-    """Returns ``cpu`` or ``cuda`` for what a user asks for, ``auto`` included.
+    """Returns ``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        MothrError: ``name`` is another, or there is no CUDA device.
+        MothrError: ``name`` is something else, or there is no CUDA device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,15 +121,16 @@ def choose_device(name: str) -> str:
 
 
 def _clear(state: Path, hidden: Hidden | None) -> None:
-    """Removes what is there only while a data set is made; of a hidden one it tells the labels."""
+    """Removes the temporary files. Those of a hidden split would reveal its labels."""
     shutil.rmtree(state, ignore_errors=True)
     if hidden is not None and state.exists():
         raise MothrError(
-            f"{state}: cannot be removed, and it tells the labels; remove it before anybody else sees this data set"
+            f"{state}: cannot be removed, and it reveals the labels; remove it before you give this data set to anybody"
         )
 
 
-def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> Manifest:
+def _open_complete(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> Manifest:
+    """Returns the manifest of a complete data set, after a check that it was made from the same recipe."""
     manifest = open_manifest(out)
     if manifest.recipe_sha256 != digest:
         raise MothrError(
@@ -144,25 +145,25 @@ def _finished(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> 
 
 @contextmanager
 def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
-    """Yields the state folder of ``out``, claimed for this process alone; other content of ``out`` is an error."""
+    """Locks ``out`` for this process and yields its folder of temporary files. Any other content of ``out`` is an error."""
     state = out / STATE
-    mark, here = state / "recipe.json", {"torch": torch.__version__, **machine(device)}
+    started, this_machine = state / "recipe.json", {"torch": torch.__version__, **machine(device)}
     if out.exists() and not out.is_dir():
         raise MothrError(f"{out}: is a file; choose another --out")
-    if mark.is_file():
-        begun = read_json(mark)
-        if begun.get("sha256") != digest:
+    if started.is_file():
+        start = read_json(started)
+        if start.get("sha256") != digest:
             raise MothrError(
                 f"{out}: holds an unfinished data set of another recipe than {recipe.name}; choose another --out or remove it"
             )
-        if (there := begun.get("machine")) != here:
+        if (other_machine := start.get("machine")) != this_machine:
             raise MothrError(
-                f"{out}: was begun on another machine type, {_said(there)}, and this is {_said(here)}: "
-                "the rest would differ in its last bits; finish it there, or choose another --out"
+                f"{out}: was started on another machine type, {_describe(other_machine)}, and this is {_describe(this_machine)}: "
+                "the other models would differ in their last bits; finish it there, or choose another --out"
             )
     elif out.is_dir() and any(entry.name != STATE for entry in out.iterdir()):
         raise MothrError(
-            f"{out}: holds something else ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder"
+            f"{out}: holds other files ({min(entry.name for entry in out.iterdir())}); choose an empty or new folder"
         )
     try:
         for part in ("done", "heads", "steps", WITHHELD, "work"):
@@ -178,12 +179,12 @@ def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Pa
             raise MothrError(
                 f"{out}: another process is generating into this folder; wait for it or choose another --out"
             ) from None
-        write_json(mark, {"name": recipe.name, "sha256": digest, "machine": here})
+        write_json(started, {"name": recipe.name, "sha256": digest, "machine": this_machine})
         yield state
 
 
-def _said(machine: Mapping[str, str] | None) -> str:
-    return "; ".join(f"{key} {value}" for key, value in machine.items()) if machine else "of which nothing is known"
+def _describe(machine: Mapping[str, str] | None) -> str:
+    return "; ".join(f"{key} {value}" for key, value in machine.items()) if machine else "unknown"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -193,7 +194,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start_worker(parent: int) -> None:
-    """Gives a worker one torch thread, and ends it when the process that started it is gone."""
+    """Sets one torch thread in a worker, and ends the worker when its parent process has ended."""
     torch.set_num_threads(1)
 
     def watch() -> None:
@@ -220,8 +221,8 @@ def _bar(nodes: list[PlannedNode], done: set[str], name: str, progress: bool) ->
 def _make_all(
     nodes: list[PlannedNode], done: set[str], context: Context, executor: Executor, bar: "tqdm[Any]", state: Path
 ) -> None:
-    """Hands each node to ``executor`` as soon as its parent is there; the deepest work waits for nobody."""
-    # A checkpoint comes along with the node on the way to which it is kept.
+    """Gives each node to ``executor`` as soon as its sources are finished."""
+    # A checkpoint is made together with the node during whose training it is kept.
     waiting = [node for node in nodes if node.id not in done and node.checkpoint_of is None]
     running: dict[Future[None], PlannedNode] = {}
     by_id = {node.id: node for node in nodes}
@@ -232,9 +233,9 @@ def _make_all(
             for node in ready:
                 running[executor.submit(make, node, tuple(by_id[source] for source in node.sources), context)] = node
             waiting = [node for node in waiting if node not in ready]
-            ended, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            completed, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             try:
-                for future in ended:
+                for future in completed:
                     node = running.pop(future)
                     future.result()
                     done.add(node.id)
@@ -243,10 +244,11 @@ def _make_all(
                 for future in running:
                     future.cancel()
                 raise
-            bar.update(finished + sum(_steps_of(node, state) for node in running.values()) - bar.n)
+            bar.update(finished + sum(_current_step(node, state) for node in running.values()) - bar.n)
 
 
-def _steps_of(node: PlannedNode, state: Path) -> int:
+def _current_step(node: PlannedNode, state: Path) -> int:
+    """Returns the last step that the training of ``node`` has reported."""
     try:
         return int((state / "steps" / node.id).read_text())
     except (OSError, ValueError):
@@ -256,14 +258,14 @@ def _steps_of(node: PlannedNode, state: Path) -> int:
 def _finish(
     recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None, device: str
 ) -> Manifest:
-    """Writes truth, recipe, card and croissant.json, then the manifest."""
-    shown = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
-    known = {node.id: _truth(node, read_json(state / "done" / node.id)) for node in shown}
-    truth = Truth(split=recipe.name, version=recipe.version, nodes=known)
+    """Writes truth, recipe, card and croissant.json, and then the manifest."""
+    included = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
+    truth_nodes = {node.id: _truth_of(node, read_json(state / "done" / node.id)) for node in included}
+    truth = Truth(split=recipe.name, version=recipe.version, nodes=truth_nodes)
     if hidden is None:
-        committed, digests = None, _publish(recipe, truth, nodes, out)
+        commitment, data_digests = None, _publish(recipe, truth, nodes, out)
     else:
-        committed, digests = publish(recipe, hidden.secret, truth, out, hidden.labels), {}
+        commitment, data_digests = publish(recipe, hidden.secret, truth, out, hidden.labels), {}
     return write_manifest(
         out,
         name=recipe.name,
@@ -271,19 +273,19 @@ def _finish(
         family=recipe.family,
         mothr_version=mothr.benchmark.__version__,
         recipe_sha256=digest,
-        commitment=committed,
+        commitment=commitment,
         environment={
             "torch": torch.__version__,
             "python": platform.python_version(),
             "cpu": processor(),
             **gpu(device),
-            **digests,
+            **data_digests,
         },
     )
 
 
 def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) -> Mapping[str, str]:
-    """Writes all of an open data set but its models and manifest; returns the hashes of the data that it was trained on."""
+    """Writes all files of an open data set except models and manifest; returns the hashes of the training data."""
     write_json(out / TRUTH, truth.model_dump(mode="json"))
     write_text(out / RECIPE, tomli_w.dumps(resolved(recipe)))
     family = FAMILIES[recipe.family](**recipe.model)
@@ -293,8 +295,8 @@ def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) 
     return family.data_digests(sorted({task for node in nodes for task in node.tasks}))
 
 
-def _truth(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
-    """Returns what is true of ``node``; ``record`` is what its making left: ``training``, ``transform``, or neither for fresh weights."""
+def _truth_of(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
+    """Returns the truth of ``node``. Its ``record`` holds ``training``, ``transform``, or neither for fresh weights."""
     relation, subtype = relation_of(node)
     return TruthNode(
         parents=node.parents,

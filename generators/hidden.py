@@ -1,7 +1,7 @@
-"""Hidden splits: every seed of a recipe comes from a secret, and the labels go to a folder of their own.
+"""Hidden splits: all seeds of a recipe are derived from a secret, and the labels are written to a folder of their own.
 
-What is public holds the models, the recipe without seeds, and a commitment to the labels. Whoever has the secret can make all of it
-again. Roots are not kept in the cache, and the seeds are wide (see :mod:`mothr.generators.values.seeds`).
+The public data set holds the models, the recipe without seeds, and a commitment to the labels. The owner of the secret can make
+everything again. Roots are not cached, and the seeds are wide (see :mod:`mothr.generators.values.seeds`).
 """
 
 import os
@@ -36,24 +36,24 @@ from mothr.generators.recipe.schema import Recipe
 from mothr.generators.values.seeds import derive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hidden:
-    """What makes a split a hidden one."""
+    """The secret and the place of the labels of a hidden split."""
 
     secret: str = field(repr=False)
-    """64 hex digits, from which all its seeds are derived; see :func:`read_secret`."""
+    """64 hex digits from which all seeds are derived; see :func:`read_secret`."""
     labels: Path
-    """The folder for its truth and salt; also, where a family has them, for the frozen parts that tell which models share a tree."""
+    """The folder for truth and salt, and for companions, which would reveal the models of each tree."""
 
 
 def read_secret(path: Path, out: Path) -> str:
-    """Returns the secret in the file at ``path``, which is drawn and written there, for its owner alone to read, if there is none.
+    """Returns the secret in the file ``path``. If there is no file, a secret is drawn and written to it, readable by its owner only.
 
     Raises:
-        MothrError: the file holds something else, lies in the data set ``out``, others may read it, or it cannot be written.
+        MothrError: the file holds something else, is inside the data set ``out``, can be read by others, or cannot be written.
     """
     if path.resolve().is_relative_to(out.resolve()):
-        raise MothrError(f"--hidden {path}: whoever has {out} would have the secret; choose a file apart from it")
+        raise MothrError(f"--hidden {path}: everybody with {out} would have the secret; choose a file outside of it")
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,48 +66,48 @@ def read_secret(path: Path, out: Path) -> str:
     except (OSError, ValueError) as error:
         raise MothrError(f"{path}: cannot read the secret ({error})") from None
     if rights & 0o077:
-        raise MothrError(f"{path}: others may read this secret; run: chmod 600 {path}")
+        raise MothrError(f"{path}: other users can read this secret; run: chmod 600 {path}")
     if not re.fullmatch(r"[0-9a-f]{64}", secret):
         raise MothrError(
-            f"{path}: a secret is 64 hex digits; name a file that is not there yet, and one is drawn and written to it"
+            f"{path}: a secret is 64 hex digits; name a file that does not exist, and a secret is drawn and written to it"
         )
     return secret
 
 
 def hide(recipe: Recipe, secret: str) -> Recipe:
-    """Returns ``recipe``, called hidden, with all its seeds derived from ``secret``.
+    """Returns ``recipe`` with ``-hidden`` after its name, and with all seeds derived from ``secret``.
 
     Raises:
-        MothrError: it says so much of single models that whoever tries them knows which is which.
+        MothrError: the recipe describes single models so precisely that they could be recognised.
     """
     if any(root.source for root in recipe.roots):
         raise MothrError(
-            f"recipe {recipe.name}: its roots are public, so everybody knows them again; hide one whose roots are trained"
+            f"recipe {recipe.name}: its roots are public models, which everybody can recognise; hide a recipe whose roots are trained"
         )
     for topology in recipe.trees:
         for name in ("tasks", "ranks", "seeds"):
             if getattr(topology, name) is not None:
                 raise MothrError(
-                    f"recipe {recipe.name}: topology.{name} tells the nodes apart one by one; hide a recipe that draws them"
+                    f"recipe {recipe.name}: topology.{name} distinguishes single nodes; hide a recipe that draws them"
                 )
 
-    def seed(*place: str | int) -> int:
-        return derive(int(f"1{secret}", 16), recipe.name, recipe.version, *place)
+    def seed(*words: str | int) -> int:
+        return derive(int(f"1{secret}", 16), recipe.name, recipe.version, *words)
 
     roots = tuple(root.model_copy(update={"seed": seed("root", number)}) for number, root in enumerate(recipe.roots))
     return recipe.model_copy(update={"name": f"{recipe.name}-hidden", "seed": seed("recipe"), "roots": roots})
 
 
-def check_places(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
-    """Checks, before anything is made, that the labels lie apart from the data set and that no others are there.
+def check_folders(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
+    """Checks, before anything is made, that the labels are outside of the data set and that no other labels are there.
 
     Raises:
-        MothrError: one of the two folders holds the other, or the labels of other models lie there.
+        MothrError: one of the two folders contains the other, or the folder holds the labels of other models.
     """
-    inner, outer = out.resolve(), hidden.labels.resolve()
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+    data, labels = out.resolve(), hidden.labels.resolve()
+    if data.is_relative_to(labels) or labels.is_relative_to(data):
         raise MothrError(
-            f"--labels {hidden.labels}: whoever has {out} would have the labels; choose a folder apart from it"
+            f"--labels {hidden.labels}: everybody with {out} would have the labels; choose a folder outside of it"
         )
     path = hidden.labels / TRUTH
     if path.is_file() and set(read_truth(path).nodes) != ids:
@@ -115,15 +115,15 @@ def check_places(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
 
 
 def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) -> str:
-    """Writes the labels to ``labels``, and all of the data set ``out`` but its models and manifest; returns the commitment.
+    """Writes the labels, and all files of the data set ``out`` except models and manifest; returns the commitment to the labels.
 
     Raises:
-        MothrError: something cannot be written.
+        MothrError: a file cannot be written.
     """
     try:
         labels.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (out / COMPANIONS).is_dir():
-            shutil.rmtree(labels / COMPANIONS, ignore_errors=True)  # half of them, where a run was stopped here
+            shutil.rmtree(labels / COMPANIONS, ignore_errors=True)  # an interrupted run may have left half of them
             shutil.move(out / COMPANIONS, labels / COMPANIONS)
     except OSError as error:
         raise write_error(labels, error) from error

@@ -1,1 +1,1 @@
-"""What a finished data set says of itself: its card, its Croissant metadata, its known shortcuts."""
+"""What a data set says about itself: the card, croissant.json, and the measured shortcuts in its weights."""

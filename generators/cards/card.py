@@ -1,4 +1,4 @@
-"""The data set card: what a split holds, how it was made, under which licences, its checksum, and its known shortcuts."""
+"""The data set card: content, origin, licences and checksum of a split, and its known shortcuts."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,21 @@ from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topo
 from mothr.generators.sources.source import provenance
 from mothr.generators.values.training import Training
 
-SHOWN = 12
-"""Above so many roots or kinds of edges of one sort, a card shows the first few and counts the rest."""
-
 
 def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: str | None = None) -> str:
     """Returns the card as Markdown with YAML front matter.
 
     Args:
-        recipe: What the data set was made from.
-        truth: What is true of its models.
-        measured: Lines on the shortcuts that were measured on the finished weights (see :mod:`mothr.generators.cards.shortcuts`).
-        checksum: The data set's checksum (see :func:`mothr.generators.cards.croissant.checksum`).
+        recipe: The recipe of the data set.
+        truth: Its truth.
+        measured: Lines about shortcuts that were measured on the weights (see :mod:`mothr.generators.cards.shortcuts`).
+        checksum: The checksum of the data set (see :func:`mothr.generators.cards.croissant.checksum`).
     """
     family = FAMILIES[recipe.family](**recipe.model)
     tasks = sorted({task for node in truth.nodes.values() for task in (node.task or "").split("+") if task})
     sections = {
         "How it was made": _making(recipe, family),
-        "What the models are, and what they learned": _learned(truth, family),
+        "Models and what they learned": _learned(truth, family),
         "Data": _data(recipe, tasks, family),
         "Checksum": _checksum(checksum),
         "Known shortcuts in the weights": [*_shortcuts(recipe, family), "", *measured],
@@ -38,11 +35,11 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
 
 
 def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
-    """Returns the card of a hidden split: what its recipe says, and nothing that was drawn or measured.
+    """Returns the card of a hidden split. It holds the content of the recipe, and nothing that was drawn or measured.
 
     Args:
-        recipe: What it was made from, without its seeds.
-        models: Their number.
+        recipe: The recipe without its seeds.
+        models: Number of models.
         checksum: As for :func:`card`.
     """
     family = FAMILIES[recipe.family](**recipe.model)
@@ -51,9 +48,9 @@ def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
         "",
         f"{models} models of the family {recipe.family}; purpose: {recipe.purpose}. {family.stored}",
         "",
-        "Their labels are hidden. All seeds were drawn from a secret, so the recipe does not make these models again. The manifest's "
-        "`commitment` is the SHA-256 of a salt and the labels' canonical JSON: once both are published, "
-        "`mothr verify DATASET --labels LABELS` tells whether they are the ones that were there from the beginning.",
+        "The labels are hidden. All seeds were drawn from a secret, so the recipe does not make these models again. The manifest's "
+        "`commitment` is the SHA-256 of a salt and of the labels' canonical JSON. Once both are published, "
+        "`mothr verify DATASET --labels LABELS` checks that the labels are the original ones.",
     ]
     sections = {
         "How it was made": _making(recipe, family),
@@ -83,8 +80,8 @@ def _summary(recipe: Recipe, truth: Truth, family: Family) -> list[str]:
     graph = truth.graph
     withheld = sum(node.withheld or 0 for node in truth.nodes.values())
     gaps = (
-        f" Between {sum(1 for node in truth.nodes.values() if node.withheld)} models and their parents there are {withheld} more, "
-        "which are not in the data set."
+        f" There are {withheld} more models between {sum(1 for node in truth.nodes.values() if node.withheld)} models and their parents; "
+        "they are not in the data set."
         if withheld
         else ""
     )
@@ -111,32 +108,33 @@ def _making(recipe: Recipe, family: Family) -> list[str]:
     lines += [f"- {family.fresh}"] if family.fresh else []
     if recipe.withheld:
         lines.append(
-            f"- {recipe.withheld:.0%} of the inner nodes below the roots are left out; the truth names the nearest ancestor left."
+            f"- {recipe.withheld:.0%} of the inner nodes below the roots are left out; "
+            "the true parent is the nearest ancestor in the data set."
         )
     return lines
 
 
 def describe(kind: EdgeKind | Derived) -> str:
-    """Returns how one kind of edge or derived model was made, as a sentence or two of Markdown."""
+    """Returns one or two sentences of Markdown on how one kind of edge or derived model was made."""
     if isinstance(kind, Derived):
         fields = kind.transform.model_dump(exclude={"kind"}, exclude_none=True)
         settings = "".join(f", {key.replace('_', ' ')} {_value(value)}" for key, value in fields.items())
         training = f": {_training(kind.training)}" if kind.training else ""
-        return f"{kind.transform.kind.capitalize()}{settings}: {kind.per_tree} a tree, of {kind.of} nodes{training}."
-    how = "Full fine-tuning"
+        return f"{kind.transform.kind.capitalize()}{settings}: {kind.per_tree} per tree, of {kind.of} nodes{training}."
+    update = "Full fine-tuning"
     if kind.lora:
-        how = (
+        update = (
             f"LoRA of rank {'/'.join(map(str, kind.lora.ranks))} on {', '.join(kind.lora.targets)}, "
             f"alpha {kind.lora.alpha_over_rank:g} x rank, merged into the dense weights"
         )
     rule = {
-        None: "A child never uses its parent's task, and siblings never share one.",
-        "shared": "The children of a node share one task, which is not its own.",
-        "continued": "A child goes on with its parent's tasks.",
+        None: "A child's task differs from its parent's and from its siblings'.",
+        "shared": "The children of a node share one task, which differs from the node's.",
+        "continued": "A child continues its parent's training, on the same tasks.",
     }[kind.task_rule]
     tasks = f" Tasks: {', '.join(kind.tasks)}." if kind.tasks else ""
     share = f" Relative frequency {kind.share:g}." if kind.share != 1 else ""
-    return f"{how}: {_training(kind.training)}.{tasks} {rule}{share}"
+    return f"{update}: {_training(kind.training)}.{tasks} {rule}{share}"
 
 
 def _value(value: object) -> str:
@@ -149,27 +147,27 @@ def _shape(shape: Topology) -> str:
 
 def _start(root: Root) -> str:
     if root.source is not None:
-        what, licence = provenance(root.source)
-        return f"given: {what} ({licence})"
+        description, licence = provenance(root.source)
+        return f"existing model: {description} ({licence})"
     return f"{root.init}{f' (std {root.init_std})' if 'normal' in str(root.init) else ''}"
 
 
 def _training(training: Training | None) -> str:
     if training is None:
-        return "none here: left as it is"
+        return "none: left unchanged"
     name = "AdamW" if training.optimizer == "adamw" else "SGD with momentum 0.9"
-    kept = f", a checkpoint kept every {training.keep_every} steps" if training.keep_every else ""
+    checkpoints = f", a checkpoint kept every {training.keep_every} steps" if training.keep_every else ""
     return (
         f"{training.steps} steps of {training.batch_size}, {name}, learning rate {training.learning_rate:g}, "
-        f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%} then cosine{kept}"
+        f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%} then cosine{checkpoints}"
     )
 
 
-# What they are and learned
+# Models and what they learned
 
 
 def _learned(truth: Truth, family: Family) -> list[str]:
-    """Returns a table of the kinds of models by relation, subtype and depth, with what they learned, from the truth alone."""
+    """Returns a table of the models by relation, subtype and depth, with the metric before and after training."""
     groups: dict[tuple[str, str, int], list[TruthNode]] = {}
     for node in truth.nodes.values():
         groups.setdefault(
@@ -177,7 +175,7 @@ def _learned(truth: Truth, family: Family) -> list[str]:
         ).append(node)
     lines = [
         family.measured, "",
-        "| relation | subtype | depth | models | before, mean | after, mean | after, least |", "|---|---|---|---|---|---|---|",
+        "| relation | subtype | depth | models | before, mean | after, mean | after, minimum |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for (relation, subtype, depth), nodes in sorted(groups.items(), key=lambda item: (item[0][2], item[0])):
         figures = [figure for node in nodes for figure in [_figures(node)] if figure]
@@ -191,7 +189,7 @@ def _learned(truth: Truth, family: Family) -> list[str]:
 
 
 def _figures(node: TruthNode) -> tuple[float, float] | None:
-    """Returns the metric before and after the node was made, if its training or transform recorded one: a mean where of several tasks."""
+    """Returns the metric before and after the node was made, averaged over tasks; None if none was recorded."""
     record: Mapping[str, Any] = node.training or node.transform or {}
     if record.get("before") is None or record.get("after") is None:
         return None
@@ -208,7 +206,7 @@ def _data(recipe: Recipe, tasks: Sequence[str], family: Family) -> list[str]:
     if licences:
         lines += [
             "",
-            f"The weights descend from given roots, and their licences hold for them too: {'; '.join(licences)}.",
+            f"The weights descend from existing models, whose licences also apply: {'; '.join(licences)}.",
         ]
     else:
         lines += [
@@ -222,28 +220,32 @@ def _checksum(checksum: str | None) -> list[str]:
     if checksum is None:
         return []
     return [
-        f"`{checksum}`", "", "of all model files; find it again in the data set's folder with", "", "```", RECOMPUTE, "```",
+        f"`{checksum}`", "", "is the checksum of all model files. This command in the data set's folder prints it again:",
+        "", "```", RECOMPUTE, "```",
     ]  # fmt: skip
 
 
 RECOMPUTE = "find models companions -type f 2>/dev/null | LC_ALL=C sort | xargs sha256sum | sha256sum"
-"""Gives the checksum on the command line."""
+"""Shell command that prints the checksum."""
 
 
 def _shortcuts(recipe: Recipe, family: Family) -> list[str]:
-    found = []
+    lines = []
     if any(edge.lora for edge in recipe.edges):
         targets = ", ".join(sorted({target for edge in recipe.edges if edge.lora for target in edge.lora.targets}))
         if all(edge.lora for edge in recipe.edges):
-            found.append(
-                f"- LoRA touches {targets} only: all else is bit-identical throughout a tree, which gives the partition away."
+            lines.append(
+                f"- LoRA changes {targets} only. "
+                "All other tensors are bit-identical throughout a tree, which reveals the partition into trees."
             )
         else:
-            found.append(f"- LoRA touches {targets} only: all else is bit-identical between parent and child.")
-        found.append("- The rank of the difference of two models grows with the number of LoRA edges between them.")
+            lines.append(
+                f"- LoRA changes {targets} only. All other tensors are bit-identical between parent and child."
+            )
+        lines.append("- The rank of the difference of two models grows with the number of LoRA edges between them.")
     if any(not edge.lora for edge in recipe.edges):
-        found.append(
-            "- All trees of a split are trained alike, so the size of an update says how many edges lie between two models."
+        lines.append(
+            "- All trees of a split are trained alike, so the size of a difference shows the number of edges between two models."
         )
-        found += [f"- {shortcut}" for shortcut in family.shortcuts]
-    return found
+        lines += [f"- {shortcut}" for shortcut in family.shortcuts]
+    return lines

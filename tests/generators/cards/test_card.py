@@ -79,7 +79,7 @@ def test_every_recipe_has_a_card_with_all_its_sections_and_kinds(name):
     recipe, text = written(name)
     for section in (
         "How it was made",
-        "What the models are, and what they learned",
+        "Models and what they learned",
         "Data",
         "Known shortcuts in the weights",
     ):
@@ -92,11 +92,11 @@ def test_every_recipe_has_a_card_with_all_its_sections_and_kinds(name):
 
 def test_derived_models_are_described_by_kind_and_settings():
     _, text = written("llama-quantized")
-    assert "- Quantized, precision int4, stored float16: 2 a tree, of any nodes.\n" in text
+    assert "- Quantized, precision int4, stored float16: 2 per tree, of any nodes.\n" in text
     assert "| quantized | int8 |" in text
     assert "checkpoint kept every 300 steps" in written("llama-trajectory")[1]
-    assert "which are not in the data set" in written("llama-missing")[1]
-    assert "A child goes on with its parent's tasks." in written("llama-continued")[1]
+    assert "they are not in the data set" in written("llama-missing")[1]
+    assert "A child continues its parent's training, on the same tasks." in written("llama-continued")[1]
 
 
 def test_what_a_transform_left_of_the_metric_is_shown():

@@ -61,7 +61,7 @@ def test_a_split_that_hides_its_truth_and_tells_it_elsewhere_is_not_sound(made, 
     subprocess.run(["cp", "-a", made, data], check=True)
     (data / "truth.json").unlink()
     problems = "\n".join(verify(data).problems)
-    assert "recipe.toml: tells ids and parents of this hidden split" in problems
+    assert "recipe.toml: reveals ids and parents of this hidden split" in problems
     assert "croissant.json: its table 'lineage' is the truth of this hidden split" in problems
 
 

@@ -81,7 +81,7 @@ def test_copies_are_counted_and_ranks_of_rounded_models_are_left_out(write_model
     weight = torch.randn(16, 12, generator=torch.Generator().manual_seed(2))
     models = write_models({"a": {"w": weight.half()}, "b": {"w": (weight + 1).half()}, "c": {"w": (weight + 1).half()}})
     lines = shortcuts(models, truth_of({"a": None, "b": "a", "c": "a"}, "duplicate"))
-    assert "- 1 models are the same as another one, bit for bit." in lines
+    assert "- 1 models are bit-identical to another model." in lines
     assert cells(lines, "parent and child (duplicate)")[4] == "-"
     assert cells(lines, "siblings")[1] == "100%"
 
