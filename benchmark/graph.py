@@ -211,8 +211,8 @@ class ModelGraph:
     def restricted(self, nodes: Iterable[NodeId]) -> "ModelGraph":
         """Returns the true graph of ``nodes`` if all other models are missing.
 
-        The parents of a node are its nearest ancestors among ``nodes``. A node without such an ancestor is a root. So a tree whose
-        root is missing can become several trees.
+        The parents of a node are its nearest ancestors among ``nodes``. A node without such an ancestor is a
+        root. So a tree whose root is missing can become several trees.
 
         Raises:
             MothrError: One of ``nodes`` is not a node of this graph.

@@ -29,7 +29,7 @@ METRIC_LABELS = {
     "aurc": "AURC",
 }
 """Metric -> the head of its column."""
-SETTINGS = {"known-trees": "the partition into trees is given", "open": "nothing is given but weights"}
+SETTINGS = {"known-trees": "the partition into trees is given", "open": "the partition into trees is not given"}
 """Setting -> what it means."""
 GIVEN_LABELS = {"metadata": "metadata", "tree_count": "number of trees", "trees": "trees", "truth": "truth"}
 """Side information -> its name in tables."""
