@@ -236,9 +236,15 @@ def forest_svg(
     return _document(title, summary, [end_marks(), *body, *legend], width, height + 10 + legend_height)
 
 
-def graph_svg(graph: Forest, title: str) -> str:
-    """Returns a standalone SVG of one graph, as notebooks show it; ``title`` is its heading."""
-    points, width, height = _canvas(graph, {}, 1000.0)
+def graph_svg(graph: Forest, title: str, labels: Mapping[NodeId, str] | None = None) -> str:
+    """Returns a standalone SVG of one graph, as notebooks show it.
+
+    Args:
+        graph: the graph.
+        title: the heading.
+        labels: a short text below a node.
+    """
+    points, width, height = _canvas(graph, labels or {}, 1000.0)
     body = []
     for parent, child in ((parent, child) for child, parents in graph.parents.items() for parent in parents):
         line = f'd="M{_pair(points[parent])} L{_pair(points[child])}" stroke="{MUTED}" stroke-width="1.5"'
@@ -246,6 +252,7 @@ def graph_svg(graph: Forest, title: str) -> str:
     for node, parents in graph.parents.items():
         description = f"{node}, depth {graph.depth(node)}" + ("" if parents else ", root")
         body.append(_node(points[node], not parents, not parents, False, description))
+    body += _labels(points, labels or {})
     counts = (len(graph.parents), "model"), (len(graph.trees), "tree")
     summary = " in ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
     return _document(title, summary, body, width, height)

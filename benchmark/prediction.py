@@ -26,11 +26,13 @@ _JSON_PARTS: dict[str, tuple[type, str]] = {
 class Prediction:
     """A predicted Model Graph, with optional probabilities, cluster labels, abstentions and relations.
 
-    Every instance is valid: the constructor checks each part against the graph. It stores copies with plain Python
-    numbers, so that later changes of the arguments have no effect and every instance can be written as JSON.
+    Every instance is valid: the constructor checks each part against the graph. It stores copies with plain
+    Python numbers, so that later changes of the arguments have no effect and every instance can be written as
+    JSON.
 
     Raises:
-        MothrError: A part names an unknown model or an edge that is not predicted, or holds a value out of range.
+        MothrError: A part names an unknown model or an edge that is not predicted, or holds a value out of
+            range.
     """
 
     graph: ModelGraph
@@ -80,6 +82,10 @@ class Prediction:
                     f"{what} {fault} {models}, {min(wrong)!r} among them; name each of the {len(known)} once"
                 )
         return self
+
+    def _repr_svg_(self) -> str:
+        """Returns the predicted graph as SVG, which notebooks show."""
+        return self.graph._repr_svg_()
 
     def relabel(self, names: Mapping[NodeId, NodeId]) -> "Prediction":
         """Returns the same prediction with each model ``id`` renamed to ``names[id]``.

@@ -20,7 +20,7 @@ from mothr.benchmark.cli.command import (
 )
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
-from mothr.benchmark.weights.engine import engine, one_thread
+from mothr.benchmark.weights.engine import one_thread
 
 if TYPE_CHECKING:
     from mothr.benchmark.records.record import RunRecord
@@ -154,24 +154,15 @@ def predict(
 
     Example: mothr predict linea models/ --out prediction.json
     """
-    from mothr.benchmark.data import dataset as datasets
-    from mothr.benchmark.run import in_process
-    from mothr.benchmark.run.method import needs
-    from mothr.benchmark.run.registry import find_method
-    from mothr.benchmark.side_information import SideInformation
+    from mothr.benchmark.interface import recover
     from mothr.benchmark.storage import write_json
 
-    chosen = find_method(method, field_values(settings or []))
-    if "truth" in needs(chosen):
-        raise MothrError(f"method {method!r} is an oracle: it needs the truth, and predict has none; use 'mothr run'")
-    models = datasets.open_models(folder)
-    metadata = datasets.metadata(folder, models.ids) if "metadata" in needs(chosen) else None
-    with engine(workers, memory):
-        models = models.with_given(SideInformation(metadata=metadata))
-        value = in_process.predict(chosen, models, seed).to_json()
+    given = field_values(settings or [])
+    prediction = recover(folder, method, settings=given, seed=seed, workers=workers, memory=memory)
+    value = prediction.to_json()
     if out is not None:
         write_json(out, value)
-        say(value, as_json, f"{out}: parents of {len(models)} models")
+        say(value, as_json, f"{out}: parents of {len(prediction.graph.nodes)} models")
     else:
         say(value, True, "")
 

@@ -1,9 +1,7 @@
 """Commands to start with: ``list``."""
 
-import inspect
-from dataclasses import asdict
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -26,34 +24,17 @@ def list_(
 
     Example: mothr list linea
     """
+    from mothr.benchmark.run.description import describe_method
     from mothr.benchmark.run.registry import method_names
 
     points = {point.name: point for point in entry_points(group=CATALOGUES)}
     if what == "methods":
-        rows = [method_row(name) for name in method_names()]
+        rows = [describe_method(name) for name in method_names()]
     elif what in points:
         rows = points[what].load()()
     elif what in method_names():
-        rows = method_row(what)["fields"]
+        rows = describe_method(what)["fields"]
     else:
         raise unknown_name("list", what, [*points, "methods"])
     shown = [{name: cell(value) for name, value in row.items() if name != "fields"} for row in rows]
     say(rows, as_json, lambda: table(shown))
-
-
-def method_row(name: str) -> dict[str, Any]:
-    """Returns name, kind, needed side information, version, description and the schema of the fields of a method."""
-    from mothr.benchmark.run.method import about
-    from mothr.benchmark.run.registry import find_method
-    from mothr.benchmark.run.settings import fields_of
-
-    method = find_method(name)
-    declared = about(method, name)
-    return {
-        "name": name,
-        "kind": declared.kind,
-        "given": sorted(declared.needs),
-        "version": declared.version,
-        "description": getattr(method, "description", None) or (inspect.getdoc(method) or "").split("\n")[0],
-        "fields": [asdict(field) for field in fields_of(method)],
-    }

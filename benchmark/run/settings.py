@@ -89,7 +89,7 @@ def settings_of(method: Method, default: Method, name: str) -> dict[str, str]:
         raise MothrError(f"a {type(method).__name__} is no {name!r} with other field values; register it by a name")
     before = _leaves(default)
     settings = {
-        path: _text(value)
+        path: as_text(value)
         for path, (_, _, value) in _leaves(method).items()
         if path not in before or not _same(value, before[path][2])
     }
@@ -193,7 +193,7 @@ def _readings(text: str) -> Iterator[Any]:
         yield text.split(",")
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Returns ``value`` as text that :func:`_convert` turns into the same value. Floats are written with all their digits."""
     if value is None:
         return "none"
