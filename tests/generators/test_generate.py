@@ -221,7 +221,8 @@ def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, 
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("mothr.generators.train.machine.processor", lambda: "Other CPU")
         with pytest.raises(
-            MothrError, match=r"data: was started on another machine type, .* this is .*Other CPU.* choose another --out"
+            MothrError,
+            match=r"data: was started on another machine type, .* this is .*Other CPU.* choose another --out",
         ):
             make(tiny, out)
     assert finished_nodes(out) == 2

@@ -123,8 +123,8 @@ def test_once_published_the_labels_make_it_an_open_split(copy):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (".unfinished/done/x", "{}", r"\.unfinished: can reveal the labels"),
-        ("samples.png", "", r"samples\.png: can reveal the labels"),
+        (".unfinished/done/x", "{}", r"\.unfinished: may tell the labels"),
+        ("samples.png", "", r"samples\.png: may tell the labels"),
         ("recipe.toml", "[[roots]]\nseed = 3", r"recipe\.toml: reveals ids and parents"),
         ("recipe.toml", 'extends = "vthr-ft"', r"recipe\.toml: reveals ids and parents"),
     ],
