@@ -125,10 +125,16 @@ def _read_lines(place: Path) -> dict[Key, RunRecord]:
             )
         _check_home(record, place, where)
         key = identity_key(identity(record))
-        if key in numbers:
-            raise MothrError(f"{where}: is the same run as line {numbers[key]} ({run_id}); delete one of the two lines")
-        records[key], numbers[key] = record, number
+        _check_once(key, numbers, path, number)
+        records[key] = record
     return records
+
+
+def _check_once(key: Key, numbers: dict[Key, int], path: Path, number: int) -> None:
+    """Adds ``key`` -> line number to ``numbers``; raises MothrError if another line has the same key."""
+    if key in numbers:
+        raise MothrError(f"{path}, line {number}: is the same run as line {numbers[key]}; delete one of the two lines")
+    numbers[key] = number
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -270,11 +276,11 @@ def _change(place: Path, added: list[RunRecord], removed: list[RunRecord]) -> No
     path = place / RUNS
     with _locked(place):
         lines: dict[Key, str] = {}
+        numbers: dict[Key, int] = {}
         for number, text in _lines(path):
-            value = _parsed(text, f"{path}, line {number}", json.loads)  # fast, since no line is used but for its place
-            if absent := [name for name in IDENTITY if name not in value]:
-                raise MothrError(f"{path}, line {number}: field {absent[0]!r} is missing; restore the file")
-            lines[identity_key(value)] = text
+            key = _key_of_line(text, f"{path}, line {number}")
+            _check_once(key, numbers, path, number)
+            lines[key] = text
         for record in removed:
             lines.pop(identity_key(identity(record)), None)
         for record in added:
@@ -288,6 +294,17 @@ def _change(place: Path, added: list[RunRecord], removed: list[RunRecord]) -> No
                 (place / _file_name(record)).unlink(missing_ok=True)  # of schema version 1: the line takes its place
         except OSError as error:
             raise write_error(path, error) from error
+
+
+def _key_of_line(text: str, where: str) -> Key:
+    """Returns the identity of the run in one line. All other fields are left to the next reader, which saves time."""
+    value = _parsed(text, where, json.loads)
+    if absent := [name for name in IDENTITY if name not in value]:
+        raise MothrError(f"{where}: field {absent[0]!r} is missing; restore the file, or delete the line")
+    try:
+        return identity_key(value)
+    except ValueError as error:
+        raise MothrError(f"{where}: parameters: {error}; restore the file, or delete the line") from None
 
 
 @contextmanager

@@ -135,6 +135,13 @@ def test_a_line_without_a_field_of_the_identity_is_refused_when_others_are_writt
         store.write(record(seed=1), tmp_path)
 
 
+def test_a_line_whose_parameters_cannot_be_compared_is_refused_when_others_are_written(record, tmp_path):
+    path = store.write(record(), tmp_path)
+    path.write_text(path.read_text().replace("0.3", "NaN"))
+    with pytest.raises(MothrError, match=r"runs\.jsonl, line 1: parameters: .*; restore"):
+        store.write(record(seed=1), tmp_path)
+
+
 def test_bytes_that_are_no_text_are_refused(record, tmp_path):
     path = store.write(record(), tmp_path)
     path.write_bytes(b"\xff\xfe")
@@ -146,8 +153,11 @@ def test_a_run_that_is_there_twice_is_refused_by_both_lines(record, tmp_path):
     path = store.write([record(), record(seed=1)], tmp_path)
     first = lines(tmp_path)[0]
     path.write_text("\n".join([*lines(tmp_path), first]) + "\n")
-    with pytest.raises(MothrError, match=r"line 3: is the same run as line 1 \(null-star-.*\); delete one"):
-        store.read_all(tmp_path)
+    spoiled = path.read_text()
+    for action in (lambda: store.read_all(tmp_path), lambda: store.write(record(seed=2), tmp_path)):
+        with pytest.raises(MothrError, match=r"runs\.jsonl, line 3: is the same run as line 1; delete one"):
+            action()
+    assert path.read_text() == spoiled
 
 
 def test_a_folder_of_another_split_is_refused(record, tmp_path):
