@@ -6,7 +6,7 @@ import typer
 
 from mothr.baselines.cli.options import (
     NAMES,
-    Dataset,
+    DatasetArgument,
     DirectionsOption,
     OutputOption,
     SettingOption,
@@ -24,7 +24,7 @@ DistancesOption = Annotated[str, typer.Option(help=f"Distances, names of 'mothr 
 WeightsOption = Annotated[
     str, typer.Option(help=f"Weights of the direction score against the distance (lambda), {NAMES}.")
 ]
-LayersOption = Annotated[
+AblatedLayersOption = Annotated[
     str,
     typer.Option(help=f"Tensors that the direction score is computed on: presets or re:<expression>, {NAMES}."),
 ]
@@ -34,7 +34,7 @@ CombineOption = Annotated[
         help=f"How the values of single tensors become one score: own (the score's default), elements, sum, vote, {NAMES}."
     ),
 ]
-SeedsOption = Annotated[
+RandomRunsOption = Annotated[
     int,
     typer.Option(min=1, help="Runs of the direction score 'random'. All other scores are deterministic and run once."),
 ]
@@ -42,16 +42,16 @@ RecordsOption = Annotated[bool, typer.Option("--records", help="Also write the r
 
 
 def ablate(
-    data: Dataset,
+    data: DatasetArgument,
     out: OutputOption,
     directions: DirectionsOption = None,
     distances: DistancesOption = "rms",
     weights: WeightsOption = "0.3",
-    layers: LayersOption = "matrices",
+    layers: AblatedLayersOption = "matrices",
     combine: CombineOption = "own",
     setting: SettingOption = "known-trees",
     settings: SetOption = None,
-    seeds: SeedsOption = 5,
+    seeds: RandomRunsOption = 5,
     keep: RecordsOption = False,
     as_json: Json = False,
 ) -> None:

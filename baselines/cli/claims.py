@@ -7,7 +7,8 @@ import typer
 
 from mothr.baselines.cli.options import (
     NAMES,
-    Datasets,
+    DatasetsArgument,
+    LayersOption,
     OutputOption,
     SettingOption,
     comma_separated,
@@ -20,24 +21,21 @@ from mothr.benchmark.weights.engine import one_thread
 OnlyOption = Annotated[str | None, typer.Option(help=f"Names of claims to test, {NAMES}; all if left out.")]
 CurvesOption = Annotated[str, typer.Option(help=f"Direction scores that get a curve of their own, {NAMES}.")]
 DistanceOption = Annotated[str, typer.Option(help="Distance, a name of 'mothr list distances'.")]
-LayersOption = Annotated[
-    str, typer.Option(help="Tensors for distances and direction scores: a preset or re:<expression>.")
-]
-SeedsOption = Annotated[
+DrawsOption = Annotated[
     int,
     typer.Option(min=1, help="Runs of the direction score 'random', and random subsets of the models at each share."),
 ]
 
 
 def claims(
-    data: Datasets,
+    data: DatasetsArgument,
     out: OutputOption,
     only: OnlyOption = None,
     directions: CurvesOption = "kurtosis,abs_kurtosis,norm,residual_independence",
     distance: DistanceOption = "rms",
     layers: LayersOption = "body",
     setting: SettingOption = "known-trees",
-    seeds: SeedsOption = 3,
+    seeds: DrawsOption = 3,
     as_json: Json = False,
 ) -> None:
     """Test the claims of the MoTHer paper again: a table with intervals over trees and a figure for each claim.

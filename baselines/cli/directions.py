@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mothr.baselines.cli.options import Dataset, Datasets
+from mothr.baselines.cli.options import DatasetArgument, DatasetsArgument
 from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
 
 def fit_direction(
-    data: Datasets,
+    data: DatasetsArgument,
     out: Annotated[
         Path, typer.Option(help="The file to write. The direction score 'learned' reads baselines/parts/learned.toml.")
     ],
@@ -45,7 +45,7 @@ def fit_direction(
 
 
 def pairs(
-    dataset: Dataset,
+    dataset: DatasetArgument,
     results: Annotated[
         Path, typer.Option(help="Folder of results; the file is written into the sub-folder of the split.")
     ] = Path("results"),

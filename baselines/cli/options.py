@@ -10,16 +10,19 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
 
 NAMES = "separated by commas"
-Dataset = Annotated[
+DatasetArgument = Annotated[
     Path, typer.Argument(metavar="DATASET", help="A folder that 'mothr generate' wrote, with its truth.")
 ]
-Datasets = Annotated[
+DatasetsArgument = Annotated[
     list[Path], typer.Argument(metavar="DATASET...", help="Folders that 'mothr generate' wrote, with their truth.")
 ]
 OutputOption = Annotated[Path, typer.Option(help="Folder for tables and figures; it must be new or empty.")]
 DirectionsOption = Annotated[
     str | None,
     typer.Option(help=f"Direction scores, names of 'mothr list directions', {NAMES}; all if left out."),
+]
+LayersOption = Annotated[
+    str, typer.Option(help="Tensors for distances and direction scores: a preset or re:<expression>.")
 ]
 SettingOption = Annotated[
     Setting,

@@ -6,8 +6,9 @@ import typer
 
 from mothr.baselines.cli.options import (
     NAMES,
-    Datasets,
+    DatasetsArgument,
     DirectionsOption,
+    LayersOption,
     OutputOption,
     comma_separated,
     json_rows,
@@ -16,9 +17,6 @@ from mothr.baselines.cli.options import (
 from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.weights.engine import one_thread
 
-LayersOption = Annotated[
-    str, typer.Option(help="Tensors that the direction scores are computed on: a preset or re:<expression>.")
-]
 ByOption = Annotated[
     str | None,
     typer.Option(help=f"Fields to group the edges by, {NAMES}. Join fields with * to combine them. All if left out."),
@@ -26,7 +24,7 @@ ByOption = Annotated[
 
 
 def map(
-    data: Datasets,
+    data: DatasetsArgument,
     out: OutputOption,
     directions: DirectionsOption = None,
     layers: LayersOption = "body",

@@ -23,7 +23,7 @@ from mothr.benchmark.weights.result_cache import in_memory
 
 TRAINING_FIELDS = ("kind", "optimizer", "learning_rate", "weight_decay", "steps", "rank", "task")
 """The fields that together say how a child was trained."""
-FIELD_LABELS = {
+REGIME_LABELS = {
     "learning_rate": "lr {}", "weight_decay": "decay {}", "steps": "{} steps", "rank": "rank {}", "depth": "depth {}",
     "withheld": "{} withheld",
 }  # fmt: skip
@@ -109,8 +109,8 @@ def _sortable(column: pd.Series) -> pd.Series:
 
 
 def _regime(fields: Sequence[str], values: Iterable[Any]) -> str:
-    """Returns the name of a regime: the recorded values of ``fields``, with :data:`FIELD_LABELS` if there are several fields."""
-    labels = FIELD_LABELS if len(fields) > 1 else {}
+    """Returns the name of a regime: the recorded values of ``fields``, with :data:`REGIME_LABELS` if there are several fields."""
+    labels = REGIME_LABELS if len(fields) > 1 else {}
     recorded = [(name, value) for name, value in zip(fields, values, strict=True) if not pd.isna(value)]
     return ", ".join(labels.get(name, "{}").format(_text(value)) for name, value in recorded)
 

@@ -20,7 +20,7 @@ from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.combine import Array
 from mothr.benchmark.weights.layers import Layers
 
-Triple = tuple[list[int], list[int]]
+TripleWithParents = tuple[list[int], list[int]]
 """Positions of three models in the data set, sorted, and the index in the triple of each one's parent; -1 for none."""
 
 
@@ -37,7 +37,9 @@ def triples_solved(data: OpenedDataset, settings: ClaimSettings) -> list[Measure
     return _solved(data, settings, drawn, rng) + _motif_accuracy(data, settings)
 
 
-def _drawn_triples(data: OpenedDataset, most: int, rng: np.random.Generator) -> list[tuple[int, str, list[Triple]]]:
+def _drawn_triples(
+    data: OpenedDataset, most: int, rng: np.random.Generator
+) -> list[tuple[int, str, list[TripleWithParents]]]:
     """Returns (tree, kind of triple, triples), with at most ``most`` triples of each kind drawn from each tree."""
     drawn = []
     for tree, nodes in enumerate(data.graph.trees):
@@ -67,7 +69,7 @@ def connected_triples(data: OpenedDataset, nodes: Sequence[NodeId]) -> dict[str,
     return {"grandparent, parent, child": chains, "parent and two children": forks}
 
 
-def in_model_order(data: OpenedDataset, triple: Sequence[NodeId]) -> Triple:
+def in_model_order(data: OpenedDataset, triple: Sequence[NodeId]) -> TripleWithParents:
     """Returns the triple in the order of the data set's models, so that ties are not broken in favour of the truth."""
     nodes = sorted(triple, key=lambda node: data.position[node])
     parents = [[nodes.index(parent) for parent in data.graph.parents[node] if parent in triple] for node in nodes]
@@ -77,7 +79,7 @@ def in_model_order(data: OpenedDataset, triple: Sequence[NodeId]) -> Triple:
 def _solved(
     data: OpenedDataset,
     settings: ClaimSettings,
-    drawn: Sequence[tuple[int, str, Sequence[Triple]]],
+    drawn: Sequence[tuple[int, str, Sequence[TripleWithParents]]],
     rng: np.random.Generator,
 ) -> list[Measurement]:
     """Returns the share of solved triples for each tree, kind of triple and direction score that is defined."""
