@@ -97,11 +97,11 @@ class DirectionEvidence:
 
 def distances_with_ties_broken(models: ModelSet, distance: str, layers: Layers) -> Array:
     """Returns the finite (n, n) distances. Models that are equal in ``layers`` get a tiny distance by their other tensors."""
-    found = finite_distances(models, distance, layers)
-    if (found == 0).sum() > len(models):
+    lengths = finite_distances(models, distance, layers)
+    if (lengths == 0).sum() > len(models):
         others = finite_distances(models, distance, other_layers(models, layers))
-        found += others * (TIE * found[found > 0].min(initial=1.0) / max(1.0, float(others.max())))
-    return found
+        lengths += others * (TIE * lengths[lengths > 0].min(initial=1.0) / max(1.0, float(others.max())))
+    return lengths
 
 
 def other_layers(models: ModelSet, layers: Layers) -> Layers:

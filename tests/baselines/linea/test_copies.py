@@ -39,7 +39,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_is_told_with_its_source_and_nothing_else_is(grown, contents, write_models, kind):
+def test_a_copy_is_recognised_with_its_source_and_nothing_else_is(grown, contents, write_models, kind):
     models, truth = grown()
     held = contents(models)
     for node in (truth.roots[0], truth.edges[0][1], truth.edges[-1][1]):
@@ -49,7 +49,7 @@ def test_a_copy_is_told_with_its_source_and_nothing_else_is(grown, contents, wri
         } == {"copy": (node, not kind.startswith("pruned"))}
 
 
-def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, contents, write_models):
+def test_each_of_several_copies_of_one_model_gets_the_original(grown, contents, write_models):
     models, _ = grown()
     held = contents(models)
     node = models.ids[3]
@@ -58,7 +58,7 @@ def test_of_two_copies_of_one_model_each_is_told_with_the_original(grown, conten
     assert len(find_copies(found, BODY)) == len(COPIES)
 
 
-def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_told_apart(write_models):
+def test_pruned_copies_nearer_to_each_other_than_to_their_sources_get_their_sources(write_models):
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(40, 40, generator=generator)
     held = {node: {"layers.0.mlp.fc1.weight": root + 0.05 * torch.randn(40, 40, generator=generator)} for node in "ab"}
@@ -72,7 +72,7 @@ def test_pruned_copies_that_are_nearer_to_each_other_than_to_their_sources_are_t
     }
 
 
-def test_fine_tuned_models_and_twins_are_no_copies(grown, contents, write_models):
+def test_fine_tuned_models_and_duplicates_are_no_copies(grown, contents, write_models):
     models, _ = grown(rank=2)
     held = contents(models)
     assert find_copies(models, BODY) == {}

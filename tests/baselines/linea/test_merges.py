@@ -51,7 +51,7 @@ def tree(grown, contents):
     return held, order
 
 
-def told(models):
+def sources_of(models):
     return {
         models.ids[node]: {models.ids[source] for source in sources}
         for node, sources in find_merges(models, BODY).items()
@@ -74,21 +74,21 @@ STORED = [(kind, torch.float32) for kind in MERGES] + [
 
 
 @pytest.mark.parametrize(("kind", "precision"), STORED)
-def test_a_merge_is_told_with_its_parents_and_nothing_else_is(tree, write_models, kind, precision):
+def test_a_merge_is_recognised_with_its_sources_and_nothing_else_is(tree, write_models, kind, precision):
     held, order = tree
     how, parents, shares = MERGES[kind]
     merge = how([held[order[at]] for at in parents], held[order[0]], shares)
     found = write_models({**held, "merge": {name: value.to(precision) for name, value in merge.items()}})
-    assert told(found) == {"merge": {order[at] for at in parents}}
+    assert sources_of(found) == {"merge": {order[at] for at in parents}}
 
 
-def test_two_merges_of_the_same_models_are_not_taken_for_each_others_parents(tree, write_models):
+def test_two_merges_of_the_same_models_are_not_each_others_sources(tree, write_models):
     held, order = tree
     parents = [held[order[1]], held[order[2]]]
     found = write_models(
         {**held, "one": linear(parents, held[order[0]], (0.3, 0.7)), "two": linear(parents, held[order[0]], (0.6, 0.4))}
     )
-    assert told(found) == {"one": {order[1], order[2]}, "two": {order[1], order[2]}}
+    assert sources_of(found) == {"one": {order[1], order[2]}, "two": {order[1], order[2]}}
 
 
 @pytest.mark.parametrize("rank", [None, 2])

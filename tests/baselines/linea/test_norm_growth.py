@@ -24,13 +24,13 @@ def grown(write_models, one, other):
 
 
 @pytest.mark.parametrize("size", [0.03, 0.3, 1.0])
-def test_a_model_grows_by_the_energy_of_its_update_even_where_all_is_gaussian(write_models, size):
+def test_growth_is_one_for_an_independent_update_even_if_all_weights_are_gaussian(write_models, size):
     root, update = draw(0), draw(1, size)
     child = {name: value + update[name] for name, value in root.items()}
     assert grown(write_models, root, child) == pytest.approx(1.0, abs=0.03 / size)
 
 
-def test_what_shrank_or_grew_by_more_than_an_update_says_nothing(write_models):
+def test_growth_beyond_an_update_counts_zero(write_models):
     root = draw(0)
     for scale in (0.8, 1.25):
         assert grown(write_models, root, {name: scale * value for name, value in root.items()}) == 0
