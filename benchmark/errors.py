@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 class MothrError(Exception):
-    """An error in the input. Its message names the file, the value and the remedy; the command line prints no traceback."""
+    """An error in the input.
+
+    Its message names the file, the value and the remedy; the command line prints no traceback.
+    """
 
     heading = "error"
     """The word that the command line prints before the message."""

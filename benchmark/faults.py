@@ -40,7 +40,8 @@ def _shortened(value: Any) -> str:
 def _fields_at(kind: type[BaseModel], location: list[int | str]) -> list[str]:
     """Returns the field names of the record at ``location`` in a record of type ``kind``.
 
-    In a union of record types, the value of the field ``kind`` is a step of the location. It selects the record type.
+    In a union of record types, the value of the field ``kind`` is a step of the location. It selects the record
+    type.
     """
     choices = [kind]
     for step in location:  # an index of a list and a key of a table do not change the record type

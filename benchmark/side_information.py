@@ -13,8 +13,9 @@ Need = Literal["metadata", "tree_count", "truth"]
 MethodKind = Literal["method", "null", "oracle", "metadata"]
 """The kinds of methods.
 
-``method`` reads weights. ``null`` ignores them, or the direction of the edges: its scores are chance levels. ``oracle`` is given the
-truth, or a part of it: its scores are upper bounds. ``metadata`` reads file names, sizes and configurations beside the weights.
+``method`` reads weights. ``null`` ignores them, or the direction of the edges: its scores are chance levels.
+``oracle`` is given the truth, or a part of it: its scores are upper bounds. ``metadata`` reads file names,
+sizes and configurations beside the weights.
 """
 
 
@@ -30,7 +31,10 @@ class SideInformation:
     tree_count: int | None = None
     """The number of Model Trees. Given to methods that declare ``needs = {"tree_count"}``."""
     metadata: Mapping[NodeId, Mapping[str, Any]] | None = None
-    """Names, sizes, times and configuration of the files of each model. Given to methods that declare ``needs = {"metadata"}``."""
+    """Names, sizes, times and configuration of the files of each model.
+
+    Given to methods that declare ``needs = {"metadata"}``.
+    """
     truth: ModelGraph | None = None
     """The true graph. Given to oracles: they declare ``needs = {"truth"}``, and they are never ranked."""
 

@@ -16,7 +16,10 @@ from typing import Any
 from mothr.benchmark.errors import MothrError
 
 PARTIAL = ".partial"
-"""Ending of the temporary name of a file that is being written. The name begins with a dot. Readers ignore such files."""
+"""Ending of the temporary name of a file that is being written.
+
+The name begins with a dot. Readers ignore such files.
+"""
 STALE_SECONDS = 24 * 3600
 """Age in seconds after which a temporary file is removed: its writer was killed."""
 MAX_DEPTH = 64
@@ -28,7 +31,7 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def cache_folder(kind: str) -> Path:
-    """Returns the folder ``kind`` in the cache: below ``$MOTHR_CACHE`` if this variable is set, else below ``~/.cache/mothr``."""
+    """Returns the folder ``kind`` below ``$MOTHR_CACHE``, or below ``~/.cache/mothr`` if that variable is not set."""
     return Path(os.environ.get("MOTHR_CACHE") or Path.home() / ".cache" / "mothr") / kind
 
 
@@ -49,7 +52,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes ``content`` under a temporary name and renames the file to ``path``. So no reader sees an incomplete file.
 
     Raises:
-        MothrError: The disk is full, or the folder cannot be written. An old file at ``path`` is then unchanged.
+        MothrError: The disk is full, or the folder cannot be written. An old file at ``path`` is then
+            unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +121,9 @@ def parse_json(text: str) -> Any:
     """Returns the JSON value of ``text``. The value can always be written as JSON again.
 
     Raises:
-        ValueError: ``text`` is not JSON, or it holds a part that parsers read differently: a name twice in one object, NaN, a
-            number out of range, half a character, or lists and objects nested deeper than :data:`MAX_DEPTH`.
+        ValueError: ``text`` is not JSON, or it holds a part that parsers read differently: a name twice in one
+            object, NaN, a number out of range, half a character, or lists and objects nested deeper than
+            :data:`MAX_DEPTH`.
         RecursionError: ``text`` is nested too deeply for the parser.
     """
     value = json.loads(

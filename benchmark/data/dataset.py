@@ -22,7 +22,7 @@ from mothr.benchmark.weights.model_set import ModelSet
 MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
 """Names in the folder of a data set: manifest, truth, folder of models, folder of parts that models share."""
 RECIPE, CROISSANT, LINEAGE = "recipe.toml", "croissant.json", "lineage"
-"""The recipe that made the data set, its machine-readable description, and the table of the truth in this description."""
+"""The recipe of the data set, its machine-readable description, and the table of the truth in it."""
 SALT = "salt"
 """The file with the salt of the commitment of a hidden split: 64 hex digits. It is stored beside the truth."""
 MAX_PATH_BYTES = 1000
@@ -107,8 +107,11 @@ class TruthNode(_Record):
     training: dict[str, Any] | None = None
     """Settings of the training, and the metric before and after it."""
     transform: dict[str, Any] | None = None
-    """How the model was made from finished models without training: ``kind``, its settings, and a metric before and after.
-    For a distilled student it names the ``teacher``."""
+    """How the model was made from finished models without training.
+
+    It holds ``kind``, the settings of this kind, and a metric before and after. For a distilled student it
+    names the ``teacher``.
+    """
     withheld: int | None = None
     """Number of models between this model and its parent that are not in the data set."""
 
@@ -246,7 +249,8 @@ def open_truth(folder: Path, labels: Path | None = None) -> Truth:
         labels: For a hidden split, the folder of its labels.
 
     Raises:
-        MothrError: The truth is hidden, it belongs to other models, or it differs from the commitment in the manifest.
+        MothrError: The truth is hidden, it belongs to other models, or it differs from the commitment in the
+            manifest.
     """
     home = folder if labels is None else labels
     path = home / TRUTH
@@ -288,7 +292,10 @@ def commitment(labels: Path) -> str:
 
 
 def write_manifest(folder: Path, **values: Any) -> Manifest:
-    """Writes the manifest of the data set in ``folder`` and returns it. Files are hashed; ``values`` are the other fields."""
+    """Writes the manifest of the data set in ``folder`` and returns it.
+
+    Files are hashed; ``values`` are the other fields.
+    """
     models = tuple(ModelEntry(id=home.name, files=_entries(home)) for home in sorted((folder / MODELS).iterdir()))
     manifest = Manifest(models=models, companions=_entries(folder / COMPANIONS), **values)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
@@ -305,7 +312,9 @@ def _entries(home: Path) -> tuple[FileEntry, ...]:
 
 
 def copy_to_results(folder: Path, results: Path) -> None:
-    """Copies manifest and truth of a data set to the results folder of its split. So results can be scored without weights.
+    """Copies manifest and truth of a data set to the results folder of its split.
+
+    So results can be scored without weights.
 
     The truth of a hidden split is not in ``folder``, so it is not copied.
 
@@ -339,7 +348,7 @@ def fix_times(folder: Path) -> None:
 
 
 def file_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """Returns a message for each file that is missing, leads out of the data set, or has another hash than in the manifest."""
+    """Returns a message for each file that is missing, leads out of the data set, or has another hash."""
     problems = []
     homes = [(folder / MODELS / model.id, model.files) for model in manifest.models] + [
         (folder / COMPANIONS, manifest.companions)

@@ -1,4 +1,4 @@
-"""Facts: everything that files of models contain beside weights, as numbers and words that can be compared between models."""
+"""Facts: everything that the files of models contain beside weights, as comparable numbers and words."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class Facts:
 
     @cached_property
     def _codes(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Name -> (n,) alphabetical rank of the words of each model, and (n, longest) number of each word, -1 after the last."""
+        """Name -> (n,) alphabetical ranks of the words of models, and (n, longest) number of each word, else -1."""
         by_name = {}
         for name, values in self.words.items():
             ranks = {words: rank for rank, words in enumerate(sorted(set(values)))}
@@ -78,8 +78,8 @@ class Facts:
     def compare(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float64]:
         """Returns (m, columns) comparisons of model ``first[k]`` with model ``second[k]``, for each of m pairs.
 
-        For a number: difference and absolute difference. For words: difference of ranks, share of equal words at the same
-        position, and length of the common beginning.
+        For a number: difference and absolute difference. For words: difference of ranks, share of equal words
+        at the same position, and length of the common beginning.
         """
         comparisons: list[NDArray[Any]] = []
         for values in self.numbers.values():
@@ -125,7 +125,10 @@ def facts_of_files(folder: Path, manifest: Manifest) -> Facts:
 
 
 def facts_of_this_copy(folder: Path, manifest: Manifest) -> Facts:
-    """Returns the facts that only this copy on this disk has: order of entries, inodes, change times. No archive stores them."""
+    """Returns the facts that only this copy on this disk has: order of entries, inodes, change times.
+
+    No archive stores them.
+    """
     entries = {name: float(index) for index, name in enumerate(os.listdir(folder / MODELS))}
     rows: list[Row] = []
     for model in manifest.models:

@@ -1,12 +1,12 @@
 """Leaks: tests whether parents can be predicted from a data set without its weights.
 
-A classifier is given comparisons of the facts (files, headers, configurations, ids) of an ordered pair of models. It predicts
-whether the first model is a parent of the second. It is trained on some trees and tested on the others. For a data set without
-leaks its score is at the chance level.
+A classifier is given comparisons of the facts (files, headers, configurations, ids) of an ordered pair of
+models. It predicts whether the first model is a parent of the second. It is trained on some trees and tested on
+the others. For a data set without leaks its score is at the chance level.
 
-The chance level comes from a permutation test: the models are assigned at random to the nodes of the graph, and the classifier is
-trained and tested again. This preserves the graph and removes any relation between graph and facts. So the test is exact for any
-classifier.
+The chance level comes from a permutation test: the models are assigned at random to the nodes of the graph, and
+the classifier is trained and tested again. This preserves the graph and removes any relation between graph and
+facts. So the test is exact for any classifier.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ QUESTIONS: dict[Question, str] = {
 }
 """Each question in words. ``parent``: an edge against other pairs. ``direction``: an edge against the reverse edge."""
 LEVEL = 0.01
-"""Significance level: the probability that a data set without leaks is called leaky (Holm-adjusted over the questions)."""
+"""Significance level: the probability that a data set without leaks is called leaky (Holm-adjusted)."""
 MIN_PERMUTATIONS, MAX_PERMUTATIONS = 99, 199
 """The fewest and the most permutations."""
 ENOUGH_REACHED = 10
@@ -40,7 +40,7 @@ ENOUGH_REACHED = 10
 MAX_EDGES = 200
 """The largest number of edges that are tested. If there are more, they are drawn."""
 NEGATIVES = 4
-"""Number of pairs without an edge for each edge: this number within its tree, this number from all models, and the reverse edge."""
+"""Pairs without an edge, for each edge: this number in its tree, this number of all models, and the reverse edge."""
 BINS = 10
 """Number of bins of one comparison for the classifier."""
 RIDGE = 30.0
@@ -70,7 +70,7 @@ class Finding:
     permutations: int
     """Number of permutations; 0 if no fact differs between models, since the area is then 0.5."""
     telling: tuple[tuple[str, float], ...]
-    """The comparisons that predict best on their own, each with its area (the sign is chosen so that it is above 0.5)."""
+    """The comparisons that predict best on their own, each with its area; the sign is chosen for an area above 0.5."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _parts(trees: NDArray[np.intp], edges: NDArray[np.intp], rng: np.random.Gene
 def _folds(
     pairs: NDArray[np.intp], trees: NDArray[np.intp], parts: NDArray[np.intp]
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Returns for each part two masks (m,): the pairs for training, and the pairs for testing: those with a child in the part."""
+    """Returns for each part two masks (m,): pairs for training, and pairs for testing (with a child in the part)."""
     whole = len({*zip(trees.tolist(), parts.tolist(), strict=True)}) == len(set(trees.tolist()))
     folds = []
     for part in np.unique(parts[pairs[:, 1]]):
@@ -247,7 +247,9 @@ def _areas(
     folds: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     home: NDArray[np.intp],
 ) -> list[float]:
-    """Returns the area under the ROC curve for the pairs of each tree. Scores come from a classifier trained on other parts.
+    """Returns the area under the ROC curve for the pairs of each tree.
+
+    Scores come from a classifier trained on other parts.
 
     ``home`` (m,) is the tree of the child of each pair.
     """
@@ -267,10 +269,11 @@ def _fitted(binned: NDArray[np.float32], labels: NDArray[np.bool_]) -> NDArray[n
 
 
 def _binned(compared: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns (m, columns x bins) indicators: the bin of each comparison among up to ``BINS`` equally filled bins; none for NaN.
+    """Returns (m, columns x bins) indicators: the bin of each comparison, of up to ``BINS`` equally filled bins.
 
-    On indicators a linear classifier can fit any sum of one function of each comparison, in a millisecond. Boosted trees could fit
-    more, but they take fifty times as long, and the classifier is trained for each permutation.
+    On indicators a linear classifier can fit any sum of one function of each comparison, in a millisecond.
+    Boosted trees could fit more, but they take fifty times as long, and the classifier is trained for each
+    permutation.
     """
     indicators = []
     for column in compared.T:
@@ -286,7 +289,7 @@ def _binned(compared: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _area(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Returns the area under the ROC curve: the share of (edge, other pair) where the edge scores higher; ties count half."""
+    """Returns the area under the ROC curve: the probability that an edge scores above another pair; ties count half."""
     known = ~np.isnan(scores)
     ranks, labels = rankdata(scores[known]), labels[known]
     positives, negatives = int(labels.sum()), int((~labels).sum())

@@ -1,4 +1,4 @@
-"""Verifies a data set: its files, its values, its training records, and that only weights carry information on lineage."""
+"""Verifies a data set: files, values, training records, and that only weights carry information on lineage."""
 
 import math
 import re
@@ -42,12 +42,13 @@ class Verdict:
 def verify(folder: Path, labels: Path | None = None) -> Verdict:
     """Checks a data set and returns all problems.
 
-    It checks hashes, finite values, equal shapes, the truth, that training improved each node, and that file names, sizes, times and
-    configurations are the same for all models.
+    It checks hashes, finite values, equal shapes and the truth. It checks that training improved each node.
+    File names, sizes, times and configurations must be the same for all models.
 
     Args:
         folder: The data set.
-        labels: For a hidden split, the folder of its labels. They are checked against the commitment in the manifest.
+        labels: For a hidden split, the folder of its labels. They are checked against the commitment in the
+            manifest.
 
     Raises:
         MothrError: The data set cannot be opened.
@@ -164,7 +165,8 @@ def _hidden_split_problems(folder: Path) -> list[str]:
 def _training_problems(truth: Truth) -> tuple[int, list[str]]:
     """Returns the number of nodes whose training improved the metric, and a message for each other trained node.
 
-    The metric after training must exceed the metric before, and chance + 2 sqrt(chance (1 - chance) / n) for n test samples.
+    The metric after training must exceed the metric before, and chance + 2 sqrt(chance (1 - chance) / n) for n
+    test samples.
     """
     learned, problems = 0, []
     for node, value in truth.nodes.items():

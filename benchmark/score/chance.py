@@ -33,13 +33,15 @@ def star(size: int, rng: np.random.Generator) -> list[int]:
 
 
 def random_prediction(truth: ModelGraph, shape: Shape, rng: np.random.Generator, known_trees: bool) -> Prediction:
-    """Returns a random prediction: trees of a given shape on nodes in random order, with random confidence and relations.
+    """Returns a random prediction: trees of a given shape on shuffled nodes, with random confidence and relations.
 
     Args:
         truth: The nodes; if ``known_trees``, also the partition into trees.
         shape: :func:`random_tree` or :func:`star`.
-        rng: Draws the order of the nodes, confidences uniformly from [0, 1], and relations uniformly from the four.
-        known_trees: Whether one tree is drawn for each true Model Tree; otherwise one tree of all nodes is drawn.
+        rng: Draws the order of the nodes, confidences uniformly from [0, 1], and relations uniformly from the
+            four.
+        known_trees: Whether one tree is drawn for each true Model Tree; otherwise one tree of all nodes is
+            drawn.
     """
     whole = (frozenset(truth.nodes),) if truth.nodes else ()
     edges: list[Edge] = []
@@ -56,10 +58,10 @@ def random_prediction(truth: ModelGraph, shape: Shape, rng: np.random.Generator,
 def chance(truth: Prediction, rng: np.random.Generator, draws: int = DRAWS) -> dict[str, float | None]:
     """Returns the chance level of each metric on ``truth``; None if the metric is undefined on this truth.
 
-    If the chance level of a metric is a known number, it is this number. Otherwise random predictions of two shapes are scored:
-    random recursive trees, and stars with a random root. The chance level is then the better of the two mean scores. The
-    partition into trees is given to these predictions, except for metrics that measure the partition. Without the partition
-    the scores are lower.
+    If the chance level of a metric is a known number, it is this number. Otherwise random predictions of two
+    shapes are scored: random recursive trees, and stars with a random root. The chance level is then the better
+    of the two mean scores. The partition into trees is given to these predictions, except for metrics that
+    measure the partition. Without the partition the scores are lower.
 
     Args:
         truth: The true graph and relations.

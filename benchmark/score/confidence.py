@@ -1,15 +1,16 @@
 """Metrics of the confidence of a method in its predicted edges.
 
-An event is one predicted edge whose child is a node of the truth. It happens (y = 1) if this edge with this direction is true,
-else y = 0. The probability p of the event is the confidence of the method in the edge. If a method gives confidences but
-leaves out this one, p is :data:`DEFAULT_PROBABILITY`. So leaving out the doubtful edges gives no advantage. In a graph with
-merges, each edge of a merge is an event of its own.
+An event is one predicted edge whose child is a node of the truth. It happens (y = 1) if this edge with this
+direction is true, else y = 0. The probability p of the event is the confidence of the method in the edge. If a
+method gives confidences but leaves out this one, p is :data:`DEFAULT_PROBABILITY`. So leaving out the doubtful
+edges gives no advantage. In a graph with merges, each edge of a merge is an event of its own.
 
-All metrics here are None if the method gives no confidence at all, or if there is nothing to score. None of them depends on
-the order of models or edges.
+All metrics here are None if the method gives no confidence at all, or if there is nothing to score. None of
+them depends on the order of models or edges.
 
-A model that the method abstains on has no events; if parents are named for it, they are ignored here. So a prediction with
-abstentions is judged only by the edges that it names. Read these metrics together with ``edge_recall``, which then falls.
+A model that the method abstains on has no events; if parents are named for it, they are ignored here. So a
+prediction with abstentions is judged only by the edges that it names. Read these metrics together with
+``edge_recall``, which then falls.
 """
 
 import math
@@ -24,7 +25,7 @@ from mothr.benchmark.prediction import Prediction
 DEFAULT_PROBABILITY = 0.5
 """The probability of an edge whose confidence is left out."""
 MIN_BIN_SIZE = 5
-"""The smallest number of edges in a bin of the calibration error, if there are as many and their probabilities differ."""
+"""The smallest number of events in a bin of the calibration error, if there are enough distinct probabilities."""
 MAX_BINS = 10
 """The largest number of bins of the calibration error."""
 COMPARED_DECIMALS = 12
@@ -36,7 +37,8 @@ Event = tuple[float, bool]
 def brier(truth: Prediction, predicted: Prediction) -> float | None:
     """Returns the Brier score (Brier 1950): the mean of (p - y)^2 over all events.
 
-    Range [0, 1], lower is better. The constant p = 0.5 gives 0.25, which is the chance level. None without an event.
+    Range [0, 1], lower is better. The constant p = 0.5 gives 0.25, which is the chance level. None without an
+    event.
     """
     events = _events(truth, predicted)
     return math.fsum((p - happened) ** 2 for p, happened in events) / len(events) if events else None
@@ -45,12 +47,13 @@ def brier(truth: Prediction, predicted: Prediction) -> float | None:
 def ece(truth: Prediction, predicted: Prediction) -> float | None:
     """Returns the expected calibration error (Naeini et al. 2015): the sum over bins b of n_b/n |mean y - mean p|.
 
-    n is the number of events, and n_b the number of events in bin b. Bins hold equal numbers of events (as in Nixon et al.
-    2019), since most probabilities are near 1. There are max(1, min(MAX_BINS, floor(n / MIN_BIN_SIZE))) bins: 20 events make
-    four bins of 5. Events of equal probability share the bin of their middle rank.
+    n is the number of events, and n_b the number of events in bin b. Bins hold equal numbers of events (as in
+    Nixon et al. 2019), since most probabilities are near 1. There are max(1, min(MAX_BINS, floor(n /
+    MIN_BIN_SIZE))) bins: 20 events make four bins of 5. Events of equal probability share the bin of their
+    middle rank.
 
-    Range [0, 1], lower is better. The chance level depends on the truth. None without an event. A constant probability that
-    equals the share of correct edges scores 0, so read this metric together with ``brier``.
+    Range [0, 1], lower is better. The chance level depends on the truth. None without an event. A constant
+    probability that equals the share of correct edges scores 0, so read this metric together with ``brier``.
     """
     events = _events(truth, predicted)
     n, before = len(events), 0
@@ -64,14 +67,15 @@ def ece(truth: Prediction, predicted: Prediction) -> float | None:
 
 
 def aurc(truth: Prediction, predicted: Prediction) -> float | None:
-    """Returns the area under the risk-coverage curve: the mean over k = 1..n of the share of wrong edges among the first k.
+    """Returns the area under the risk-coverage curve: the mean over k of the share of wrong edges among the first k.
 
-    The n events are sorted by decreasing p. Among equal probabilities, the mean over all orders is taken. The curve is that of
-    Geifman and El-Yaniv (2017, arXiv 1705.08500). Its area is that of Geifman et al. (2019, arXiv 1805.08206), with the 0/1 loss
-    of each predicted edge. Models that the method abstains on are covered at no k.
+    The n events are sorted by decreasing p, and k = 1..n. Among equal probabilities, the mean over all orders
+    is taken. The curve is that of Geifman and El-Yaniv (2017, arXiv 1705.08500). Its area is that of Geifman et
+    al. (2019, arXiv 1805.08206), with the 0/1 loss of each predicted edge. Models that the method abstains on
+    are not covered at any k.
 
-    Range [0, 1], lower is better. Confidence without information scores the share of wrong edges, 1 - ``edge_precision``. So the
-    chance level depends on the truth. None without an event.
+    Range [0, 1], lower is better. Confidence without information scores the share of wrong edges, 1 -
+    ``edge_precision``. So the chance level depends on the truth. None without an event.
     """
     events = _events(truth, predicted)
     before = wrong = 0
@@ -86,9 +90,9 @@ def aurc(truth: Prediction, predicted: Prediction) -> float | None:
 def direction_auroc(truth: Prediction, predicted: Prediction) -> float | None:
     """Returns the area under the ROC curve that separates the true direction of an edge from the false direction.
 
-    The m pairs that are adjacent in truth and prediction give two candidates each: the predicted direction has the score p, the
-    reverse direction 1 - p. The area is the probability that a true candidate scores higher than a false candidate; ties count
-    half. This is the Mann-Whitney statistic U / m^2.
+    The m pairs that are adjacent in truth and prediction give two candidates each: the predicted direction has
+    the score p, the reverse direction 1 - p. The area is the probability that a true candidate scores higher
+    than a false candidate; ties count half. This is the Mann-Whitney statistic U / m^2.
 
     Range [0, 1], higher is better, chance level 0.5. None if no pair is adjacent in both graphs.
     """
@@ -108,10 +112,10 @@ def direction_auroc(truth: Prediction, predicted: Prediction) -> float | None:
 def adjacency_ap(truth: Prediction, predicted: Prediction) -> float | None:
     """Returns the average precision of ranking all unordered pairs of models: are adjacent pairs ranked first?
 
-    A pair is ranked by the confidence in the predicted edge between its models. Pairs without a predicted edge come last. The
-    value is the mean of the precision at the rank of each truly adjacent pair. Among equal ranks, the mean over all orders is
-    taken (McSherry and Najork 2008, section 3). The ranked pairs are those of nodes of the truth, and those of a child in the truth
-    with a predicted parent outside it.
+    A pair is ranked by the confidence in the predicted edge between its models. Pairs without a predicted edge
+    come last. The value is the mean of the precision at the rank of each truly adjacent pair. Among equal
+    ranks, the mean over all orders is taken (McSherry and Najork 2008, section 3). The ranked pairs are those
+    of nodes of the truth, and those of a child in the truth with a predicted parent outside it.
 
     Range [0, 1], higher is better. The chance level depends on the truth. None if the truth has no edge.
     """

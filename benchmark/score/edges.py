@@ -1,15 +1,15 @@
 """Metrics of the edges, the directions and the roots of a predicted Model Graph.
 
-Let V be the nodes of the truth, E the true edges, and F the predicted edges whose child is in V. The prediction may have more
-nodes than the truth: one Model Tree of a forest is scored by ``metric(truth.subgraph(tree), predicted)``. An edge that comes
-from another tree is then a wrong edge.
+Let V be the nodes of the truth, E the true edges, and F the predicted edges whose child is in V. The prediction
+may have more nodes than the truth: one Model Tree of a forest is scored by ``metric(truth.subgraph(tree),
+predicted)``. An edge that comes from another tree is then a wrong edge.
 
-A ratio 0/0 is 1 if both numbers that it compares are empty: nothing was to be found, and nothing was predicted. It is 0 if
-only the denominator is empty: a prediction without edges is not precise. None means undefined.
+A ratio 0/0 is 1 if both numbers that it compares are empty: nothing was to be found, and nothing was predicted.
+It is 0 if only the denominator is empty: a prediction without edges is not precise. None means undefined.
 
-A model that a method abstains on has no parents in the predicted graph, so the metrics here count it as a root: its true edges
-are missed (``edge_recall``), and it adds no wrong edge (``edge_precision``, ``false_parent_rate``). If the prediction names
-parents for it, they count like all others.
+A model that a method abstains on has no parents in the predicted graph, so the metrics here count it as a root:
+its true edges are missed (``edge_recall``), and it adds no wrong edge (``edge_precision``,
+``false_parent_rate``). If the prediction names parents for it, they count like all others.
 """
 
 from collections.abc import Set
@@ -24,7 +24,10 @@ Neighbours = dict[NodeId | None, tuple[NodeId | None, ...]]
 
 
 def ratio(part: float, whole: float, opposite: float) -> float:
-    """Returns part / whole. If ``whole`` is 0, it returns 1 if ``opposite``, the size of the other side, is 0 too, else 0."""
+    """Returns part / whole.
+
+    If ``whole`` is 0, it returns 1 if ``opposite``, the size of the other side, is 0 too, else 0.
+    """
     if whole:
         return part / whole
     return 0.0 if opposite else 1.0
@@ -63,7 +66,9 @@ def edge_f1(truth: ModelGraph, predicted: ModelGraph) -> float:
 
 
 def edge_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float:
-    """Returns |E ∩ F| / |E|, the number that MoTHer reports (Horwitz et al., arXiv 2405.18432). It equals :func:`edge_recall`.
+    """Returns |E ∩ F| / |E|, the number that MoTHer reports (Horwitz et al., arXiv 2405.18432).
+
+    It equals :func:`edge_recall`.
 
     Range [0, 1], higher is better. The chance level depends on the truth.
     """
@@ -82,9 +87,10 @@ def ancestor_f1(truth: ModelGraph, predicted: ModelGraph) -> float:
 
 
 def root_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
-    """Returns the share of nodes v with R(v) = R'(v): the roots that v descends from, in the truth and in the prediction.
+    """Returns the share of nodes v with R(v) = R'(v): the roots of v in the truth and in the prediction.
 
     R(v) is one root, except below a merge across trees. The root of a root is the node itself.
+
     Range [0, 1], higher is better. The chance level depends on the truth. None if the truth has no nodes.
     """
     correct = [truth.root_of(node) == predicted.root_of(node) for node in truth.nodes]
@@ -92,7 +98,9 @@ def root_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
 
 
 def root_precision(truth: ModelGraph, predicted: ModelGraph) -> float:
-    """Returns the share of predicted roots that are true roots: |R ∩ S| / |S|, with R the true and S the predicted roots in V.
+    """Returns the share of predicted roots that are true roots: |R ∩ S| / |S|.
+
+    R are the true and S the predicted roots in V.
 
     Range [0, 1], higher is better. The chance level depends on the truth.
     """
@@ -101,7 +109,9 @@ def root_precision(truth: ModelGraph, predicted: ModelGraph) -> float:
 
 
 def root_recall(truth: ModelGraph, predicted: ModelGraph) -> float:
-    """Returns the share of true roots that are predicted as roots: |R ∩ S| / |R|, with R the true and S the predicted roots in V.
+    """Returns the share of true roots that are predicted as roots: |R ∩ S| / |R|.
+
+    R are the true and S the predicted roots in V.
 
     Range [0, 1], higher is better. The chance level depends on the truth.
     """
@@ -112,7 +122,9 @@ def root_recall(truth: ModelGraph, predicted: ModelGraph) -> float:
 def direction_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the share of pairs that are adjacent in both graphs whose direction is correct: c / (c + r).
 
-    c is the number of edges in E ∩ F, and r the number of true edges that are predicted in the reverse direction.
+    c is the number of edges in E ∩ F, and r the number of true edges that are predicted in the reverse
+    direction.
+
     Range [0, 1], higher is better, chance level 0.5. None if no pair is adjacent in both graphs.
     """
     true, named = _edges(truth, predicted)
@@ -133,6 +145,7 @@ def shd(truth: ModelGraph, predicted: ModelGraph) -> float:
     """Returns the structural Hamming distance: the number of edges to add, to remove or to reverse.
 
     A reversed edge counts 1. The distance is that of Tsamardinos et al. (2006) for directed graphs.
+
     Range [0, inf), lower is better. The chance level depends on the truth.
     """
     true, named = ({frozenset(edge): edge for edge in side} for side in _edges(truth, predicted))
@@ -140,9 +153,10 @@ def shd(truth: ModelGraph, predicted: ModelGraph) -> float:
 
 
 def false_parent_rate(truth: ModelGraph, predicted: ModelGraph) -> float | None:
-    """Returns the share of true roots (unrelated models included) for which the prediction names a parent: |R without S| / |R|.
+    """Returns the share of true roots for which the prediction names a parent: |R - S| / |R|.
 
-    R are the true and S the predicted roots in V.
+    R are the true and S the predicted roots in V. Unrelated models are roots, too.
+
     Range [0, 1], lower is better. The chance level depends on the truth. None if the truth has no nodes.
     """
     has_parent = [bool(predicted.parents[root]) for root in truth.roots]
@@ -152,9 +166,10 @@ def false_parent_rate(truth: ModelGraph, predicted: ModelGraph) -> float | None:
 def parent_hops(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the mean over V of the number of true edges between the predicted and the true parent of a node.
 
-    A virtual node lies above all true roots. It is the parent of a node without parents, and it connects the trees. A
-    predicted parent outside V counts as the root of another tree. With several parents, let h(p, q) be the hops between a true
-    parent p and a predicted parent q. The node then counts (mean over q of min over p of h + mean over p of min over q of h) / 2.
+    A virtual node lies above all true roots. It is the parent of a node without parents, and it connects the
+    trees. A predicted parent outside V counts as the root of another tree. With several parents, let h(p, q) be
+    the hops between a true parent p and a predicted parent q. The node then counts (mean over q of min over p
+    of h + mean over p of min over q of h) / 2.
 
     Range [0, inf), lower is better. The chance level depends on the truth. None if the truth has no nodes.
     """
@@ -176,7 +191,10 @@ def parent_hops(truth: ModelGraph, predicted: ModelGraph) -> float | None:
 
 
 def _hops(neighbours: Neighbours, start: NodeId | None, targets: Set[NodeId | None]) -> dict[NodeId | None, int]:
-    """Returns the number of edges from ``start`` to each target. An unknown target is a neighbour of the virtual node None."""
+    """Returns the number of edges from ``start`` to each target.
+
+    An unknown target is a neighbour of the virtual node None.
+    """
     distance, queue = {start: 0}, [start]
     for node in queue:  # the loop appends to the queue
         for neighbour in neighbours[node]:

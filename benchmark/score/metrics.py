@@ -1,7 +1,8 @@
 """The table of metrics, and the functions that score a prediction against the truth.
 
-A metric is a pure function of two Model Graphs or of two predictions. It ranges over the nodes of the truth; see
-:mod:`mothr.benchmark.score.edges` for the conventions. To add a metric, write one function and add one entry to ``METRICS``.
+A metric is a pure function of two Model Graphs or of two predictions. It ranges over the nodes of the truth;
+see :mod:`mothr.benchmark.score.edges` for the conventions. To add a metric, write one function and add one
+entry to ``METRICS``.
 """
 
 import math
@@ -53,13 +54,13 @@ class Metric:
     better: Literal["higher", "lower"]
     """Which direction is better."""
     chance: float | str
-    """The value of random predictions, or the reason why it is not one number; see :mod:`mothr.benchmark.score.chance`."""
+    """The score of random predictions, or why it is not one number; see :mod:`mothr.benchmark.score.chance`."""
     answers: str
     """The question that the metric answers."""
     per_tree: bool = True
     """Whether the metric is also defined for a single Model Tree."""
     inputs: Literal["graphs", "predictions"] = "graphs"
-    """Whether the function takes the two graphs alone, or whole predictions with confidence, abstentions and relations."""
+    """Whether the function takes two graphs, or two predictions with confidence, abstentions and relations."""
 
     def value(self, truth: Prediction, predicted: Prediction) -> float | None:
         """Returns the metric of ``predicted``; None if it is undefined."""
@@ -137,7 +138,7 @@ def score(truth: GraphOrPrediction, predicted: GraphOrPrediction) -> dict[str, f
 
 
 def per_tree(truth: GraphOrPrediction, predicted: GraphOrPrediction) -> list[dict[str, float | None]]:
-    """Returns one row for each true Model Tree: its position in ``truth.trees`` as ``tree``, and the metrics defined for a tree.
+    """Returns one row for each true Model Tree: its position in ``truth.trees`` as ``tree``, and its metrics.
 
     Raises:
         MothrError: A node of ``truth`` is missing from ``predicted``.

@@ -27,11 +27,13 @@ Triples = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 def motif_accuracy(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the mean over motifs of the share of node triples that are correct: (1/|M|) sum over m in M of c_m / n_m.
 
-    M are the motifs of :data:`MOTIFS` that occur in the truth. n_m is the number of triples with the true motif m, and c_m the
-    number of these triples whose predicted motif is the same, with the same node in each role. The mean is over motifs,
-    because nearly all triples of a forest are unrelated and would dominate a mean over triples.
+    M are the motifs of :data:`MOTIFS` that occur in the truth. n_m is the number of triples with the true motif
+    m. c_m is the number of these triples whose predicted motif is the same, with the same node in each role.
+    The mean is over motifs, because nearly all triples of a forest are unrelated and would dominate a mean over
+    triples.
 
-    Range [0, 1], higher is better. The chance level depends on the truth. None if the truth has fewer than 3 nodes.
+    Range [0, 1], higher is better. The chance level depends on the truth. None if the truth has fewer than 3
+    nodes.
     """
     n = len(truth.nodes)
     if n < 3:
@@ -64,7 +66,7 @@ def _triples(n: int) -> tuple[Triples, ...]:
 
 
 def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
-    """Returns the relation of each pair, (n, n) uint8: 0 none, 1 row is the parent, 2 column is the parent, 3 shared parent."""
+    """Returns the relation of each pair, (n, n) uint8: 0 none, 1 row is parent, 2 column is parent, 3 shared parent."""
     index = {node: position for position, node in enumerate(names)}
     edges = [(parent, index[node]) for node in names for parent in graph.parents[node]]
     row_of = {parent: row for row, parent in enumerate({parent for parent, _ in edges})}
@@ -81,8 +83,8 @@ def _relations(graph: ModelGraph, names: tuple[NodeId, ...]) -> np.ndarray:
 def _motif_table() -> tuple[np.ndarray, np.ndarray]:
     """Returns for each key the position of the true motif, and whether the predicted motif is equal to it.
 
-    A key has one digit to base 16 for each of the pairs ab, ac and bc: 4 x true relation + predicted relation, with the codes of
-    :func:`_relations`.
+    A key has one digit to base 16 for each of the pairs ab, ac and bc: 4 x true relation + predicted relation,
+    with the codes of :func:`_relations`.
     """
     canonical, motif = np.arange(64), np.zeros(64, dtype=np.intp)
     for key in range(64):

@@ -1,6 +1,7 @@
 """Metrics of the partition into Model Trees: which models share a tree, whatever the edges are.
 
-A partition assigns each node of the truth the position of its Model Tree, a weakly connected component of the graph.
+A partition assigns each node of the truth the position of its Model Tree, a weakly connected component of the
+graph.
 """
 
 from functools import lru_cache
@@ -16,8 +17,9 @@ Labels = tuple[int, ...]
 def adjusted_rand(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the adjusted Rand index of the two partitions (Hubert and Arabie 1985): (RI - E[RI]) / (max RI - E[RI]).
 
-    The Rand index RI is the share of pairs of nodes that both partitions treat alike: both together, or both apart. E[RI] is
-    its mean over random partitions with the same cluster sizes.
+    The Rand index RI is the share of pairs of nodes that both partitions treat alike: both together, or both
+    apart. E[RI] is its mean over random partitions with the same cluster sizes.
+
     Range [-0.5, 1], higher is better, chance level 0. None if the truth has no nodes.
     """
     if not truth.nodes:
@@ -28,8 +30,9 @@ def adjusted_rand(truth: ModelGraph, predicted: ModelGraph) -> float | None:
 def adjusted_mutual_information(truth: ModelGraph, predicted: ModelGraph) -> float | None:
     """Returns the adjusted mutual information of two partitions U and V (Vinh et al. 2010).
 
-    The value is (I(U, V) - E[I]) / ((H(U) + H(V)) / 2 - E[I]), with the mutual information I, the entropy H, and E[I] the
-    mean of I over random partitions with the same cluster sizes.
+    The value is (I(U, V) - E[I]) / ((H(U) + H(V)) / 2 - E[I]). I is the mutual information and H the entropy.
+    E[I] is the mean of I over random partitions with the same cluster sizes.
+
     Range [-1, 1], higher is better, chance level 0. None if the truth has no nodes.
     """
     if not truth.nodes:
@@ -38,7 +41,7 @@ def adjusted_mutual_information(truth: ModelGraph, predicted: ModelGraph) -> flo
 
 
 def tree_count_error(truth: ModelGraph, predicted: ModelGraph) -> float:
-    """Returns |m - k|: k is the number of true Model Trees, m the number of predicted Model Trees that hold a node of the truth.
+    """Returns |m - k| for k true Model Trees and m predicted Model Trees that hold a node of the truth.
 
     Range [0, inf), lower is better. The chance level depends on the truth.
     """

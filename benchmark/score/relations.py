@@ -7,12 +7,13 @@ from mothr.benchmark.score.edges import f1
 def relation_f1(truth: Prediction, predicted: Prediction) -> float | None:
     """Returns the macro-averaged F1 score of the relations: the mean of F1_r over the relations r that occur.
 
-    F1_r compares the set of nodes with the true relation r and the set of nodes with the predicted relation r. Relation r
-    occurs if one of these sets is not empty. The parents are not compared. A true root has no relation, so any relation that
-    is predicted for it is wrong. A model with parents whose true relation is unknown is left out.
+    F1_r compares the set of nodes with the true relation r and the set of nodes with the predicted relation r.
+    Relation r occurs if one of these sets is not empty. The parents are not compared. A true root has no
+    relation, so any relation that is predicted for it is wrong. A model with parents whose true relation is
+    unknown is left out.
 
-    Range [0, 1], higher is better. The chance level depends on the truth. None if the prediction names no relation or the
-    truth has none.
+    Range [0, 1], higher is better. The chance level depends on the truth. None if the prediction names no
+    relation or the truth has none.
     """
     true, named = truth.relations or {}, predicted.relations or {}
     scored = [node for node, parents in truth.graph.parents.items() if node in true or not parents]

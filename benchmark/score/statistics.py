@@ -1,7 +1,7 @@
 """Statistics of scores: confidence intervals and paired tests over Model Trees.
 
-The independent unit is the tree, not the edge. The edges of one tree depend on one choice of the root, so treating them as
-independent would overstate the evidence.
+The independent unit is the tree, not the edge. The edges of one tree depend on one choice of the root, so
+treating them as independent would overstate the evidence.
 """
 
 import math
@@ -19,7 +19,10 @@ from mothr.benchmark.errors import MothrError
 Values = Sequence[float] | NDArray[np.float64]
 """One number for each Model Tree."""
 EXACT = 16
-"""Up to this number of trees with a difference, the sign-flip test is exact. Above it, ``2 ** EXACT`` sign patterns are drawn."""
+"""Up to this number of trees with a difference, the sign-flip test is exact.
+
+Above it, ``2 ** EXACT`` sign patterns are drawn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,12 @@ class Interval:
 
 
 def mean_interval(values: Values, level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-    """Returns the mean m of n values with the t-interval m ± t_{n-1, (1+level)/2} s / sqrt(n), clipped to the range ``within``.
+    """Returns the mean m of n values with the t-interval m ± t_{n-1, (1+level)/2} s / sqrt(n).
 
-    s is the standard deviation of the values. If all values are equal, the t-interval would have the width 0; the ends are
-    then those of :func:`_equal_values`. The interval is a t-interval, because a percentile bootstrap of 5 trees covers the mean
-    in 85 % instead of 95 % of cases. Near a bound of the range the coverage is lower than the level:
+    s is the standard deviation of the values. The interval is clipped to the range ``within``. If all values
+    are equal, the t-interval would have the width 0; the ends are then those of :func:`_equal_values`. The
+    interval is a t-interval, because a percentile bootstrap of 5 trees covers the mean in 85 % instead of 95 %
+    of cases. Near a bound of the range the coverage is lower than the level:
     ``tests/performance/bench_coverage.py`` measures it.
 
     Args:
@@ -75,12 +79,13 @@ def _checked(values: Values, level: float, within: tuple[float, float]) -> NDArr
 
 
 def _equal_values(mean: float, n: int, level: float, within: tuple[float, float]) -> Interval:
-    """Returns the interval of ``n`` trees that all have the score ``mean``; without ends for one tree or an unbounded range.
+    """Returns the interval of n trees with the same score; without ends for one tree or an unbounded range.
 
-    The only assumption is the range [a, b]. Let q be the share of all trees that score lower (or higher) than the mean m. If q
-    were larger than 1 - ((1 - level) / 2)^(1 / n), n equal scores would be unlikely. In the worst case these trees score a (or
-    b), so the interval is [m - q (m - a), m + q (b - m)]. For 5 trees with the score 1 this gives 0.48 to 1, for 20 trees 0.83
-    to 1. For scores that are 0 or 1 it is the exact binomial interval (Clopper and Pearson 1934).
+    The only assumption is the range [a, b]. Let q be the share of all trees that score lower (or higher) than
+    the mean m. If q were larger than 1 - ((1 - level) / 2)^(1 / n), n equal scores would be unlikely. In the
+    worst case these trees score a (or b), so the interval is [m - q (m - a), m + q (b - m)]. For 5 trees with
+    the score 1 this gives 0.48 to 1, for 20 trees 0.83 to 1. For scores that are 0 or 1 it is the exact
+    binomial interval (Clopper and Pearson 1934).
     """
     if n == 1 or not np.isfinite(within).all():
         return Interval(mean, None, None, n)
@@ -89,12 +94,14 @@ def _equal_values(mean: float, n: int, level: float, within: tuple[float, float]
 
 
 def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None) -> float:
-    """Returns the two-sided p-value of the paired sign-flip test (Fisher 1935). Null hypothesis: both methods score equally.
+    """Returns the two-sided p-value of the paired sign-flip test (Fisher 1935).
 
-    Let d_i = a_i - b_i be the difference on tree i. Under the null hypothesis the sign of each d_i is random. The p-value is the
-    share of sign patterns s with |sum_i s_i d_i| >= |sum_i d_i|. Trees with d_i = 0 are left out. If at most ``EXACT`` trees
-    remain, all patterns are counted; with 5 trees the smallest possible p-value is 2 / 32 = 0.0625. Otherwise ``2 ** EXACT``
-    patterns are drawn, and the observed pattern is one of them.
+    Null hypothesis: both methods score equally.
+
+    Let d_i = a_i - b_i be the difference on tree i. Under the null hypothesis the sign of each d_i is random.
+    The p-value is the share of sign patterns s with |sum_i s_i d_i| >= |sum_i d_i|. Trees with d_i = 0 are left
+    out. If at most ``EXACT`` trees remain, all patterns are counted; with 5 trees the smallest possible p-value
+    is 2 / 32 = 0.0625. Otherwise ``2 ** EXACT`` patterns are drawn, and the observed pattern is one of them.
 
     Args:
         a: Scores of the first method, one for each tree.
@@ -114,7 +121,7 @@ def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None)
         raise MothrError("a score is not finite; a paired test needs a number for each tree")
     difference = difference[difference != 0]
     n = len(difference)
-    # scipy.stats.permutation_test gives the same result, but it is about a hundred times slower, and a board has many pairs.
+    # scipy.stats.permutation_test gives the same result, but it is about a hundred times slower.
     if n <= EXACT:
         negative = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     else:
@@ -127,7 +134,8 @@ def sign_flip_test(a: Values, b: Values, rng: np.random.Generator | None = None)
 def holm(p_values: Values) -> list[float]:
     """Returns the p-values after the step-down adjustment of Holm (1979), in the given order.
 
-    For sorted p-values p_(1) <= ... <= p_(m), the adjusted value of p_(k) is min(1, max over j <= k of (m - j + 1) p_(j)).
+    For sorted p-values p_(1) <= ... <= p_(m), the adjusted value of p_(k) is min(1, max over j <= k of (m - j +
+    1) p_(j)).
     """
     array = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(array, kind="stable")
@@ -145,9 +153,9 @@ def shared_ranks(
 ) -> dict[str, int]:
     """Returns the rank of each method, 1 for the best. Methods without a significant difference share a rank.
 
-    Let b be the number of methods that are significantly better (sign-flip test over trees, Holm-adjusted over all pairs). The
-    rank of a method is 1 + the largest b of all methods with an equal or better mean, itself included. So no method ranks
-    before a method with a better mean.
+    Let b be the number of methods that are significantly better (sign-flip test over trees, Holm-adjusted over
+    all pairs). The rank of a method is 1 + the largest b of all methods with an equal or better mean, itself
+    included. So no method ranks before a method with a better mean.
 
     Args:
         scores: Method -> one score for each tree; the same trees in the same order.

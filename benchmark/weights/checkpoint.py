@@ -1,8 +1,8 @@
 """Checkpoint: one model with lazy tensors. This module is the only one that reads values from weight files.
 
-A tensor may be stored as 8-bit integers ``<name>`` (dtype I8) with scales ``<name>_scale``. Such a pair is one tensor
-``<name>`` with values = integers x scales. There is one scale for the whole tensor, or one for each channel of axis 0;
-the scales then have the shape (channels,) or (channels, 1, ...).
+A tensor may be stored as 8-bit integers ``<name>`` (dtype I8) with scales ``<name>_scale``. Such a pair is one
+tensor ``<name>`` with values = integers x scales. There is one scale for the whole tensor, or one for each
+channel of axis 0; the scales then have the shape (channels,) or (channels, 1, ...).
 """
 
 import hashlib
@@ -58,12 +58,18 @@ class Checkpoint:
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
-        """Tensor name -> SHA-256 of its name, dtype, shape, bytes and scales. How tensors are divided into files has no effect."""
+        """Tensor name -> SHA-256 of its name, dtype, shape, bytes and scales.
+
+        How tensors are divided into files has no effect.
+        """
         return {name: _digest(name, info) for name, info in self.tensors.items()}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all tensors. Two checkpoints have the same digest if and only if their weights are bit-identical."""
+        """SHA-256 of all tensors.
+
+        Two checkpoints have the same digest if and only if their weights are bit-identical.
+        """
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
 
     @cached_property
@@ -80,7 +86,7 @@ class Checkpoint:
 
 
 def empty_stack(count: int, shape: tuple[int, ...], dtypes: Iterable[str]) -> torch.Tensor:
-    """Returns an uninitialised stack of ``count`` tensors, (count, *shape): float64 if F64 is among ``dtypes``, else float32."""
+    """Returns an uninitialised stack of tensors, (count, *shape): float64 if ``dtypes`` holds F64, else float32."""
     # numpy allocates huge pages. With small pages, the first access to the memory takes longer than reading the file.
     return torch.from_numpy(np.empty((count, *shape), dtype=np.float64 if "F64" in dtypes else np.float32))
 

@@ -1,7 +1,7 @@
 """Combines the results of single tensors to one result for each model or for each pair of models.
 
-Models need not hold the same tensors. A pair is compared on the tensors that both models hold in the same shape. Results of
-tensors are combined one after the other, so only the combined result is in memory.
+Models need not hold the same tensors. A pair is compared on the tensors that both models hold in the same
+shape. Results of tensors are combined one after the other, so only the combined result is in memory.
 """
 
 import math
@@ -28,25 +28,27 @@ EVIDENCE_RULES = ("elements", "sum", "vote")
 def combine_distances(per_tensor: PerTensor, n: int, how: str, among: Sequence[int] | None = None) -> Array:
     """Returns (n, n) distances of ``n`` models over all tensors. The diagonal is 0; pairs that share no tensor get inf.
 
-    For a pair of models, let d_t be the distance and e_t the number of elements of tensor t, over the T tensors that both
-    models hold. Let M be the largest T of any pair, a model with itself included.
+    For a pair of models, let d_t be the distance and e_t the number of elements of tensor t, over the T tensors
+    that both models hold. Let M be the largest T of any pair, a model with itself included. Let m_t be the
+    largest d_t of all pairs.
 
-    ======================  =============================================================================================
+    ======================  =========================================================
     ``how``                 combined distance
-    ======================  =============================================================================================
+    ======================  =========================================================
     ``mean``                sum_t d_t / T
     ``sum``                 M sum_t d_t / T; this is the plain sum if all models hold all tensors
     ``max``                 max_t d_t
     ``quadratic``           sqrt(sum_t e_t d_t^2 / sum_t e_t)
-    ``scaled-max``          max_t (d_t + m_t) / (2 m_t), with m_t the largest d_t of all pairs; tensors with m_t = 0 are ignored
-    ======================  =============================================================================================
+    ``scaled-max``          max_t (d_t + m_t) / (2 m_t), over the tensors with m_t > 0
+    ======================  =========================================================
 
     Args:
-        per_tensor: The distances of each tensor, as :func:`~mothr.benchmark.weights.features.stream` yields them.
+        per_tensor: The distances of each tensor, as :func:`~mothr.benchmark.weights.features.stream` yields
+            them.
         n: Number of models.
         how: The rule of combination.
-        among: Positions of the models to compare; None for all. The result is then (len(among), len(among)). The m_t of
-            ``scaled-max`` are then the largest distances among these models.
+        among: Positions of the models to compare; None for all. The result is then (len(among), len(among)).
+            The m_t of ``scaled-max`` are then the largest distances among these models.
 
     Raises:
         MothrError: ``how`` is unknown.
@@ -88,8 +90,8 @@ def combine_pair_distances(per_tensor: Mapping[Key, Array], m: int, how: str) ->
 def combine_scores(scores: Iterable[tuple[Key, Array]], how: str) -> Array:
     """Returns scores over all tensors, in the shape of the scores of one tensor. NaN where no tensor has a value.
 
-    For one entry, let s_t be the score and e_t the number of elements of tensor t, over the T tensors with a value. Let M
-    be the largest T of any entry.
+    For one entry, let s_t be the score and e_t the number of elements of tensor t, over the T tensors with a
+    value. Let M be the largest T of any entry.
 
     ============  ===============================================================================
     ``how``       combined score
@@ -119,7 +121,9 @@ def combine_scores(scores: Iterable[tuple[Key, Array]], how: str) -> Array:
 
 
 def combine_statistics(per_tensor: PerTensor, n: int, how: str) -> Array:
-    """Returns (n,) statistics of ``n`` models from a statistic of each tensor. NaN where no tensor of a model has a value.
+    """Returns (n,) statistics of ``n`` models from a statistic of each tensor.
+
+    NaN where no tensor of a model has a value.
 
     To compare two models use :func:`combine_pairs`: it compares them on the same tensors.
 

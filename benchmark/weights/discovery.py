@@ -55,7 +55,7 @@ def open_folder(folder: Path) -> ModelSet:
 
 
 def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
-    """Returns the model in ``folder`` from every safetensors file below it: shards, and sub-folders as diffusers writes them.
+    """Returns the model in ``folder``: all safetensors files below it, such as shards and sub-folders of diffusers.
 
     A tensor in a sub-folder is named ``<sub-folder>.<name>``.
 
@@ -64,8 +64,8 @@ def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
         id: The id of the model.
 
     Raises:
-        MothrError: There is no safetensors file, the weights are pickled, a file is damaged, or a path leads out of
-            the folder.
+        MothrError: There is no safetensors file, the weights are pickled, a file is damaged, or a path leads
+            out of the folder.
     """
     if folder.is_symlink() and not is_inside(folder, folder.parent):
         raise _leads_out(folder, folder)
@@ -92,7 +92,8 @@ def open_checkpoint(folder: Path, id: NodeId) -> Checkpoint:
 def align_names(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
     """Returns the checkpoints with the prefix of a wrapper removed, if the names then equal those of another model.
 
-    For example, a backbone saves ``encoder.layer.0...``. A classifier made from it saves ``vit.encoder.layer.0...``.
+    For example, a backbone saves ``encoder.layer.0...``. A classifier made from it saves
+    ``vit.encoder.layer.0...``.
     """
     schemes = {frozenset(checkpoint.tensors) for checkpoint in checkpoints}
     if len(schemes) == 1:
@@ -164,7 +165,8 @@ def _with_scales(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """Returns the tensors; the scales of 8-bit integers become a part of the tensor that they belong to.
 
     Raises:
-        MothrError: Scales are neither one for the tensor nor one for each channel, or the integers have a zero point.
+        MothrError: Scales are neither one for the tensor nor one for each channel, or the integers have a zero
+            point.
     """
     merged = dict(tensors)
     for name, info in tensors.items():

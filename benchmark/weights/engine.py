@@ -1,4 +1,7 @@
-"""The resources that features are computed with: worker processes and a memory budget. This module does not load torch."""
+"""The resources that features are computed with: worker processes and a memory budget.
+
+This module does not load torch.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -42,12 +45,13 @@ def use_resources(
 ) -> Iterator[None]:
     """Computes all features within the block with these resources.
 
-    A tensor of all models that is larger than the budget is computed in parts. If the smallest part is larger than the
-    budget, the computation raises a MothrError.
+    A tensor of all models that is larger than the budget is computed in parts. If the smallest part is larger
+    than the budget, the computation raises a MothrError.
 
     Args:
         budget: Bytes of memory that all workers together may use at a time.
-        executor: A pool of threads or processes, or the executor of a cluster; None computes in the calling thread.
+        executor: A pool of threads or processes, or the executor of a cluster; None computes in the calling
+            thread.
         workers: Number of tensors that the executor computes at a time.
     """
     token = _resources.set(ComputeResources(budget, executor, workers))

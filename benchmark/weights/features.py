@@ -1,9 +1,9 @@
 """Computes features: distances, statistics and pair scores of each tensor, in one pass over the weights.
 
-A :class:`~mothr.benchmark.weights.streaming.Feature` is computed from one tensor of all models. :func:`compute` and
-:func:`stream` read each tensor once, for all features that are not in the cache. The functions of
-:mod:`mothr.benchmark.weights.combine` then combine the results of all tensors to one result. So another choice of layers
-or another rule of combination reads no weights. Memory and workers are set by
+A :class:`~mothr.benchmark.weights.streaming.Feature` is computed from one tensor of all models. :func:`compute`
+and :func:`stream` read each tensor once, for all features that are not in the cache. The functions of
+:mod:`mothr.benchmark.weights.combine` then combine the results of all tensors to one result. So another choice
+of layers or another rule of combination reads no weights. Memory and workers are set by
 :func:`mothr.benchmark.weights.engine.use_resources`.
 """
 
@@ -33,8 +33,8 @@ def compute(
 ) -> dict[str, dict[Key, TensorValues]]:
     """Returns {feature name: {(tensor name, shape): (positions, values)}} over the tensors that ``layers`` selects.
 
-    ``positions`` are the places in ``models.ids`` of the k models that hold the tensor. ``values`` is float64, (k,) for
-    a statistic and (k, k) for a distance or a pair score.
+    ``positions`` are the places in ``models.ids`` of the k models that hold the tensor. ``values`` is float64,
+    (k,) for a statistic and (k, k) for a distance or a pair score.
 
     Args:
         models: The models.
@@ -44,7 +44,8 @@ def compute(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        MothrError: ``layers`` selects no tensor, a weight is NaN or infinite, or the memory budget is too small.
+        MothrError: ``layers`` selects no tensor, a weight is NaN or infinite, or the memory budget is too
+            small.
     """
     results: dict[str, dict[Key, TensorValues]] = {feature.name: {} for feature in features}
     for key, positions, values in _compute_tensors(models, features, layers, cache, progress):
@@ -58,8 +59,8 @@ def stream(
 ) -> Iterator[tuple[Key, TensorValues]]:
     """Yields ((tensor name, shape), (positions, values)) of one feature, one tensor after the other.
 
-    Arguments and errors are those of :func:`compute`. Only the values of one tensor are in memory at a time: (k, k)
-    float64 values of k = 1,000 models are 8 MB.
+    Arguments and errors are those of :func:`compute`. Only the values of one tensor are in memory at a time:
+    (k, k) float64 values of k = 1,000 models are 8 MB.
     """
     return (
         (key, (positions, array))
@@ -70,13 +71,16 @@ def stream(
 def compute_pairs(
     models: ModelSet, feature: Feature, layers: Layers, pairs: NDArray[np.intp], *, cache: Cache = "default"
 ) -> dict[Key, Array]:
-    """Returns {(tensor name, shape): (m,) values} of m requested pairs of models. Only the models in the pairs are read.
+    """Returns {(tensor name, shape): (m,) values} of m requested pairs of models.
+
+    Only the models in the pairs are read.
 
     Args:
         models: The models.
         feature: A distance or a pair score.
         layers: Which tensors.
-        pairs: (m, 2) positions in ``models.ids``. The value of a pair is NaN if one of its models lacks the tensor.
+        pairs: (m, 2) positions in ``models.ids``. The value of a pair is NaN if one of its models lacks the
+            tensor.
         cache: As in :func:`compute`.
 
     Raises:
@@ -103,7 +107,10 @@ def compute_pairs(
 def _compute_tensors(
     models: ModelSet, features: Sequence[Feature], layers: Layers, cache: Cache, progress: bool
 ) -> Iterator[tuple[Key, tuple[int, ...], list[Array]]]:
-    """Yields (key, positions, one array for each feature) of each tensor. Errors in the arguments are raised at once."""
+    """Yields (key, positions, one array for each feature) of each tensor.
+
+    Errors in the arguments are raised at once.
+    """
     if len({feature.name for feature in features}) < len(features):
         raise ValueError(f"two features have the same name: {[feature.name for feature in features]}")
     keys = layers.select_from(models)
@@ -165,7 +172,7 @@ class _TensorTask:
         return array[np.ix_(*[self.rows] * array.ndim)]
 
     def submit(self, features: Sequence[Feature], resources: ComputeResources) -> Future[list[Array]]:
-        """Returns the future results of ``features`` for the distinct tensors; without an executor they are computed now."""
+        """Returns the future results for the distinct tensors; without an executor they are computed now."""
         pairs = None if self.pairs is None else self.rows[self.pairs]
         arguments = self.key[0], self.distinct, features, pairs, resources.budget_per_worker
         if resources.executor is not None:
@@ -214,7 +221,8 @@ def _warn_of_missing_tensors(models: ModelSet, keys: Sequence[Key], layers: Laye
     for column, key in enumerate(keys):
         holds[list(models.shapes[key]), column] = 1
     missing = len(keys) - holds.sum(axis=1)
-    # If one model has a shape of its own, all others lack that shape. The model that lacks more than the median is unusual.
+    # If one model has a shape of its own, all others lack that shape.
+    # So a model is unusual if it lacks more tensors than the median.
     usual = np.median(missing)
     unusual = np.flatnonzero(missing > usual) if (missing > usual).any() else np.flatnonzero(missing)
     unusual = unusual[np.argsort(-missing[unusual], kind="stable")]

@@ -1,7 +1,7 @@
 """Layers: selects tensors of a model by their role or by their name.
 
-The role of a tensor follows from its name. The rules know the names of transformers 4 and 5 (ViT, BERT, Llama, GPT), timm,
-CLIP and diffusers. This module does not load torch.
+The role of a tensor follows from its name. The rules know the names of transformers 4 and 5 (ViT, BERT, Llama,
+GPT), timm, CLIP and diffusers. This module does not load torch.
 """
 
 import math
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Key = tuple[str, tuple[int, ...]]
 """Name and shape of a tensor."""
 
-# A name is made lower case and split at its dots. The first rule that matches a word gives the role. A word that is ambiguous
-# counts only if a word such as "attn" comes before it.
+# A name is made lower case and split at its dots. The first rule that matches a word gives the role. An ambiguous
+# word counts only if a word such as "attn" comes before it.
 _NORM = re.compile(r".*norm.*|(ln|bn)_?[0-9a-z]*")
 _EMBEDDING = re.compile(r"(?!time_|add_).*embed.*|wte|wpe|cls_token|pos_emb.*")
 _HEAD = re.compile(r"lm_head|classifier|score|heads?|fc|logits|pre_logits|qa_outputs|.*_head|head_.*")
@@ -51,9 +51,15 @@ PRESETS = {
     "conv": "kernels of convolutions",
     "head": "classifier and language-model heads",
 }
-"""Name of each preset -> the tensors that it selects. ``square-<preset>`` selects only the square matrices among them."""
+"""Name of each preset -> the tensors that it selects.
+
+``square-<preset>`` selects only the square matrices among them.
+"""
 _BUFFERS = ("I64", "I32", "I16", "U64", "U32", "U16", "BOOL")
-"""Number formats of buffers: positions, counters and masks. Integers of 8 bits are not among them, since they may be weights."""
+"""Number formats of buffers: positions, counters and masks.
+
+Integers of 8 bits are not among them, since they may be weights.
+"""
 
 
 @cache
@@ -104,7 +110,7 @@ class Layers:
 
     @classmethod
     def parse(cls, text: str) -> "Layers":
-        """Returns the choice that is written as ``<preset>`` or ``re:<expression>``, with or without ``square-`` before it."""
+        """Returns the choice written as ``<preset>`` or ``re:<expression>``, optionally after ``square-``."""
         return cls(text.removeprefix("square-"), square=text.startswith("square-"))
 
     def __str__(self) -> str:

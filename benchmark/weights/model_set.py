@@ -76,8 +76,8 @@ class ModelSet:
     ) -> Iterator[tuple[str, tuple[int, ...], torch.Tensor]]:
         """Yields (name, positions, stack) of each selected (name, shape), one tensor of all models at a time.
 
-        Each stack is read when it is requested, and each byte is read once. So the memory is that of one tensor times
-        the number of models.
+        Each stack is read when it is requested, and each byte is read once. So the memory is that of one tensor
+        times the number of models.
 
         Args:
             select: The (name, shape) of the tensors to read; None for all.

@@ -1,8 +1,9 @@
 """The cache of results: arrays on disk for later runs, and in memory for many runs in one process.
 
-A result on disk is one file. Its name is the SHA-256 of everything the result depends on: the content digests of the tensors,
-the name, kind, version and parameters of the feature, and the requested pairs. Neither ids nor paths are part of the key.
-So equal weights share their results, and changed weights or a new version of a feature never meet old results.
+A result on disk is one file. Its name is the SHA-256 of everything the result depends on: the content digests
+of the tensors, the name, kind, version and parameters of the feature, and the requested pairs. Neither ids nor
+paths are part of the key. So equal weights share their results, and changed weights or a new version of a
+feature never meet old results.
 """
 
 import io
@@ -33,8 +34,8 @@ DEFAULT_MEMORY = 1 << 29
 class _Memory:
     """Results held in memory. When it is full, it stores no further results.
 
-    Evicting old results would not help: a study computes the same results again and again in the same order, so each
-    result would be evicted just before it is requested again.
+    Evicting old results would not help: a study computes the same results again and again in the same order, so
+    each result would be evicted just before it is requested again.
     """
 
     room: int
@@ -56,7 +57,8 @@ _memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
 def in_memory(size: int = DEFAULT_MEMORY) -> Iterator[None]:
     """Holds results in memory within the block, in addition to those on disk. The arrays are then read-only.
 
-    This is for many runs on the same weights. If all results are on disk, a run spends most of its time reading them.
+    This is for many runs on the same weights. If all results are on disk, a run spends most of its time reading
+    them.
 
     Args:
         size: Bytes of results that are held at most.
@@ -69,7 +71,7 @@ def in_memory(size: int = DEFAULT_MEMORY) -> Iterator[None]:
 
 
 def remember(models: ModelSet, key: Hashable, compute: Callable[[], Array], cache: Cache = "default") -> Array:
-    """Returns ``compute()``; within :func:`in_memory` it is called once for the same weights and key, then read from memory.
+    """Returns ``compute()``; within :func:`in_memory` it is called once for the same weights and key.
 
     A warning that ``compute`` raises is therefore given once, too.
 

@@ -1,11 +1,13 @@
 """Features of one tensor of all models, computed within a memory budget.
 
-A :class:`Feature` defines what is computed. :func:`arrays` decides how the tensor is divided. If the tensors of all k models
-fit into the budget, they are read once, as one stack, for all features. Otherwise there are three ways:
+A :class:`Feature` defines what is computed. :func:`arrays` decides how the tensor is divided. If the tensors of
+all k models fit into the budget, they are read once, as one stack, for all features. Otherwise there are three
+ways:
 
 - A feature that is a sum or a maximum over elements is computed in slices of elements.
 - A statistic of single models is computed in blocks of models.
-- Any other distance or pair score needs two whole tensors at a time. It is computed in pairs of blocks of models.
+- Any other distance or pair score needs two whole tensors at a time. It is computed in pairs of blocks of
+  models.
 
 Results differ between these ways only by rounding errors.
 """
@@ -26,7 +28,10 @@ from mothr.benchmark.weights.checkpoint import TensorInfo, empty_stack, read_int
 from mothr.benchmark.weights.combine import Array
 
 CHUNK = 1 << 20
-"""Elements of a temporary array that a feature may allocate beside its stack: 8 MiB in float64. It may always be as large as one tensor."""
+"""Elements of a temporary array that a feature may allocate beside its stack: 8 MiB in float64.
+
+It may always be as large as one tensor.
+"""
 TEMPORARIES = 6
 """Number of such temporary arrays that the memory estimate assumes."""
 Pairs = NDArray[np.intp]
@@ -44,7 +49,7 @@ class Slices:
     merge: Callable[[Array, Array], Array]
     """Joins the arrays of two slices: ``np.add`` or ``np.maximum``."""
     finish: Callable[[State, int], Array]
-    """Maps the joined arrays and the number of elements of the whole tensor to (k, k), or to (m,) for requested pairs."""
+    """Maps the joined arrays and the number of elements of the tensor to (k, k), or to (m,) for requested pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +64,24 @@ class Feature:
     version: int
     """The version. It is increased whenever the values change."""
     kind: Literal["statistic", "distance", "pair"]
-    """``statistic``: (k,). ``distance``: (k, k), symmetric, 0 on the diagonal. ``pair``: (k, k), [i, j] and [j, i] may differ."""
-    function: Callable[[torch.Tensor, tuple[str, ...]], Array]
-    """Maps a stack (k, *shape), float32 or float64, and the k stored dtypes ("F32", "BF16", ...) to (k,) or (k, k) float64.
+    """The shape of the values.
 
-    The function does not change the stack. Beside it, it allocates at most as much memory again, and temporary arrays of CHUNK
-    elements. Its value for one model, or for two models, depends on these models alone, so any subset can be computed.
-    Models with bit-identical tensors share one row of the stack. The value of such a pair is that on the diagonal."""
+    ``statistic``: (k,), one for each model. ``distance``: (k, k), symmetric, 0 on the diagonal. ``pair``: (k, k),
+    [i, j] and [j, i] may differ.
+    """
+    function: Callable[[torch.Tensor, tuple[str, ...]], Array]
+    """Maps a stack (k, *shape) and the k stored dtypes ("F32", "BF16", ...) to float64 values, (k,) or (k, k).
+
+    The function does not change the stack. Beside it, it allocates at most as much memory again, and temporary
+    arrays of CHUNK elements. Its value for one model, or for two models, depends on these models alone, so any
+    subset can be computed. Models with bit-identical tensors share one row of the stack. The value of such a
+    pair is that on the diagonal.
+    """
     on_pairs: Callable[[torch.Tensor, tuple[str, ...], Pairs], Array] | None = None
-    """The same for m requested pairs, (m, 2) positions in the stack, as (m,) float64. For scores that are costly for all pairs."""
+    """The same for m requested pairs, (m, 2) positions in the stack, as (m,) float64.
+
+    For scores that are costly for all pairs.
+    """
     slices: Slices | None = None
     """How the feature is computed in slices of elements. If present, it replaces both functions."""
     parameters: tuple[tuple[str, float | str], ...] = ()
@@ -144,7 +158,7 @@ class _Tensor:
         return tuple(self.infos[row].dtype for row in (range(len(self.infos)) if rows is None else rows))
 
     def required(self, models: int, elements: int) -> int:
-        """Returns the bytes for ``elements`` of each of ``models`` models: stack, one tensor while it is read, temporaries."""
+        """Returns the bytes for parts of tensors: their stack, one part while it is read, and temporary arrays."""
         itemsize = 8 if "F64" in self.dtypes() else 4
         temporary = min(models * elements, max(elements, CHUNK))
         return (self.copies * models + 2) * elements * itemsize + 8 * TEMPORARIES * temporary
