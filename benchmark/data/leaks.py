@@ -25,7 +25,9 @@ from mothr.benchmark.data.verify import formats_are_declared, storage_format
 from mothr.benchmark.score.statistics import holm, mean_interval
 
 Question = Literal["parent", "direction"]
+"""What the classifier predicts."""
 Read = Literal["files", "this copy"]
+"""Which facts the classifier is given."""
 QUESTIONS: dict[Question, str] = {
     "parent": "which of all models is the parent",
     "direction": "which of parent and child is the parent",
@@ -249,9 +251,13 @@ def _areas(
 ) -> list[float]:
     """Returns the area under the ROC curve for the pairs of each tree.
 
-    Scores come from a classifier trained on other parts.
+    The scores of a pair come from a classifier that was trained on other parts.
 
-    ``home`` (m,) is the tree of the child of each pair.
+    Args:
+        compared: (m, columns) comparisons of m pairs.
+        labels: (m,) whether a pair is an edge.
+        folds: For each part, the pairs for training and for testing.
+        home: (m,) tree of the child of each pair.
     """
     binned, scores = _binned(compared), np.zeros(len(labels))
     for training, testing in folds:
