@@ -133,20 +133,20 @@ def columns(parents: Mapping[NodeId, tuple[NodeId, ...]]) -> dict[NodeId, float]
     for node, named in parents.items():
         if named:
             children[named[0]].append(node)
-    found: dict[NodeId, float] = {}
+    column: dict[NodeId, float] = {}
     leaves = 0
     pending = [(node, False) for node in reversed(list(parents)) if not parents[node]]
     while pending:  # not recursive: a chain may be deeper than Python's stack
         node, children_placed = pending.pop()
         if children_placed:
-            found[node] = (found[children[node][0]] + found[children[node][-1]]) / 2
+            column[node] = (column[children[node][0]] + column[children[node][-1]]) / 2
         elif children[node]:
             pending.append((node, True))
             pending.extend((child, False) for child in reversed(children[node]))
         else:
-            found[node] = float(leaves)
+            column[node] = float(leaves)
             leaves += 1
-    return found
+    return column
 
 
 def tree_layouts(forest: Forest, column_width: float = COLUMN_WIDTH) -> list[TreeLayout]:

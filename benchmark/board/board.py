@@ -183,15 +183,15 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
         return *board_key, *record.configuration, record.manifest_sha256
 
     ordered = sorted(records, key=lambda record: (*key(record), record.seed))
-    found = []
+    board_rows = []
     for split, group in groupby(ordered, key=lambda record: (record.split, record.split_version)):
         members = list(group)
         counts = pd.Series([record.manifest_sha256 for record in members]).value_counts()
         manifest = (manifests or {}).get(split) or str(counts.sort_index(kind="stable").idxmax())
         same_build = [record for record in members if record.manifest_sha256 == manifest]
         trees = sorted({tree for record in same_build for tree in record.tree_scores()})
-        found += [_row(tuple(runs), trees, manifest) for _, runs in groupby(members, key=key)]
-    return found
+        board_rows += [_row(tuple(runs), trees, manifest) for _, runs in groupby(members, key=key)]
+    return board_rows
 
 
 def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
@@ -246,9 +246,9 @@ def board(records: Iterable[RunRecord], manifests: Manifests | None = None) -> p
 def table(board_rows: Sequence[Row], plan: Plan | None = None) -> pd.DataFrame:
     """Returns the tidy table of rows, in the same order; see :func:`board`. A plan gives its rows their labels."""
     labels, ranks = _labels(board_rows) | _planned_labels(board_rows, plan), _ranks(board_rows)
-    found = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in board_rows])
+    tidy = pd.DataFrame([_flat(row, labels[row.id], ranks.get(row.id)) for row in board_rows])
     numbers = ["rank", *TREE_METRICS, *(f"{name}_{end}" for name in TREE_METRICS for end in ("low", "high")), "seconds"]
-    return found.astype(dict.fromkeys(numbers, float))
+    return tidy.astype(dict.fromkeys(numbers, float))
 
 
 def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:

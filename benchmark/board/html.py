@@ -24,18 +24,18 @@ INDEX_SCRIPTS = ("overview.js", "regimes.js", "index.js")
 SPLIT_SCRIPTS = ("facts.js", "forest.js", "details.js", "split.js")
 
 
-def write(found: Leaderboard, out: Path) -> Path:
+def write(leaderboard: Leaderboard, out: Path) -> Path:
     """Returns the path of ``out/index.html``; writes it, and ``out/<split>-v<k>/index.html`` for each split.
 
     Raises:
         MothrError: a truth, a split's ``pairs.json`` or the regime map cannot be read.
     """
-    files = {folder: SplitFiles(found.folder / folder) for folder in found.splits}
-    index = index_data(found, files)
-    for folder, boards in found.splits.items():
+    files = {folder: SplitFiles(leaderboard.folder / folder) for folder in leaderboard.splits}
+    index = index_data(leaderboard, files)
+    for folder, boards in leaderboard.splits.items():
         page = _render("split.html.j2", split_data(boards, files[folder]), SPLIT_SCRIPTS, {"board": boards[0]})
         write_text(out / folder / "index.html", page)
-    write_text(out / "index.html", _render("index.html.j2", index, INDEX_SCRIPTS, {"summary": found.summary}))
+    write_text(out / "index.html", _render("index.html.j2", index, INDEX_SCRIPTS, {"summary": leaderboard.summary}))
     return out / "index.html"
 
 

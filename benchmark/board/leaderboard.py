@@ -18,8 +18,8 @@ def write_both(results_folder: Path, out: Path) -> tuple[Path, Path]:
     Raises:
         MothrError: as :func:`write_pages`.
     """
-    found = read_leaderboard(results_folder)
-    return write_html(found, out), write_tables(found, out)
+    leaderboard = read_leaderboard(results_folder)
+    return write_html(leaderboard, out), write_tables(leaderboard, out)
 
 
 def write_pages(results_folder: Path, out: Path) -> Path:

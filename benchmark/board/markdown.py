@@ -54,30 +54,30 @@ GROUPS = {
 OTHER_SPLITS = "other splits"
 
 
-def write(found: Leaderboard, out: Path) -> Path:
+def write(leaderboard: Leaderboard, out: Path) -> Path:
     """Returns the path of ``out/README.md``; writes it, and ``out/<split>-v<k>/README.md`` for each split."""
     environment = _environment()
     shared = {"metrics": METRIC_LABELS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
-    for folder, boards in found.splits.items():
-        made = found.folder / folder / MADE
+    for folder, boards in leaderboard.splits.items():
+        made = leaderboard.folder / folder / MADE
         values = {"boards": boards, "made": made.read_text(encoding="utf-8").strip() if made.is_file() else ""}
         write_text(out / folder / "README.md", environment.get_template("split.md.j2").render(shared, **values))
-    regimes = read_about(found.folder / REGIMES)
-    current = [board for board in found.boards if not board.superseded]
+    regimes = read_about(leaderboard.folder / REGIMES)
+    current = [board for board in leaderboard.boards if not board.superseded]
     summaries = {setting: [board for board in current if board.key[2] == setting] for setting in SETTINGS}
     text = environment.get_template("summary.md.j2").render(
         summaries={setting: _summary(boards) for setting, boards in summaries.items() if boards},
         headings=[column.heading for column in SUMMARY_COLUMNS],
-        means=_means(found),
-        splits=found.splits,
-        superseded=[board for board in found.boards if board.superseded],
+        means=_means(leaderboard),
+        splits=leaderboard.splits,
+        superseded=[board for board in leaderboard.boards if board.superseded],
         regimes=regimes,
     )
     write_text(out / "README.md", text)
     return out / "README.md"
 
 
-def group_table(found: Leaderboard) -> str:
+def group_table(leaderboard: Leaderboard) -> str:
     """Returns a short Markdown table: mean edge F1 in the setting ``open``, a row for each group of splits.
 
     A score is the mean over all true Model Trees of the group's splits, with its t-interval and the number of trees.
@@ -87,7 +87,7 @@ def group_table(found: Leaderboard) -> str:
         "| :--- |" + " ---: |" * (len(SUMMARY_COLUMNS) + 1),
     ]
     groups: dict[str, list[BoardView]] = {group: [] for group in (*GROUPS, OTHER_SPLITS)}
-    for board in found.boards:
+    for board in leaderboard.boards:
         if board.key[2] == "open" and not board.superseded:
             group = next((name for name, ends in GROUPS.items() if board.key[0].endswith(ends)), OTHER_SPLITS)
             groups[group].append(board)
@@ -153,9 +153,11 @@ def _bracket(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" ({low:.2f}–{high:.2f})"
 
 
-def _means(found: Leaderboard) -> list[dict[str, Any]]:
+def _means(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     """Returns each method that ran on every split in the setting ``open``, with its mean edge F1 over splits, best first."""
-    current = found.table[found.table["id"].isin([row.id for row in latest(found.rows, found.folder)])]
+    current = leaderboard.table[
+        leaderboard.table["id"].isin([row.id for row in latest(leaderboard.rows, leaderboard.folder)])
+    ]
     scores = current[current["setting"] == "open"].pivot_table(
         index=["label", "kind"], columns="split", values=RANKED_BY
     )

@@ -342,5 +342,5 @@ def _plain(value: object) -> Mapping[str, Any]:
     """Returns the fields of a data class that have a value."""
     if not is_dataclass(value):
         raise TypeError(f"{type(value).__name__} is no part of a page's data")
-    named = {one.name: getattr(value, one.name) for one in fields(value)}
+    named = {part.name: getattr(value, part.name) for part in fields(value)}
     return {name: item for name, item in named.items() if item is not None}

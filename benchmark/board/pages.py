@@ -83,7 +83,7 @@ class SplitFiles:
         self.pairs = read_pairs(place, self.truth) if self.truth else None
 
 
-def index_data(found: Leaderboard, splits: Mapping[str, SplitFiles]) -> IndexData:
+def index_data(leaderboard: Leaderboard, splits: Mapping[str, SplitFiles]) -> IndexData:
     """Returns the data of the page of all results.
 
     Intervals stand there for the metric of the ranks alone; the page of a split has all of them.
@@ -92,8 +92,8 @@ def index_data(found: Leaderboard, splits: Mapping[str, SplitFiles]) -> IndexDat
         MothrError: the regime map cannot be read.
     """
     methods = Methods()
-    boards = [board_data(board, methods, splits[board.folder].truth, (RANKED_BY,)) for board in found.boards]
-    return IndexData(texts([]), methods.texts, boards, read_regimes(found.folder / REGIMES))
+    boards = [board_data(board, methods, splits[board.folder].truth, (RANKED_BY,)) for board in leaderboard.boards]
+    return IndexData(texts([]), methods.texts, boards, read_regimes(leaderboard.folder / REGIMES))
 
 
 def split_data(boards: Sequence[BoardView], files: SplitFiles) -> SplitData:
@@ -285,17 +285,17 @@ def _facts(row: Row) -> dict[str, str]:
         "Tuned on": ", ".join(sorted({split for run in row.runs for split in run.tuned_on})) or "nothing",
         "Isolation": ", ".join(sorted({run.isolation for run in row.runs if run.isolation})),
         "Device": ", ".join(sorted({run.device for run in row.runs})),
-        "Peak memory": ""
-        if peak is None
-        else f"{peak / 2**30:.1f} GiB"
-        if peak >= 2**30
-        else f"{peak / 2**20:.0f} MiB",
+        "Peak memory": "" if peak is None else _bytes(peak),
         "Code": " ".join(part for part in code if part),
         "Date": max(run.date for run in row.runs)[:10],
         "Build": f"manifest {shown.manifest_sha256[:12]}",
         "Packages": ", ".join(f"{name} {number}" for name, number in sorted(shown.packages.items())),
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _read_truth(path: Path) -> tuple[ModelGraph, dict[NodeId, Any]]:
@@ -315,7 +315,7 @@ def _trees(files: SplitFiles) -> list[TreeData]:
     """Returns the true forest with the position of each model."""
     truth = files.truth
     assert truth
-    found = []
+    trees = []
     for number, layout in enumerate(drawing.tree_layouts(truth)):
         nodes = []
         for node in sorted(layout.points):
@@ -328,8 +328,8 @@ def _trees(files: SplitFiles) -> list[TreeData]:
             )
         pairs = files.pairs.trees[number] if files.pairs else None
         distances, evidence = _matrices(pairs) if pairs else (None, None)
-        found.append(TreeData(round(layout.width, 1), round(layout.height, 1), nodes, distances, evidence))
-    return found
+        trees.append(TreeData(round(layout.width, 1), round(layout.height, 1), nodes, distances, evidence))
+    return trees
 
 
 Matrix = list[list[float | None]]

@@ -65,8 +65,8 @@ class BoardView:
     @property
     def models(self) -> int:
         """Number of models; 0 if no run has a prediction."""
-        shown = next((run for row in self.rows if (run := row.drawn())), None)
-        return len(shown.parents or ()) if shown else 0
+        drawn = next((run for row in self.rows if (run := row.drawn())), None)
+        return len(drawn.parents or ()) if drawn else 0
 
     @property
     def ranked_methods(self) -> int:
@@ -101,11 +101,11 @@ class Leaderboard:
         for gap in gaps(latest(self.rows, self.folder), plan.of_results(self.folder)):
             if len(gap.seeds) == gap.planned:
                 not_run.setdefault((gap.split, gap.setting), []).append(gap.label)
-        return tuple(self._board(key, own, not_run) for key, own in sorted(positions.items()))
+        return tuple(self._board(key, places, not_run) for key, places in sorted(positions.items()))
 
-    def _board(self, key: BoardKey, own: list[int], not_run: Mapping[tuple[str, str], list[str]]) -> BoardView:
+    def _board(self, key: BoardKey, positions: list[int], not_run: Mapping[tuple[str, str], list[str]]) -> BoardView:
         folder = folder_name(*key[:2])
-        ordered = self.table.iloc[own].assign(position=own)
+        ordered = self.table.iloc[positions].assign(position=positions)
         ordered = ordered.sort_values(RANKED_BY, ascending=False, kind="stable", na_position="last")
         cells = tuple(
             {str(name): value for name, value in cells.items()} for cells in ordered.to_dict(orient="records")
@@ -124,10 +124,10 @@ class Leaderboard:
     @property
     def splits(self) -> dict[str, tuple[BoardView, ...]]:
         """Folder of each split -> its boards."""
-        found: dict[str, tuple[BoardView, ...]] = {}
+        splits: dict[str, tuple[BoardView, ...]] = {}
         for board in self.boards:
-            found[board.folder] = (*found.get(board.folder, ()), board)
-        return found
+            splits[board.folder] = (*splits.get(board.folder, ()), board)
+        return splits
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -163,5 +163,5 @@ def read_leaderboard(results_folder: Path) -> Leaderboard:
         path = results_folder / folder_name(*split) / "manifest.json"
         if path.is_file():
             manifests[split] = sha256_of(path)
-    found = rows(records, manifests)
-    return Leaderboard(results_folder, found, table(found, plan.of_results(results_folder)))
+    board_rows = rows(records, manifests)
+    return Leaderboard(results_folder, board_rows, table(board_rows, plan.of_results(results_folder)))
