@@ -71,7 +71,7 @@ def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth 
     ]
     if truth is not None:
         records.append(_lineage(truth))
-    given = any(root.source is not None for root in recipe.roots)
+    existing = any(root.source is not None for root in recipe.roots)
     return {
         "@context": deepcopy(CONTEXT),  # readers modify the value that they get
         "@type": "sc:Dataset",
@@ -79,7 +79,7 @@ def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth 
         "name": recipe.name,
         "description": recipe.description,
         "version": f"{recipe.version}.0.0",
-        "license": "as the existing models say; see README.md" if given else LICENCE,
+        "license": "as the existing models say; see README.md" if existing else LICENCE,
         "keywords": ["model-lineage", "model-tree", "weight-space", recipe.family],
         "isLiveDataset": False,
         "distribution": [_file(name, digest, out) for name, digest in known.items()],

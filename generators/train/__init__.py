@@ -1,1 +1,1 @@
-"""Makes one model: trains it, merges others, or changes a copy."""
+"""Makes one model: trains it, merges others, or transforms a copy."""

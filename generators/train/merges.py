@@ -1,4 +1,4 @@
-"""Several models of one architecture -> one: linear, spherical and TIES merges."""
+"""Merges several models of one architecture into one: linear, spherical (slerp) and TIES merges."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from mothr.benchmark.errors import MothrError
 from mothr.generators.values.transforms import TIES_DENSITY, Merge, MergeMethod
 
 Weights = Mapping[str, torch.Tensor]
-"""A state dict as it lies in a safetensors file."""
+"""A state dict: tensor name -> tensor, as in a safetensors file."""
 PARALLEL = 1e-4
-"""Radians. Tensors at a smaller angle, or as near to opposite, are merged linearly: the sphere's arc is then undefined, or differs
-from the straight line by less than the angle's square, which is below the resolution of float32."""
+"""Angle in radians. Tensors with a smaller angle between them, or as close to opposite, are merged linearly. The arc is then undefined,
+or differs from the straight line by less than the square of the angle, which is below the resolution of float32."""
 
 
 def merged(
@@ -22,15 +22,15 @@ def merged(
     base: Weights | None = None,
     density: float | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Returns the merge of ``models``; tensors that are no floating-point numbers are the first model's.
+    """Returns the merge of ``models``. Integer tensors are taken from the first model.
 
     Args:
-        models: the models, of the same tensor names and shapes.
-        method: ``linear``: sum_i a_i W_i; ``slerp``: spherical interpolation of each tensor (Shoemake 1985), from the first model
-            (mixing weights 1, 0) to the second (0, 1); ``ties``: Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
-        mixing: one weight a model, none negative, of sum one.
-        base: for ``ties``, what the models were fine-tuned from.
-        density: for ``ties``, the share of each task vector that is kept.
+        models: The models W_1, W_2, ..., with the same tensor names and shapes.
+        method: ``linear``: sum_i a_i W_i with mixing weights a_i. ``slerp``: spherical interpolation of each tensor (Shoemake 1985); mixing
+            weights (1, 0) give the first model, (0, 1) the second. ``ties``: Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
+        mixing: One weight a_i per model, 0 or more, with sum 1.
+        base: For ``ties``, the model that all models were fine-tuned from.
+        density: For ``ties``, the fraction of each task vector that is kept.
 
     Raises:
         MothrError: names or shapes differ, or the arguments do not fit together.
@@ -41,31 +41,31 @@ def merged(
         raise MothrError(
             f"merge: mixing weights {tuple(mixing)} must be 0 or more and sum to 1; divide them by their sum"
         )
-    for other in [*models[1:], *([base] if base is not None else [])]:
-        _check_alike(models[0], other)
+    for model in [*models[1:], *([base] if base is not None else [])]:
+        _check_same_architecture(models[0], model)
     names = [name for name, tensor in models[0].items() if tensor.is_floating_point()]
     if method == "ties":
         if base is None:
             raise MothrError(
                 "merge: ties needs the models' common ancestor; give its weights as base, or choose linear"
             )
-        found = _ties(models, names, mixing, base, TIES_DENSITY if density is None else density)
+        result = _ties(models, names, mixing, base, TIES_DENSITY if density is None else density)
     elif method == "slerp":
         if len(models) != 2:
             raise MothrError(f"merge: slerp is defined between 2 models, not {len(models)}; choose linear or ties")
-        found = {name: _slerp(models[0][name].double(), models[1][name].double(), mixing) for name in names}
+        result = {name: _slerp(models[0][name].double(), models[1][name].double(), mixing) for name in names}
     else:
-        found = {name: _linear([model[name].double() for model in models], mixing) for name in names}
-    return {name: rounded_to(name, found.get(name, tensor), tensor.dtype) for name, tensor in models[0].items()}
+        result = {name: _linear([model[name].double() for model in models], mixing) for name in names}
+    return {name: rounded_to(name, result.get(name, tensor), tensor.dtype) for name, tensor in models[0].items()}
 
 
-def _check_alike(one: Weights, other: Weights) -> None:
-    for name in sorted(one.keys() | other.keys()):
-        shapes = [tuple(weights[name].shape) if name in weights else None for weights in (one, other)]
+def _check_same_architecture(first: Weights, second: Weights) -> None:
+    for name in sorted(first.keys() | second.keys()):
+        shapes = [tuple(weights[name].shape) if name in weights else None for weights in (first, second)]
         if shapes[0] != shapes[1]:
-            first, second = ("is absent" if shape is None else f"has shape {shape}" for shape in shapes)
+            texts = ["is absent" if shape is None else f"has shape {shape}" for shape in shapes]
             raise MothrError(
-                f"tensor {name!r} {first} in one model and {second} in another; merge models of one architecture only"
+                f"tensor {name!r} {texts[0]} in one model and {texts[1]} in another; merge models of one architecture only"
             )
 
 
@@ -74,9 +74,9 @@ def _linear(tensors: Sequence[torch.Tensor], mixing: Sequence[float]) -> torch.T
 
 
 def _slerp(first: torch.Tensor, second: torch.Tensor, mixing: Sequence[float]) -> torch.Tensor:
-    """Returns (sin(a angle) first + sin(b angle) second) / sin(angle), with mixing weights a, b and the angle between the tensors.
+    """Returns (sin(a t) first + sin(b t) second) / sin(t), with mixing weights a, b and the angle t between the tensors.
 
-    Linear where the angle is undefined (a zero tensor) or within :data:`PARALLEL` of none or of a half turn.
+    The merge is linear if the angle is undefined (a zero tensor), or if it is within :data:`PARALLEL` of 0 or of half a turn.
     """
     norms = first.norm() * second.norm()
     cosine = float((first * second).sum() / norms) if norms > 0 else 1.0
@@ -89,11 +89,11 @@ def _slerp(first: torch.Tensor, second: torch.Tensor, mixing: Sequence[float]) -
 def _ties(
     models: Sequence[Weights], names: Sequence[str], mixing: Sequence[float], base: Weights, density: float
 ) -> dict[str, torch.Tensor]:
-    """Returns base + the merged task vector, where a task vector is a model minus the base, over all of its tensors.
+    """Returns the base plus the merged task vector. The task vector of a model is the model minus the base, over all of its tensors.
 
-    Trim: all but the share ``density`` of largest magnitudes of each task vector is set to zero. Elect: each entry's sign is that
-    of the weighted sum. Merge: the weighted mean of the non-zero entries of that sign. The paper's is the case of equal mixing
-    weights, with its factor lambda = 1.
+    Trim: only the fraction ``density`` of largest magnitudes of each task vector is kept; all other entries are set to zero. Elect: the
+    sign of each entry is that of the weighted sum. Merge: the weighted mean of the non-zero entries with this sign. The paper's
+    method is the case of equal mixing weights and of its factor lambda = 1.
     """
     start = torch.cat([base[name].double().flatten() for name in names])
     vectors = torch.stack(
@@ -108,15 +108,19 @@ def _ties(
 
 
 def _trimmed(vector: torch.Tensor, density: float) -> torch.Tensor:
-    """Returns ``vector`` with all but its round(density x size) entries of largest magnitude, and their equals, set to zero."""
-    kept, magnitude = round(density * vector.numel()), vector.abs()
-    if kept == 0:
+    """Returns ``vector`` with only its round(density x size) entries of largest magnitude, and ties with them; the others are zero."""
+    count, magnitude = round(density * vector.numel()), vector.abs()
+    if count == 0:
         return torch.zeros_like(vector)
-    return vector.where(magnitude >= magnitude.kthvalue(vector.numel() - kept + 1).values, 0.0)
+    return vector.where(magnitude >= magnitude.kthvalue(vector.numel() - count + 1).values, 0.0)
 
 
 def rounded_to(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Returns a contiguous copy of ``tensor`` rounded to ``dtype``; a value beyond its largest number is an error."""
+    """Returns a contiguous copy of ``tensor`` rounded to ``dtype``.
+
+    Raises:
+        MothrError: a magnitude is above the largest number of ``dtype``.
+    """
     cast = tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(cast).all():
         raise MothrError(

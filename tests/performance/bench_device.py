@@ -1,11 +1,11 @@
-"""How fast models train on a GPU beside two cores: the same loop, batches and seeds, in the same run.
+"""Compares training on a GPU with training on two cores: the same loop, batches and seeds.
 
     python tests/performance/bench_device.py
 
-Two cores are two processes of one torch thread each, as ``mothr generate --workers 2`` has them; the GPU is shared by one process,
-and by as many as ``--workers`` says. Each process takes a few steps first that do not count, waits for the others, then trains; the
-rate is the steps of all of them a second. A ViT-S (22 million parameters, pictures of 224 x 224) has to be LEAST times as fast on the
-GPU; the small ViT of vthr-ft shows where a GPU has too little to do. Without a GPU there is nothing to compare, and it says so.
+Two cores are two processes with one torch thread each, as in ``mothr generate --workers 2``. The GPU is used by one process, and then
+by ``--workers`` processes. Each process makes a few steps that do not count, waits for the others, and then trains. The rate is the
+number of steps per second of all processes. A ViT-S (22 million parameters, pictures of 224 x 224) must be MIN_SPEEDUP times as fast
+on the GPU. The small ViT of vthr-ft shows a model that does not use a GPU fully. Without a GPU the program prints that and exits.
 """
 
 import argparse
@@ -26,44 +26,46 @@ from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Training
 
-LEAST = 5.0
+MIN_SPEEDUP = 5.0
 SIZES = {
     "ViT-S": (ViT(hidden_size=384, layers=12, heads=6, mlp_size=1536, patch_size=16, image_size=224), 16),
     "vthr-ft": (ViT(**(recipe := load_recipe("vthr-ft")).model), recipe.edges[0].training.batch_size),
 }
-WARM = 1
-"""Steps that do not count: they allocate."""
+WARMUP_STEPS = 1
+"""Steps that do not count, because they allocate memory."""
 
-_together: Barrier
+_barrier: Barrier
 
 
-def start(together: Barrier) -> None:
-    """Gives a worker one torch thread, and the barrier at which it waits for the others."""
-    global _together
-    _together = together
+def start(barrier: Barrier) -> None:
+    """Sets one torch thread in a worker, and the barrier at which it waits for the others."""
+    global _barrier
+    _barrier = barrier
     torch.set_num_threads(1)
 
 
 def seconds(size: str, device: str, steps: int) -> float:
-    """Returns how long this process takes for ``steps`` steps while the others do the same."""
+    """Returns the seconds that this process takes for ``steps`` steps while the others do the same."""
     family, batch = SIZES[size]
     if device == "cuda":
         set_deterministic(family.repeats_on_gpu)
-    place = torch.device(device)
-    model = family.build("truncated-normal", 0.02, torch_generator(0, "weights")).to(place)
-    objective = Untested(family.objective(("shape-kind",), torch_generator(0, "head"), place))
-    begun = 0.0
+    target = torch.device(device)
+    model = family.build("truncated-normal", 0.02, torch_generator(0, "weights")).to(target)
+    objective = Untested(family.objective(("shape-kind",), torch_generator(0, "head"), target))
+    start_time = 0.0
 
     def stamp(step: int) -> None:
-        nonlocal begun
-        if step == WARM:
+        nonlocal start_time
+        if step == WARMUP_STEPS:
             _settle(device)
-            _together.wait()
-            begun = time.perf_counter()
+            _barrier.wait()
+            start_time = time.perf_counter()
 
-    train(model, objective, Training(steps=WARM + steps, batch_size=batch, learning_rate=1e-4), 1, on_step=stamp)
+    train(
+        model, objective, Training(steps=WARMUP_STEPS + steps, batch_size=batch, learning_rate=1e-4), 1, on_step=stamp
+    )
     _settle(device)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 def _settle(device: str) -> None:
@@ -72,7 +74,7 @@ def _settle(device: str) -> None:
 
 
 def rate(size: str, device: str, workers: int, steps: int) -> float:
-    """Returns the steps a second of ``workers`` processes."""
+    """Returns the number of steps per second of ``workers`` processes."""
     context = get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=start, initargs=(context.Barrier(workers),)
@@ -82,7 +84,7 @@ def rate(size: str, device: str, workers: int, steps: int) -> float:
 
 
 def main() -> None:
-    """Prints the table; leaves with status 1 if the GPU is not fast enough at ViT-S size."""
+    """Prints the table; exits with status 1 if the GPU is not fast enough for ViT-S."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--steps", type=int, default=4, help="steps on the processor; the GPU takes ten times as many")
@@ -96,16 +98,25 @@ def main() -> None:
     rows, cores = [], 0.0
     for size in options.sizes.split(","):
         for device, workers in [("cpu", 2), *(("cuda", workers) for workers in sorted({1, options.workers}))]:
-            found = rate(size, device, workers, options.steps * (10 if device == "cuda" else 1))
-            cores = found if device == "cpu" else cores
+            steps_per_second = rate(size, device, workers, options.steps * (10 if device == "cuda" else 1))
+            cores = steps_per_second if device == "cpu" else cores
             on = "2 cores" if device == "cpu" else f"{torch.cuda.get_device_name()}, {workers} processes"
-            rows.append({"size": size, "on": on, "steps_a_second": round(found, 3), "ratio": round(found / cores, 2)})
-            if not options.json:  # at once: the processor takes its time
+            rows.append(
+                {
+                    "size": size,
+                    "on": on,
+                    "steps_a_second": round(steps_per_second, 3),
+                    "ratio": round(steps_per_second / cores, 2),
+                }
+            )
+            if not options.json:  # at once, because the CPU is slow
                 print(*rows[-1].values(), sep=" | ", flush=True)
     if options.json:
         print(json.dumps(rows))
     sys.exit(
-        0 if all(row["ratio"] >= LEAST for row in rows if row["size"] == "ViT-S" and row["on"] != "2 cores") else 1
+        0
+        if all(row["ratio"] >= MIN_SPEEDUP for row in rows if row["size"] == "ViT-S" and row["on"] != "2 cores")
+        else 1
     )
 
 

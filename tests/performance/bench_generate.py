@@ -1,8 +1,8 @@
-"""How much faster two worker processes generate than one, in the same run.
+"""Measures the speed-up of generating with two worker processes instead of one.
 
     python tests/performance/bench_generate.py --shrink 10
 
-takes the recipe with all its steps divided by ``--shrink``; 1 measures the recipe itself.
+``--shrink`` divides the steps of the recipe; 1 measures the recipe itself.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from mothr.generators.recipe.schema import Recipe
 
 
 def shrunk(recipe: Recipe, factor: int) -> Recipe:
-    """Returns the recipe with a ``factor`` of its steps."""
+    """Returns the recipe with its steps divided by ``factor``."""
 
     def fewer(spec):
         return spec.model_copy(
@@ -31,7 +31,7 @@ def shrunk(recipe: Recipe, factor: int) -> Recipe:
 
 
 def seconds(recipe: Recipe, workers: int) -> float:
-    """Returns the wall-clock time from nothing to a whole data set: no cached roots, fresh worker processes."""
+    """Returns the wall-clock time of a complete data set in seconds, without cached roots and with new worker processes."""
     with tempfile.TemporaryDirectory() as place:
         os.environ["MOTHR_CACHE"] = str(Path(place, "cache"))
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def seconds(recipe: Recipe, workers: int) -> float:
 
 
 def main() -> None:
-    """Times both and prints the ratio."""
+    """Times one and two workers, and prints the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="vthr-ft")
     parser.add_argument("--shrink", type=int, default=10)

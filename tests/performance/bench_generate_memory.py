@@ -1,10 +1,10 @@
-"""How much memory generating takes when a forest has more models, and when its models are larger, in the same run.
+"""Measures the memory of generating for forests with more models, and for larger models.
 
     python tests/performance/bench_generate_memory.py
 
-Each forest is made from nothing by a process of its own with one worker, with one optimizer step a model. Figures are the largest
-resident sizes of the process that plans and of its worker. More models must cost next to nothing: the ratio of the largest forest
-to the smallest is at most 1.1. A larger model shows what the figures can see.
+Each forest is made by a process of its own with one worker and one optimizer step per model. The figures are the peak resident sizes
+of the planning process and of its worker. The ratio of the largest forest to the smallest must be at most 1.1. The row with a larger
+model shows that the figures do react to memory.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.schema import Recipe, Topology
 
-MOST = 1.1
+MAX_RATIO = 1.1
 FORESTS = {"1 + 3": (3,), "1 + 3 + 9": (3, 3), "1 + 3 + 9 + 27": (3, 3, 3)}
 
 
 def forest(branching: tuple[int, ...], hidden_size: int) -> Recipe:
-    """Returns one tree of small ViTs that are hardly trained."""
+    """Returns a recipe for one tree of small ViTs, trained for one step each."""
     recipe = load_recipe("vthr-ft")
     once = {"steps": 1, "batch_size": 8}
     root, edge = recipe.roots[0], recipe.edges[0]
@@ -37,7 +37,7 @@ def forest(branching: tuple[int, ...], hidden_size: int) -> Recipe:
 
 
 def measure(branching: tuple[int, ...], hidden_size: int) -> None:
-    """Generates in this process and prints its peak and its worker's, in MiB."""
+    """Generates in this process, and prints the peak memory of this process and of its worker in MiB."""
     with tempfile.TemporaryDirectory() as place:
         os.environ["MOTHR_CACHE"] = str(Path(place, "cache"))
         generate(forest(branching, hidden_size), Path(place, "data"), workers=1, progress=False)
@@ -65,7 +65,7 @@ def peaks(name: str, hidden_size: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Prints the table; leaves with status 1 if memory grows with the number of models."""
+    """Prints the table; exits with status 1 if memory grows with the number of models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--hidden-size", type=int, default=64)
@@ -76,13 +76,13 @@ def main() -> None:
         return
     rows = [peaks(name, options.hidden_size) for name in FORESTS] + [peaks("1 + 3", 8 * options.hidden_size)]
     ratios = {part: rows[2][part] / rows[0][part] for part in ("planner_mib", "worker_mib")}
-    found = {"rows": rows, "ratios": ratios, "passes": max(ratios.values()) <= MOST}
+    result = {"rows": rows, "ratios": ratios, "passes": max(ratios.values()) <= MAX_RATIO}
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
     else:
         print("\n".join([" | ".join(rows[0]), *(" | ".join(map(str, row.values())) for row in rows)]))
         print(", ".join(f"{part} {ratio:.3f}" for part, ratio in ratios.items()))
-    sys.exit(0 if found["passes"] else 1)
+    sys.exit(0 if result["passes"] else 1)
 
 
 if __name__ == "__main__":

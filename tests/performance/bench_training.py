@@ -1,9 +1,9 @@
-"""How fast the training loop is beside a bare PyTorch loop over the same model and the same batches, in the same process.
+"""Compares the training loop with a bare PyTorch loop over the same model and batches, in one process.
 
     python tests/performance/bench_training.py
 
-Both loops take the same drawn batches, optimizer, schedule and clipping; the repetitions of the two alternate, so that whatever
-else the machine does hits both. The ratio is bare time / ours, 1 where the loop costs nothing; 0.90 is the least that passes.
+Both loops have the same batches, optimizer, schedule and clipping. Their repetitions alternate, so that other work on the machine
+affects both. The ratio is (time of the bare loop) / (time of our loop). It must be at least 0.90; 1 means no overhead.
 """
 
 import argparse
@@ -25,22 +25,26 @@ from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Training
 
-LEAST = 0.90
+MIN_RATIO = 0.90
 RECIPES = {"vit": "vthr-ft", "llama": "llama-ft", "sd": "sd-ft"}
 
 
 def bare(model: nn.Module, objective, training: Training, seed: int) -> None:
-    """Trains as a script would: AdamW, warm-up and cosine, clipping, and nothing else."""
+    """Trains like a plain script: AdamW, warm-up and cosine, clipping, and nothing else."""
     weights = [*model.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW([
         {"params": [value for value in weights if value.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [value for value in weights if value.ndim <= 1], "weight_decay": 0.0},
     ], lr=training.learning_rate)  # fmt: skip
-    warm = max(1, round(training.warmup * training.steps))
-    rest = max(1, training.steps - warm)
+    warmup_steps = max(1, round(training.warmup * training.steps))
+    rest = max(1, training.steps - warmup_steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / rest)),
+        lambda step: (
+            (step + 1) / warmup_steps
+            if step < warmup_steps
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / rest))
+        ),
     )
     generator = torch_generator(seed, "batches")
     model.eval()
@@ -54,7 +58,7 @@ def bare(model: nn.Module, objective, training: Training, seed: int) -> None:
 
 
 class Untested:
-    """An objective without its tests before and after, which no loop can be faster at."""
+    """An objective without its tests before and after training, which take the same time for both loops."""
 
     def __init__(self, objective) -> None:
         self.objective = objective
@@ -63,18 +67,18 @@ class Untested:
         return getattr(self.objective, name)
 
     def evaluate(self, model: nn.Module) -> float:
-        """Returns nothing measured."""
+        """Returns 0 without a test."""
         return 0.0
 
 
 def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]:
-    """Returns the ratio of the two loops' times: the median over repetitions and its 95 % interval from order statistics."""
+    """Returns the ratio of the two loops' times: its median over repetitions, and a 95 % interval from order statistics."""
     recipe = load_recipe(RECIPES[family_name])
     family = FAMILIES[recipe.family](**recipe.model)
     edge = recipe.edges[0]
     training = edge.training.model_copy(update={"steps": steps})
     with tempfile.TemporaryDirectory() as folder:
-        if family.has_companions:  # how well the frozen parts were trained makes no difference to the time of a step
+        if family.has_companions:  # the time of a step does not depend on the quality of the frozen parts
             brief = family.model_copy(update={"vae_steps": 1, "text_steps": 1})
             brief.companions(recipe.roots[0].seed, Path(folder), torch.device("cpu"), lambda step: None)
         objective = family.objective(edge.tasks[:1], torch_generator(0, "head"), torch.device("cpu"), Path(folder))
@@ -118,12 +122,12 @@ def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]
         "ratio": round(statistics.median(ratios), 3),
         "low": round(low, 3),
         "high": round(high, 3),
-        "passes": statistics.median(ratios) >= LEAST,
+        "passes": statistics.median(ratios) >= MIN_RATIO,
     }
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Returns a 95 % interval of the median: the order statistics that a binomial(n, 1/2) leaves out with 2.5 % on each side."""
+    """Returns a 95 % interval of the median: the order statistics outside of which binomial(n, 1/2) has 2.5 % on each side."""
     ordered, count = sorted(values), len(values)
     below, total = 0, 0.0
     while below < count // 2 and total + math.comb(count, below) / 2**count <= 0.025:
@@ -134,7 +138,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Times all families and prints the table; leaves with status 1 if a loop is too slow or learns something else."""
+    """Times all families and prints the table; exits with status 1 if the loop is too slow or gives other weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", default=",".join(RECIPES))
     parser.add_argument("--steps", type=int, default=10)

@@ -299,9 +299,9 @@ def test_all_other_orders_are_as_likely():
 
 def test_a_symmetry_that_does_not_fit_is_refused():
     for nothing in ((), (Symmetry(1, (("matrix", 0),)),)):
-        with pytest.raises(MothrError, match="no blocks that can change places; take this kind out of the recipe"):
+        with pytest.raises(MothrError, match="has no symmetries; remove this kind from the recipe"):
             permuted(model(0), nothing, seeded(0))
-    with pytest.raises(MothrError, match="tensor 'absent': named by a symmetry, but the model has none"):
+    with pytest.raises(MothrError, match="tensor 'absent': a symmetry names it, but the model does not have it"):
         permuted(model(0), [Symmetry(2, (("absent", 0),))], seeded(0))
     with pytest.raises(
         MothrError, match=r"tensor 'matrix' of shape \(6, 4\): axis 1 cannot be cut into 3 equal blocks"
