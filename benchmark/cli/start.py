@@ -36,5 +36,12 @@ def list_(
         rows = describe_method(what)["fields"]
     else:
         raise unknown_name("list", what, [*points, "methods"])
-    shown = [{name: cell(value) for name, value in row.items() if name != "fields"} for row in rows]
+    shown = [
+        {
+            name: json.dumps(value) if name == "default" else cell(value)
+            for name, value in row.items()
+            if name != "fields"
+        }
+        for row in rows
+    ]
     say(rows, as_json, lambda: table(shown))

@@ -85,12 +85,53 @@ def refused(called, *expected):
         assert part in called.err
 
 
+def groups(text):
+    """Returns group -> names of its commands, as ``mothr --help`` lists them."""
+    found = {}
+    for line in text.split("Options:")[1].splitlines():
+        if line.endswith(":"):
+            found[line[:-1]] = []
+        elif found and (name := re.match(r"  ([\w-]+) +\S", line)):
+            list(found.values())[-1].append(name[1])
+    return found
+
+
 # --- help, lists, names ---
 
 
+def test_help_lists_every_command_in_its_group(mothr):
+    found = groups(mothr("--help").out)
+    assert list(found) == ["Start", "Data", "Methods", "Studies", "Board", "Own models"]
+    for group, expected in {
+        "Start": {"quickstart", "list"}, "Data": {"generate", "verify"}, "Methods": {"run", "predict", "score", "check", "submit"},
+        "Studies": {"ablate", "map", "claims", "compare"}, "Board": {"leaderboard", "rescore", "gaps"}, "Own models": {"export"},
+    }.items():  # fmt: skip
+        assert expected <= set(found[group])
+
+
+def test_the_methods_are_listed_with_the_schema_of_their_fields(mothr):
+    rows = {row["name"]: row for row in mothr("list", "methods", "--json").json}
+    assert set(rows["linea"]) == {"name", "kind", "given", "version", "description", "fields"}
+    assert {name: rows[name]["kind"] for name in ("linea", "null-star", "oracle-star", "model-atlas")} == {
+        "linea": "method", "null-star": "null", "oracle-star": "oracle", "model-atlas": "metadata",
+    }  # fmt: skip
+    assert rows["oracle-direction"]["given"] == ["tree_count", "truth"]
+    [field] = [field for field in rows["mother-v2"]["fields"] if field["name"] == "lambda_"]
+    assert field == {
+        "name": "lambda_", "type": "float", "default": 0.3, "description": field["description"],
+    }  # fmt: skip
+    assert "distance" in field["description"]
+    text = mothr("list", "methods").out
+    assert re.search(r"^oracle-direction +oracle +tree_count, truth +\d", text, flags=re.MULTILINE)
+
+
+def test_the_fields_of_one_method_can_be_listed(mothr):
+    assert mothr("list", "mother-v2", "--json").json[0]["name"] == "distance"
+    assert re.search(r"^lambda_ +float +0\.3 +\S", mothr("list", "mother-v2").out, flags=re.MULTILINE)
+
+
 def test_every_command_shows_an_example_of_itself(mothr):
-    text = mothr("--help").out
-    commands = re.findall(r"^  (\w+) +\S", text[text.index("Commands:") :], flags=re.MULTILINE)
+    commands = [name for names in groups(mothr("--help").out).values() for name in names]
     assert {"list", "verify", "run", "predict", "score", "leaderboard", "generate", "quickstart"} <= set(commands)
     for command in commands:
         called = mothr(command, "--help")
@@ -196,8 +237,8 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
     ]
     assert {path.parent for path in out.rglob("*") if path.is_file()} == {out / "tiny-v1"}
     assert len(store.read_all(out)) == 8
-    assert {row["file"] for row in rows} == {str(path) for path in (out / "tiny-v1").iterdir()} - {
-        str(out / "tiny-v1" / name) for name in ("manifest.json", "truth.json")
+    assert {row["file"] for row in rows} == {
+        f"{out / 'tiny-v1' / store.RUNS}#{record.run_id}" for record in store.read_all(out)
     }
     assert contents(tiny) == before
     page = mothr("leaderboard", out, "--out", tmp_path / "board", "--json").json["page"]
@@ -384,7 +425,7 @@ def test_there_is_no_score_without_a_truth(mothr, data, plain, truthful):
 
 def test_a_failed_run_has_nothing_to_score(mothr, tiny, tmp_path, lab):
     rows = mothr("run", "lab:fails", tiny, "--setting", "open", "--out", tmp_path / "out", "--json").json
-    refused(mothr("score", rows[0]["file"], tiny), "run of 'lab:fails' with seed 0 is failed and holds no answer")
+    refused(mothr("score", rows[0]["file"], tiny), "run of 'lab:fails' with seed 0 is failed and holds no prediction")
 
 
 @pytest.mark.parametrize(

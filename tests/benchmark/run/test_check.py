@@ -113,7 +113,7 @@ def test_methods_are_told_what_they_declare():
     status, text = check(Demanding())
     assert set(status.values()) == {"ok"}, text
     _, text = check(replace_needs(Demanding, "truth"))
-    assert "TypeError: 'NoneType' object is not iterable" in text["answer"]
+    assert "TypeError: 'NoneType' object is not iterable" in text["prediction"]
 
 
 def replace_needs(kind, *kept):
@@ -238,15 +238,15 @@ BROKEN = [
     (Presumptuous(), "fields", "unknown need 'truths'; did you mean truth"),
     (Brittle(), "fields", "KeyError: 'need' (test_check.py, line "),
     (Learning(), "fields", "its fields changed while it ran"),
-    (leaves_out, "answer", "one model, known-trees: the method's answer leaves out 1 model"),
-    (leaves_the_odd_out, "answer", "Llama-like, known-trees: the method's answer leaves out 1 model"),
-    (raises, "answer", "KeyError: 'nothing here' (test_check.py, line "),
-    (speaks, "answer", "the method returned a str"),
+    (leaves_out, "prediction", "one model, known-trees: the method's prediction leaves out 1 model"),
+    (leaves_the_odd_out, "prediction", "Llama-like, known-trees: the method's prediction leaves out 1 model"),
+    (raises, "prediction", "KeyError: 'nothing here' (test_check.py, line "),
+    (speaks, "prediction", "the method returned a str"),
     (lambda models, rng: confident(models, float("nan")), "confidence", "is nan; it must be in [0, 1]"),
     (lambda models, rng: confident(models, 1.5), "confidence", "is 1.5; it must be in [0, 1]"),
     (lambda models, rng: confident(models, 0.5, reverse=True), "confidence", "which is no predicted edge"),
     (joins_all, "known-trees", "two trees, known-trees: 4 of 9 edges join different trees"),
-    (roots_all, "known-trees", "two models, known-trees: a told tree has 2 roots"),
+    (roots_all, "known-trees", "two models, known-trees: a given tree has 2 roots"),
     (throws_its_own_coin, "seed", "edges gone: "),
     (labels_by_its_own_coin, "seed", "tree labels differ"),
     (lambda models, rng: stars(models, lambda part: random.randrange(len(part))), "global-state", "edges gone: "),
