@@ -169,7 +169,7 @@ TREE = graph(a="", b="a", c="a", d="b", e="b")
                 "edge_precision": 3 / 4, "edge_recall": 3 / 4, "direction_accuracy": 3 / 4, "undirected_f1": 1, "shd": 1,
                 "ancestor_f1": 2 * 3 / (6 + 5),  # a:bcde b:de against b:acde a:c; shared a:c b:d b:e
                 "root_accuracy": 0, "root_precision": 0, "root_recall": 0, "false_parent_rate": 1,
-                # a: true parent is the virtual node, predicted parent b, 2 edges away. b: true parent a, predicted the virtual node, 1 edge.
+                # a: the virtual node, predicted b, 2 edges away. b: true parent a, predicted the virtual node, 1 edge.
                 "parent_hops": (2 + 1) / 5,
             },
             id="wrong root",
