@@ -1,7 +1,8 @@
 """Commands to start with: ``list``."""
 
+import json
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,12 +37,10 @@ def list_(
         rows = describe_method(what)["fields"]
     else:
         raise unknown_name("list", what, [*points, "methods"])
-    shown = [
-        {
-            name: json.dumps(value) if name == "default" else cell(value)
-            for name, value in row.items()
-            if name != "fields"
-        }
-        for row in rows
-    ]
+    shown = [{name: _cell(name, value) for name, value in row.items() if name != "fields"} for row in rows]
     say(rows, as_json, lambda: table(shown))
+
+
+def _cell(column: str, value: Any) -> str:
+    """Returns a cell of a list. The default of a field is written with all its digits."""
+    return json.dumps(value) if column == "default" else cell(value)
