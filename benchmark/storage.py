@@ -35,6 +35,14 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("MOTHR_CACHE") or Path.home() / ".cache" / "mothr") / kind
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Returns whether ``path`` is in ``folder`` after all links are followed. A circle of links is not."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # Path.resolve raises it for a circle of links
+        return False
+
+
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of the bytes of a file, in hex.
 

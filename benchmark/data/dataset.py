@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -15,9 +15,10 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction, Relation
-from mothr.benchmark.storage import canonical_json, read_json, sha256_of, write_bytes, write_json
-from mothr.benchmark.weights.discovery import align_names, is_inside, open_checkpoint, open_folder
-from mothr.benchmark.weights.model_set import ModelSet
+from mothr.benchmark.storage import canonical_json, is_inside, read_json, sha256_of, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from mothr.benchmark.weights.model_set import ModelSet
 
 MANIFEST, TRUTH, MODELS, COMPANIONS = "manifest.json", "truth.json", "models", "companions"
 """Names in the folder of a data set: manifest, truth, folder of models, folder of parts that models share."""
@@ -205,7 +206,7 @@ def is_dataset(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / MODELS).is_dir()
 
 
-def open_models(folder: Path, *, check: bool = True) -> ModelSet:
+def open_models(folder: Path, *, check: bool = True) -> "ModelSet":
     """Returns the models of a data set or of a plain folder, without side information.
 
     Args:
@@ -215,6 +216,10 @@ def open_models(folder: Path, *, check: bool = True) -> ModelSet:
     Raises:
         MothrError: There are no models or no manifest, a hash differs, or a file cannot be read.
     """
+    # These modules load torch, which reading a truth does not need.
+    from mothr.benchmark.weights.discovery import align_names, open_checkpoint, open_folder
+    from mothr.benchmark.weights.model_set import ModelSet
+
     if not is_dataset(folder):
         return open_folder(folder)
     manifest = open_manifest(folder)

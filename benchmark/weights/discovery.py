@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
-from mothr.benchmark.storage import parse_json
+from mothr.benchmark.storage import is_inside, parse_json
 from mothr.benchmark.weights.checkpoint import Checkpoint, TensorInfo, damaged_file
 from mothr.benchmark.weights.model_set import ModelSet
 
@@ -185,14 +185,6 @@ def _with_scales(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
         merged[name] = replace(info, scale=scale)
         del merged[f"{name}_scale"]
     return merged
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Returns whether ``path`` is in ``folder`` after all links are followed. A circle of links is not."""
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except RuntimeError:  # Path.resolve raises it for a circle of links
-        return False
 
 
 def _check_index(path: Path, folder: Path) -> None:
