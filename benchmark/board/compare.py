@@ -1,4 +1,4 @@
-"""Compares two methods on every split that has runs of both: the mean difference over Model Trees, with a paired test."""
+"""Compares two methods on every split with runs of both: the mean difference over Model Trees, with a paired test."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class Comparison:
 def compare(results: Path, first: Choice, second: Choice, metric: str = RANKED_BY) -> list[Comparison]:
     """Returns the comparison on every split that has runs of both methods, sorted by split.
 
-    A split that a later version supersedes is left out. A tree is left out if the metric is undefined on it for a method.
+    A split that a later version supersedes is left out. A tree is left out if a method has no value of the metric on it.
 
     Args:
         results: the results folder.
@@ -127,7 +127,7 @@ def _by_split(board_rows: Sequence[Row], choice: Choice) -> dict[str, Row]:
 
 
 def _ambiguous(choice: Choice, split: str, row: Row, other: Row) -> MothrError:
-    """Returns the error for two rows of one split that match ``choice``. It names the fields in which the rows differ."""
+    """Returns the error for two rows of one split that match ``choice``. It names the fields that differ."""
     values, others = _fields(row), _fields(other)
     differing = [
         f"{key}={values.get(key)} or {others.get(key)}" for key in values | others if values.get(key) != others.get(key)

@@ -1,6 +1,7 @@
 """Distances and direction scores between the models of each true Model Tree. The page shows them beside a prediction.
 
-They are in ``results/<split>-v<k>/pairs.json``, which ``mothr pairs`` writes. No method reads the file, and no metric uses it.
+They are in ``results/<split>-v<k>/pairs.json``, which ``mothr pairs`` writes. No method reads the file, and no metric
+uses it.
 """
 
 from math import comb
@@ -32,7 +33,7 @@ class TreePairs(_Model):
     distances: list[Annotated[float, Field(ge=0)] | None]
     """The distance of each pair; None if the two models share no tensor."""
     evidence: list[float | None]
-    """The direction score of each pair. Positive: the first model is more likely the parent; negative: the second; 0: neither."""
+    """The direction score of each pair. It is positive if the first model is more likely the parent than the second."""
 
 
 class SplitPairs(_Model):
@@ -57,7 +58,7 @@ class SplitPairs(_Model):
 
 
 def write(pairs: SplitPairs, place: Path) -> Path:
-    """Writes ``pairs`` atomically into the results folder ``place`` of their split, and returns the path of the file."""
+    """Writes ``pairs`` atomically into the results folder ``place`` of their split; returns the path of the file."""
     write_json(place / PAIRS, pairs.model_dump(mode="json"))
     return place / PAIRS
 
@@ -83,7 +84,8 @@ def read(place: Path, truth: ModelGraph) -> SplitPairs | None:
         raise MothrError(f"{path}: its content belongs into {home}; move it there, or {REMEDY}")
     if (manifest := sha256_of(place / "manifest.json")) != pairs.manifest_sha256:
         raise MothrError(
-            f"{path}: is of the manifest {pairs.manifest_sha256[:12]}, but the one beside it is {manifest[:12]}; {REMEDY}"
+            f"{path}: is of the manifest {pairs.manifest_sha256[:12]}, but the one beside it is {manifest[:12]}; "
+            f"{REMEDY}"
         )
     if len(pairs.trees) != len(truth.trees):
         raise MothrError(f"{path}: has {len(pairs.trees)} trees, but the truth has {len(truth.trees)}; {REMEDY}")

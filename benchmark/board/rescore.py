@@ -24,7 +24,7 @@ class Rescored:
     path: Path
     """The record, as ``<results>/<split>-v<k>/runs.jsonl#<id>``."""
     differs: tuple[str, ...] = ()
-    """Metrics whose stored value differs or is absent, or that no longer exist, as ``edge_f1`` or ``edge_f1 of tree 3``."""
+    """Metrics whose stored value differs, is absent, or exists no longer: ``edge_f1`` or ``edge_f1 of tree 3``."""
     fault: str | None = None
     """Why the record cannot be scored: the truth is faulty, or is about other models."""
     scored: bool = True

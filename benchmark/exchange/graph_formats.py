@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def relation(prediction: Prediction, node: NodeId) -> Relation | None:
-    """Returns the predicted relation of ``node`` to its parents; ``merge`` if there is none and it has several parents."""
+    """Returns the predicted relation of ``node`` to its parents; without one, ``merge`` if it has several parents."""
     predicted = (prediction.relations or {}).get(node)
     return predicted or ("merge" if len(prediction.graph.parents[node]) > 1 else None)
 
 
 def edges(prediction: Prediction) -> Iterator[tuple[NodeId, NodeId, dict[str, Any]]]:
-    """Yields (parent, child, attributes), sorted by child. The attributes are ``relation`` and ``confidence``, if known."""
+    """Yields (parent, child, attributes), sorted by child. Attributes are ``relation`` and ``confidence``, if known."""
     for parent, child in prediction.graph.edges:
         attributes = {
             "relation": relation(prediction, child),
@@ -91,7 +91,8 @@ def newick(prediction: Prediction) -> str:
     for merge in [node for node, parents in graph.parents.items() if len(parents) > 1]:
         parents = ", ".join(map(repr, graph.parents[merge]))
         raise MothrError(
-            f"Newick holds trees alone, and {merge!r} has several parents ({parents}); choose another format, such as graphml"
+            f"Newick holds trees alone, and {merge!r} has several parents ({parents}); "
+            "choose another format, such as graphml"
         )
     pieces: list[str] = []
     for root in graph.roots:
@@ -147,7 +148,7 @@ def mermaid(prediction: Prediction) -> str:
 
 
 def csv_table(prediction: Prediction) -> str:
-    """Returns the edges as CSV (RFC 4180): parent, child, relation, confidence. A model without any edge is not in it."""
+    """Returns the edges as CSV (RFC 4180): parent, child, relation, confidence. Models without an edge are absent."""
     text = io.StringIO()
     # With the default line end, CRLF, the writer quotes names that hold a newline of either kind.
     table = csv.DictWriter(text, ["parent", "child", "relation", "confidence"])

@@ -1,4 +1,4 @@
-"""A submission: a folder with a ``submission.yaml``, and a prediction for each split unless the YAML file names a method.
+"""A submission: a folder with a ``submission.yaml``, and predictions unless the YAML file names a method.
 
 Nothing in it is trusted. It is read within limits, no link is followed, and no code in it is run. It holds no scores.
 :mod:`mothr.benchmark.exchange.submission_check` lists its faults, and
@@ -62,13 +62,13 @@ class Submission(BaseModel):
     schema_version: Literal[1] = 1
     """The version of this format."""
     method: Line | None = None
-    """``module:attribute`` or entry point of a method that the maintainers are to run; None if predictions are submitted."""
+    """``module:attribute`` or entry point of a method for the maintainers to run; None if predictions are submitted."""
     name: Line
     """The name on the board, and of the folder."""
     authors: Annotated[list[Line], Field(min_length=1, max_length=200)]
     """The authors."""
     given: list[GivenName] = Field(validation_alias=AliasChoices("given", "told"))
-    """The side information that the method uses beside the weights, in any of its settings. Older files call it ``told``."""
+    """The side information that the method uses in any of its settings. Older files call it ``told``."""
     settings: Annotated[list[Setting], Field(min_length=1)]
     """The settings that it is submitted for."""
     tuned_on: Annotated[list[Line], Field(max_length=100)]
@@ -103,7 +103,8 @@ class Submission(BaseModel):
         """Refuses a name that is no folder name, is reserved, or resembles a registered method's."""
         if not NAME.fullmatch(value) or len(value) > 60:
             raise ValueError(
-                f"{value!r} is no name for a folder; use up to 60 lower-case letters, digits and single hyphens, a letter first"
+                f"{value!r} is no name for a folder; use up to 60 lower-case letters, digits and single hyphens, "
+                "a letter first"
             )
         if value.startswith(RESERVED_PREFIXES):
             prefix = value.partition("-")[0] + "-"
@@ -154,8 +155,8 @@ class Submission(BaseModel):
         for name in value:
             if test := tests.get(_letters(_without_version(name))):
                 raise ValueError(
-                    f"{name!r} is for testing: scores of a method that was tuned on its truth say nothing about new models; "
-                    f"tune on a split that ends in -dev, such as {test}-dev, and predict again"
+                    f"{name!r} is for testing: scores of a method that was tuned on its truth say nothing about "
+                    f"new models; tune on a split that ends in -dev, such as {test}-dev, and predict again"
                 )
         return value
 
@@ -269,7 +270,7 @@ def _parse_yaml(content: bytes | None) -> dict[str, Any]:
 
 
 def _check_events(text: str) -> None:
-    """Raises MothrError at the first anchor, tag, deep nesting or long value. The rest of the text is not parsed then."""
+    """Raises MothrError at the first anchor, tag, deep nesting or long value, before it parses the rest of the text."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

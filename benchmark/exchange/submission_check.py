@@ -51,7 +51,7 @@ def check(source: str, results_folder: Path, **fields: Any) -> Checked:
     """Returns all faults of a submission. A method that it names is tried on tiny Model Graphs.
 
     Args:
-        source: the folder of the submission, or the name of a method. A method's description is made from its declaration.
+        source: the folder of the submission, or the name of a method, whose description is made from its declaration.
         results_folder: the folder that holds the splits' manifests, at ``<split>-v<k>/manifest.json``.
         fields: further fields of a method's description: ``name``, ``authors``, ``code``.
 
@@ -124,7 +124,8 @@ def _checked(
                 raise MothrError("another file is for the same split and setting; keep one of the two")
             if board and board[1] == "known-trees" and is_withheld(folders[board[0]]):
                 raise MothrError(
-                    "the labels of this split are withheld, so its trees are not given to anybody; send a prediction for 'open'"
+                    "the labels of this split are withheld, so its trees are not given to anybody; "
+                    "send a prediction for 'open'"
                 )
             if board:
                 predictions[board] = SubmittedPrediction(*board, prediction)
@@ -209,7 +210,7 @@ def _check_kind(submission: Submission, *, has_predictions: bool) -> Iterator[Fi
 
 
 def check_conduct(submission: Submission, executor: Isolated) -> Iterator[Finding]:
-    """Yields a fault for each difference between a method and its description; if there is none, a finding for each rule.
+    """Yields a fault for each difference between a method and its description; without any, a finding for each rule.
 
     The rules are those of ``mothr check``. The method's code runs in ``executor`` alone.
     """

@@ -1,8 +1,8 @@
 """Scores submissions: turns them into run records.
 
-This module alone decides on the truth, the metrics and the name that a submission is scored with. Submitted predictions
-are *self-run*: nobody else has seen how they were made. A submitted method is run here, on the weights that the manifest
-lists. Its records are *verified*.
+This module alone decides on the truth, the metrics and the name that a submission is scored with. Submitted
+predictions are *self-run*: nobody else has seen how they were made. A submitted method is run here, on the weights that
+the manifest lists. Its records are *verified*.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

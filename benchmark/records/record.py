@@ -188,7 +188,8 @@ class RunRecord(BaseModel):
         """
         if self.parents is None:
             raise MothrError(
-                f"the run of {self.method!r} with seed {self.seed} is {self.status} and holds no prediction: {self.error}"
+                f"the run of {self.method!r} with seed {self.seed} is {self.status} and holds no prediction: "
+                f"{self.error}"
             )
         optional = {name: part for name in OPTIONAL_PARTS if (part := getattr(self, name)) is not None}
         return Prediction.from_json({"schema_version": 1, "parents": self.parents} | optional, "parents")

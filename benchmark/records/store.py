@@ -172,7 +172,8 @@ def _read_files(place: Path) -> Iterator[RunRecord]:
         _check_home(record, place, str(path))
         if path.name != _file_name(record):
             raise MothrError(
-                f"{path}: its content belongs into the file {_file_name(record)}; rename it, or undo the edit that changed it"
+                f"{path}: its content belongs into the file {_file_name(record)}; rename it, "
+                "or undo the edit that changed it"
             )
         yield record
 

@@ -1,10 +1,10 @@
-"""Measures how records are written: by many processes that are killed at random moments, and one by one to a large file.
+"""Measures how records are written: by processes that are killed at random moments, and one by one to a large file.
 
     python tests/performance/bench_writers.py 200 30         # number of writers, seconds within which all are killed
     python tests/performance/bench_writers.py --append 1000  # records that are added to a file of as many
 
-Each prints one JSON object. The first fails if a reader meets a record that no process wrote whole. A small run of it is part
-of the tests (tests/benchmark/test_storage.py).
+Each prints one JSON object. The first fails if a reader meets a record that no process wrote whole. A small run of it is
+part of the tests (tests/benchmark/test_storage.py).
 """
 
 import argparse
@@ -48,7 +48,7 @@ def write_until_killed(folder: Path, writer: int) -> None:
 
 
 def read_until_stopped(folder: Path, stop: Path) -> None:
-    """Reads all records until the file ``stop`` exists. Then writes into it the numbers of reads and of records read."""
+    """Reads all records until the file ``stop`` exists, and writes the numbers of reads and records into it."""
     reads = records_read = 0
     while not stop.exists():
         records_read += read(folder)

@@ -1,9 +1,9 @@
 """Record files of every schema version load for ever.
 
-``stored/<k>/`` holds files of schema version k as they were written. A failed run is among them. The files are never edited:
-their hashes are below. A field with a default may be added within a version. Any other change of the format makes version
-k + 1: ``SCHEMA_VERSION`` becomes k + 1, and ``upgrade`` turns a value of version k into one of version k + 1. New samples go
-into ``stored/<k + 1>/``; those of all earlier versions stay.
+``stored/<k>/`` holds files of schema version k as they were written. A failed run is among them. The files are never
+edited: their hashes are below. A field with a default may be added within a version. Any other change of the format
+makes version k + 1: ``SCHEMA_VERSION`` becomes k + 1, and ``upgrade`` turns a value of version k into one of version
+k + 1. New samples go into ``stored/<k + 1>/``; those of all earlier versions stay.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What is published is never edited: a later version takes its place, and the board and whoever runs on the old one are told."""
+"""Published results are never edited: a later version takes their place, and the board and a warning say so."""
 
 import json
 import re
