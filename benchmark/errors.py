@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class MothrError(Exception):
-    """An error in the input.
+    """An error that is written for the user: about the input, the files or the machine.
 
     Its message names the file, the value and the remedy; the command line prints no traceback.
     """

@@ -3,13 +3,17 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mothr.benchmark.cli.command import Command, Json, say
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
+
+if TYPE_CHECKING:
+    from mothr.benchmark.data.dataset import Truth
+    from mothr.benchmark.graph import ModelGraph
 
 WORKERS = typer.Option(min=1, help="Number of processes with one thread each; default: the number of cores.")
 
@@ -107,7 +111,6 @@ def quickstart(
 
     Example: mothr quickstart --out quickstart
     """
-    from mothr.benchmark import drawing
     from mothr.benchmark.board import leaderboard
     from mothr.benchmark.cli import command as cli
     from mothr.benchmark.data import dataset
@@ -118,12 +121,11 @@ def quickstart(
     from mothr.benchmark.run.outcome import RunRequest
     from mothr.benchmark.run.plan import SETTINGS
     from mothr.benchmark.run.registry import method_names
-    from mothr.benchmark.storage import write_text
     from mothr.generators.generate import generate as make
     from mothr.generators.recipe.loading import load_recipe
 
     recipe = load_recipe("quickstart")
-    data, records = out / "data", out / "results"
+    data, results = out / "data", out / "results"
     typer.echo(f"1/4 fine-tuning {recipe.description.lower()}", err=True)
     make(recipe, data, workers=workers or _cores())
     verdict = verify(data)
@@ -133,33 +135,37 @@ def quickstart(
     typer.echo(f"2/4 recovering it with {len(names)} methods", err=True)
     one_thread()
     truth = dataset.open_truth(data)
-    dataset.copy_to_results(data, records / store.folder_name(truth.split, truth.version))
+    dataset.copy_to_results(data, results / store.folder_name(truth.split, truth.version))
     requests = [RunRequest(name, setting=setting) for name in names for setting in SETTINGS]
-    with store.RunWriter(records) as writer:
-        rows = []
+    records = []
+    with store.RunWriter(results) as writer:
         for request, record in execute(requests, data, truth, InProcess()):
             writer.add(record)
             if request.setting == "open":
-                rows.append(record)
+                records.append(record)
     typer.echo("3/4 scoring", err=True)
-    rows.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
-    shown = [
+    records.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
+    table = [
         {"method": r.method, "told": ", ".join(r.given) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
-        for r in rows
+        for r in records
     ]
     typer.echo("4/4 writing the page", err=True)
-    page = leaderboard.write_pages(records, out / "board")
-    ours = next(record for record in rows if record.method == "linea")
+    page = leaderboard.write_pages(results, out / "board")
+    linea = next(record for record in records if record.method == "linea")
     picture = out / "board" / "quickstart.svg"
+    _draw(truth, linea.prediction().graph, picture)
+    value = {"page": str(page), "picture": str(picture), "methods": table}
+    say(value, as_json, f"{cli.table(table)}\n\nopen {page} in a browser")
+
+
+def _draw(truth: "Truth", predicted: "ModelGraph", path: Path) -> None:
+    """Writes a picture of the predicted graph over the true one; the labels of the nodes are their tasks."""
+    from mothr.benchmark import drawing
+    from mothr.benchmark.storage import write_text
+
     labels = {node: (value.task or "").split("+")[0] if value.depth else "root" for node, value in truth.nodes.items()}
-    write_text(
-        picture,
-        drawing.forest_svg(
-            truth.graph, ours.prediction().graph.parents, "Recovered by Linea from weights alone", labels
-        ),
-    )
-    value = {"page": str(page), "picture": str(picture), "methods": shown}
-    say(value, as_json, f"{cli.table(shown)}\n\nopen {page} in a browser")
+    title = "Recovered by Linea from weights alone"
+    write_text(path, drawing.forest_svg(truth.graph, predicted.parents, title, labels))
 
 
 def _cores() -> int:
