@@ -1,4 +1,4 @@
-"""From a method in one file to the board; and everything that must not get there."""
+"""A submission from a method in one file to the board, and every submission that must be refused."""
 
 import json
 import os
@@ -44,7 +44,7 @@ forgets.tuned_on = ("tiny-dev",)
 
 @pytest.fixture
 def home(tiny, tmp_path, monkeypatch):
-    """The current folder: ``results`` with the split ``tiny-v1``, whose labels are known, and ``hidden-v1``, whose are not."""
+    """The current folder. ``results`` has the split ``tiny-v1``, whose labels are known, and ``hidden-v1``, whose are not."""
     monkeypatch.chdir(tmp_path)
     copy_to_results(tiny, Path("results/tiny-v1"))
     Path("results/hidden-v1").mkdir()
@@ -55,7 +55,7 @@ def home(tiny, tmp_path, monkeypatch):
 
 @pytest.fixture
 def lab(home, monkeypatch):
-    """A module ``lab_of_submissions`` on the path, not yet imported."""
+    """The name of a module on the path that is not imported yet."""
     (home / "lab_of_submissions.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(home)
     monkeypatch.delitem(sys.modules, "lab_of_submissions", raising=False)
@@ -68,29 +68,27 @@ def truth(tiny):
 
 
 def put(folder, files=(), **changes):
-    """Writes a submission: its description with changes, keys without a value left out, and its files."""
+    """Writes a submission: its description with changes, without the keys whose value is None, and its files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    said = {key: value for key, value in (DESCRIBED | changes).items() if value is not None}
-    (folder / "submission.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
+    description = {key: value for key, value in (DESCRIBED | changes).items() if value is not None}
+    (folder / "submission.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
     for name, value in dict(files).items():
         value = {"schema_version": 1, "parents": value} if "parents" not in value else value
         (folder / name).write_text(json.dumps(value))
     return folder
 
 
-def faults(folder, **more):
-    return [
-        f"{one.rule}: {one.text}"
-        for one in check_folder(Path(folder), Path("results"), **more).findings
-        if one.status != "ok"
-    ]
+def faults(folder):
+    """Returns the faults of a submission."""
+    findings = check_folder(Path(folder), Path("results")).findings
+    return [f"{finding.rule}: {finding.text}" for finding in findings if finding.status != "ok"]
 
 
-def score(**more):
-    """Scores all submissions, and returns what was done with each board."""
-    lines = score_submissions(ScoringInputs(Path("results"), Path("data"), **more))
-    return {(line.submission, line.board): (line.status, line.text) for line in lines}
+def score(**options):
+    """Scores all submissions; returns (submission, board) -> (status, text)."""
+    rows = score_submissions(ScoringInputs(Path("results"), Path("data"), **options))
+    return {(row.submission, row.board): (row.status, row.text) for row in rows}
 
 
 # --- the worked example ---
@@ -124,25 +122,25 @@ def test_the_readme_s_star_goes_from_one_file_to_the_board(home, tiny, mothr, mo
 
 
 def test_the_guide_s_description_is_a_legal_one():
-    [said] = re.findall("```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
-    submission, wrong = parse(said.encode(), ["vthr-ft-v1"])
-    assert wrong == []
+    [description] = re.findall("```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    submission, problems = parse(description.encode(), ["vthr-ft-v1"])
+    assert problems == []
     assert submission.version == "1"
-    assert set(yaml.safe_load(said)) == set(type(submission).model_fields) - {"schema_version"}
+    assert set(yaml.safe_load(description)) == set(type(submission).model_fields) - {"schema_version"}
 
 
 def test_the_old_spelling_of_a_description_is_accepted():
     described = {key: value for key, value in DESCRIBED.items() if key != "given"} | {"settings": ["known-trees"]}
-    submission, wrong = parse(yaml.safe_dump(described | {"told": ["trees"]}).encode())
-    assert (submission.given, wrong) == (["trees"], [])
-    submission, [wrong] = parse(yaml.safe_dump(described | {"told": ["trees"], "given": ["trees"]}).encode())
+    submission, problems = parse(yaml.safe_dump(described | {"told": ["trees"]}).encode())
+    assert (submission.given, problems) == (["trees"], [])
+    submission, [problem] = parse(yaml.safe_dump(described | {"told": ["trees"], "given": ["trees"]}).encode())
     assert submission is None
-    assert "unknown field 'told'" in wrong
-    _, [wrong] = parse(yaml.safe_dump(described).encode())
-    assert "field 'given' is missing" in wrong
+    assert "unknown field 'told'" in problem
+    _, [problem] = parse(yaml.safe_dump(described).encode())
+    assert "field 'given' is missing" in problem
 
 
-# --- what is refused, and with which words ---
+# --- faulty submissions ---
 
 
 @pytest.mark.parametrize(
@@ -179,15 +177,17 @@ def test_the_old_spelling_of_a_description_is_accepted():
         ({"version": 1.1}, r"version: Input should be a valid string \(given: 1.1\)"),
     ],
 )
-def test_a_faulty_description_is_refused_with_what_to_do(home, truth, changes, expected):
-    found = faults(put("mine", {"tiny-v1.json": truth}, **changes))
-    assert len(found) == 1, found
-    assert re.search(f"submission.yaml: .*{expected}", found[0]), found
+def test_a_faulty_description_is_refused_with_the_remedy(home, truth, changes, expected):
+    problems = faults(put("mine", {"tiny-v1.json": truth}, **changes))
+    assert len(problems) == 1, problems
+    assert re.search(f"submission.yaml: .*{expected}", problems[0]), problems
 
 
 def without_one(parents):
-    gone = min(parents)
-    return {node: [one for one in named if one != gone] for node, named in parents.items() if node != gone}
+    left_out = min(parents)
+    return {
+        node: [parent for parent in named if parent != left_out] for node, named in parents.items() if node != left_out
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def without_one(parents):
         ),
     ],
 )
-def test_a_faulty_prediction_is_refused_with_what_to_do(home, truth, spoil, expected):
-    [found] = faults(put("mine", {"tiny-v1.json": spoil(truth)}))
-    assert re.search(f"tiny-v1.json: .*{expected}", found), found
+def test_a_faulty_prediction_is_refused_with_the_remedy(home, truth, spoil, expected):
+    [problem] = faults(put("mine", {"tiny-v1.json": spoil(truth)}))
+    assert re.search(f"tiny-v1.json: .*{expected}", problem), problem
 
 
 def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr):
@@ -242,10 +242,10 @@ def test_every_fault_is_named_at_once_and_nothing_is_written(home, truth, mothr)
     assert mothr("submit", "nowhere").err.startswith("error: no folder 'nowhere'; and unknown method 'nowhere'")
 
 
-def test_which_board_a_file_is_for_must_be_clear(home, truth):
+def test_the_split_and_the_setting_of_a_file_must_be_clear(home, truth):
     both = {"given": ["trees"], "settings": ["known-trees", "open"]}
-    [found] = faults(put("a", {"tiny-v1.json": truth}, **both))
-    assert "make it tiny-v1-known-trees.json and tiny-v1-open.json" in found
+    [problem] = faults(put("a", {"tiny-v1.json": truth}, **both))
+    assert "make it tiny-v1-known-trees.json and tiny-v1-open.json" in problem
     assert (
         faults(
             put(
@@ -256,20 +256,20 @@ def test_which_board_a_file_is_for_must_be_clear(home, truth):
         )
         == []
     )
-    [found] = faults(put("b", {"hidden-v1-known-trees.json": truth}, **both))
-    assert "withheld, so its trees are not given to anybody" in found
+    [problem] = faults(put("b", {"hidden-v1-known-trees.json": truth}, **both))
+    assert "withheld, so its trees are not given to anybody" in problem
     write_json(Path("results/tiny-v1/superseded.json"), {"superseded_by": "tiny-v2", "reason": "a leak"})
     Path("b/hidden-v1-known-trees.json").unlink()
     assert "send a prediction on tiny-v2 instead" in " ".join(
-        one.text for one in check_folder(Path("b"), Path("results")).findings
+        finding.text for finding in check_folder(Path("b"), Path("results")).findings
     )
-    [found] = faults(put("c", {"tiny-v1-known-trees.json": truth}))
-    assert "lacks 'known-trees'" in found
-    [found] = faults(put("d", {"tiny-v1.json": truth, "tiny-v1-open.json": truth}))
-    assert "another file is for the same split and setting" in found
+    [problem] = faults(put("c", {"tiny-v1-known-trees.json": truth}))
+    assert "lacks 'known-trees'" in problem
+    [problem] = faults(put("d", {"tiny-v1.json": truth, "tiny-v1-open.json": truth}))
+    assert "another file is for the same split and setting" in problem
     assert "holds no prediction" in faults(put("e"))[0]
-    found = faults(put("f", {"tiny-v1.json": truth}, method="lab:first"))
-    assert ["remove one of them" in found[0], "no address of its code" in found[1]] == [True, True]
+    problems = faults(put("f", {"tiny-v1.json": truth}, method="lab:first"))
+    assert ["remove one of them" in problems[0], "no address of its code" in problems[1]] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -287,10 +287,10 @@ def test_which_board_a_file_is_for_must_be_clear(home, truth):
         ("", "of lines 'key: value'"),
     ],
 )
-def test_yaml_is_plain_values_or_refused(home, text, expected):
-    submission, [wrong] = parse(text.encode())
+def test_yaml_that_is_not_plain_values_is_refused(home, text, expected):
+    submission, [problem] = parse(text.encode())
     assert submission is None
-    assert expected in wrong
+    assert expected in problem
     assert os.listdir() == ["results"]
 
 
@@ -300,15 +300,15 @@ def test_yaml_is_plain_values_or_refused(home, text, expected):
     | st.text(st.sampled_from("name:authors given[]{}-!&*?|>'\"%@#\n 0x1.~"), max_size=80).map(str.encode)
 )
 def test_no_bytes_break_the_reader(content):
-    submission, wrong = parse(content)
+    submission, problems = parse(content)
     assert submission is None
-    assert wrong
+    assert problems
 
 
 # --- writing ---
 
 
-def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(home, truth, mothr, monkeypatch):
+def test_a_submission_is_whole_or_absent_and_only_its_authors_replace_it(home, truth, mothr, monkeypatch):
     folder, out = put("sent", {"tiny-v1.json": truth}), Path("results/submissions")
     assert mothr("submit", "--check", folder).out.splitlines()[-1] == "sent: it can be submitted"
     assert not out.exists()
@@ -337,7 +337,7 @@ def test_a_submission_is_whole_or_absent_and_its_own_authors_alone_replace_it(ho
 # --- scoring ---
 
 
-def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_changed(home, truth):
+def test_predictions_are_scored_as_self_run_and_again_only_if_they_changed(home, truth):
     both = {"given": ["tree_count", "trees"], "settings": ["known-trees", "open"], "tuned_on": ["tiny-dev"]}
     files = {
         "tiny-v1-open.json": truth,
@@ -346,9 +346,9 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
     }
     put("results/submissions/mine", files, **both)
     boards = [("mine", board) for board in ("tiny-v1, open", "tiny-v1, known-trees", "hidden-v1, open")]
-    done = score()
-    assert [done[one][0] for one in boards] == ["scored", "scored", "not scored"]
-    assert done[boards[0]][1] == "self-run: edge F1 1.000"
+    rows = score()
+    assert [rows[board][0] for board in boards] == ["scored", "scored", "not scored"]
+    assert rows[boards[0]][1] == "self-run: edge F1 1.000"
     records = {record.setting: record for record in store.read_all(Path("results"))}
     assert {setting: record.given for setting, record in records.items()} == {
         "open": ["tree_count"],
@@ -363,7 +363,7 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
             None,
             {},
         )
-    assert [one[0] for one in score().values()].count("unchanged") == 2
+    assert [status for status, _ in score().values()].count("unchanged") == 2
     Path("labels/hidden-v1").mkdir(parents=True)
     withheld = Path("results/tiny-v1/truth.json").read_text()
     Path("labels/hidden-v1/truth.json").write_text(withheld)
@@ -374,36 +374,36 @@ def test_predictions_are_scored_here_as_self_run_and_again_only_where_they_chang
     assert score()[boards[2]][0] == "unchanged"  # though its labels are not at hand now
     put("results/submissions/mine", {"tiny-v1-open.json": dict.fromkeys(truth, ())}, **both)
     Path("results/submissions/mine/tiny-v1-known-trees.json").unlink()
-    done = score()
-    assert [done[one][0] for one in boards] == ["scored", "removed", "unchanged"]
+    rows = score()
+    assert [rows[board][0] for board in boards] == ["scored", "removed", "unchanged"]
     shutil.rmtree("results/submissions/mine")
-    assert {line[0] for line in score().values()} == {"removed"}
+    assert {status for status, _ in score().values()} == {"removed"}
     assert store.read_all(Path("results")) == []
 
 
-def test_no_submission_gets_at_the_records_of_others(home, tiny, truth, mothr):
+def test_no_submission_changes_the_records_of_others(home, tiny, truth, mothr):
     assert mothr("run", "null-star", tiny, "--setting", "open", "--in-process").code == 0
     assert mothr("run", "null-mst-random-root", tiny, "--setting", "open", "--in-process").code == 0
-    [one, two] = store.read_all(Path("results"))
-    store.write(two.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
+    [first, second] = store.read_all(Path("results"))
+    store.write(second.model_copy(update={"method": "mine", "parameters": {}, "method_version": "0"}), Path("results"))
     before = {path: path.read_bytes() for path in Path("results").rglob("*.jsonl")}
     assert len(before) == 1
     put("results/submissions/mine", {"tiny-v1.json": truth})
     put("results/submissions/yours", {"tiny-v1.json": truth})
-    put("results/submissions/null-star", {"tiny-v1.json": truth}, name=one.method)
+    put("results/submissions/null-star", {"tiny-v1.json": truth}, name=first.method)
     put(
         "results/submissions/scored",
         {"tiny-v1.json": {"schema_version": 1, "parents": truth, "metrics": {}}},
         name="scored",
     )
     Path("results/submissions/linked").symlink_to(put("elsewhere", {"tiny-v1.json": truth}, name="linked"))
-    done = score()
-    assert {line[0] for line in done.values()} == {"FAILED"}
-    assert "which no submission replaces" in done["mine", "tiny-v1, open"][1]
-    assert "its 'name' is 'mine'" in done["yours", ""][1]
-    assert "reserved for bounds" in done["null-star", ""][1]
-    assert "holds scores" in done["scored", ""][1]
-    assert "is a link" in done["linked", ""][1]
+    rows = score()
+    assert {status for status, _ in rows.values()} == {"FAILED"}
+    assert "which no submission replaces" in rows["mine", "tiny-v1, open"][1]
+    assert "its 'name' is 'mine'" in rows["yours", ""][1]
+    assert "reserved for bounds" in rows["null-star", ""][1]
+    assert "holds scores" in rows["scored", ""][1]
+    assert "is a link" in rows["linked", ""][1]
     assert before == {path: path.read_bytes() for path in before}
     called = mothr("score-submissions", "results")
     assert called.code == 1
@@ -416,14 +416,18 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
     called = mothr(*command, "--name", "mine")
     assert called.code == 0, called.out + called.err
     assert "memory" in called.out  # a rule of conduct
-    said = read(Path("results/submissions/mine"))
-    assert (said.given, said.settings, said.method) == (["trees"], ["known-trees", "open"], f"{lab}:first")
+    submission = read(Path("results/submissions/mine"))
+    assert (submission.given, submission.settings, submission.method) == (
+        ["trees"],
+        ["known-trees", "open"],
+        f"{lab}:first",
+    )
     assert score()["mine", "tiny-v1, open"][0] == "not scored"
     Path("data").mkdir()
     shutil.copytree(tiny, "data/tiny")
-    done = score()
-    assert done["mine", "tiny-v1, open"][1].startswith("verified: edge F1 0.")
-    assert done["mine", "hidden-v1, open"] == (
+    rows = score()
+    assert rows["mine", "tiny-v1, open"][1].startswith("verified: edge F1 0.")
+    assert rows["mine", "hidden-v1, open"] == (
         "not scored",
         "the labels are withheld; name their folder with --labels",
     )
@@ -431,9 +435,9 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
     assert score(seeds=2)["mine", "tiny-v1, open"][0] == "scored"
     assert lab not in sys.modules  # its code ran elsewhere
     monkeypatch.setattr(Isolated, "_run", None)  # nothing is run again
-    assert {one[0] for one in score().values()} == {"unchanged", "not scored"}
+    assert {status for status, _ in score().values()} == {"unchanged", "not scored"}
     records = store.read_all(Path("results"))
-    assert {(one.setting, one.seed, one.verified, one.submission) for one in records} == {
+    assert {(record.setting, record.seed, record.verified, record.submission) for record in records} == {
         (setting, seed, True, "mine") for setting in ("known-trees", "open") for seed in (0, 1)
     }
     assert set(board(records)["standing"]) == {"verified"}
@@ -443,11 +447,15 @@ def test_a_method_is_checked_run_here_once_and_verified(home, lab, tiny, mothr, 
 
 def test_a_method_that_breaks_a_rule_or_is_not_as_described_is_refused(home, lab, tiny):
     about = {"method": f"{lab}:forgets", "code": "https://example.org", "tuned_on": ["tiny-dev"]}
-    found = faults(put("a", **about))
-    assert len([one for one in found if "cannot be judged" not in one]) == 1
-    assert found[0].startswith("answer: one model, known-trees: the method's prediction leaves out 1 model")
-    found = faults(put("b", **about | {"given": ["tree_count"], "tuned_on": [], "version": 2}))
-    assert [re.search("'(given|tuned_on|version)'", one)[1] for one in found] == ["given", "tuned_on", "version"]
+    problems = faults(put("a", **about))
+    assert len([problem for problem in problems if "cannot be judged" not in problem]) == 1
+    assert problems[0].startswith("prediction: one model, known-trees: the method's prediction leaves out 1 model")
+    problems = faults(put("b", **about | {"given": ["tree_count"], "tuned_on": [], "version": 2}))
+    assert [re.search("'(given|tuned_on|version)'", problem)[1] for problem in problems] == [
+        "given",
+        "tuned_on",
+        "version",
+    ]
     assert "has no attribute 'nothing'" in faults(put("c", **about | {"method": f"{lab}:nothing"}))[0]
     put("results/submissions/mine", **about)
     Path("data").mkdir()

@@ -17,8 +17,9 @@ from mothr.benchmark.records.superseded import later_version
 LATER = {"superseded_by": "tiny-v2", "reason": "Two models of it were <b>one</b>."}
 
 
-def fill(folder, versions=(1, 2)):
-    for version in versions:
+def fill(folder):
+    """Writes a record of each of two versions of a split."""
+    for version in (1, 2):
         write(RunRecord(
             split="tiny", split_version=version, manifest_sha256="0" * 64, setting="open", method="linea", method_version="1",
             parameters={}, seed=0, given=[], kind="method", status="ok", parents={"a": [], "b": ["a"]}, metrics={"edge_f1": 1.0},
@@ -28,7 +29,8 @@ def fill(folder, versions=(1, 2)):
     return folder
 
 
-def say(folder, value):
+def supersede(folder, value):
+    """Writes the file that names the later version; returns the folder of the split."""
     (folder / "tiny-v1" / "superseded.json").write_text(json.dumps(value))
     return folder / "tiny-v1"
 
@@ -40,10 +42,10 @@ def boards(page):
     return {board["folder"]: board for board in json.loads(text)["boards"]}
 
 
-def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
+def test_the_old_board_names_the_new_board_and_nothing_else_changes(tmp_path):
     folder = fill(tmp_path / "results")
     before, tables = write_both(folder, tmp_path / "before")
-    place = say(folder, LATER)
+    place = supersede(folder, LATER)
     assert later_version(place).superseded_by == "tiny-v2"
     assert later_version(folder / "tiny-v2") is None
     assert len(read_all(folder)) == 2
@@ -61,7 +63,7 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"superseded_by": "tiny-v2"}, "field 'reason' is missing"),
         (LATER | {"superseded_by": "../../x"}, "superseded_by: .*pattern"),
@@ -70,16 +72,16 @@ def test_the_old_board_names_the_new_one_and_nothing_else_changes(tmp_path):
         ([], "Input should be"),
     ],
 )
-def test_a_faulty_file_is_refused_by_name(tmp_path, value, said):
-    place = say(fill(tmp_path), value)
-    with pytest.raises(MothrError, match=rf"superseded\.json: .*{said}"):
+def test_a_faulty_file_is_refused_by_its_name(tmp_path, value, message):
+    place = supersede(fill(tmp_path), value)
+    with pytest.raises(MothrError, match=rf"superseded\.json: .*{message}"):
         later_version(place)
 
 
-def test_whoever_runs_on_it_is_warned(mothr, data, tmp_path):
+def test_a_run_on_a_superseded_split_is_warned_about(mothr, data, tmp_path):
     out = tmp_path / "results"
     (out / "tiny-v1").mkdir(parents=True)
-    say(out, LATER)
+    supersede(out, LATER)
     words = ("run", "null-star", data, "--out", out, "--setting", "open", "--in-process")
     with pytest.warns(UserWarning, match="tiny-v1 is superseded by tiny-v2: Two models of it were"):
         assert mothr(*words).code == 0
@@ -89,19 +91,19 @@ def test_whoever_runs_on_it_is_warned(mothr, data, tmp_path):
         assert mothr(*words).code == 0
 
 
-def test_what_is_superseded_lacks_nothing_and_is_compared_no_more(tmp_path):
+def test_a_superseded_split_has_no_gaps_and_is_not_compared(tmp_path):
     folder = fill(tmp_path)
     first = read_all(folder)[0]
     write(first.model_copy(update={"method": "mother-v2"}), folder)
     write(first.model_copy(update={"method": "mother-v2", "split_version": 2}), folder)
     write(first.model_copy(update={"method": "only-there"}), folder)
 
-    def seen():
+    def gaps_and_splits():
         missing = [
             (gap.split, gap.label) for gap in gaps(latest(rows(read_all(folder)), folder)) if gap.setting == "open"
         ]
-        return missing, [found.split for found in compare(folder, Choice("linea"), Choice("mother-v2"))]
+        return missing, [row.split for row in compare(folder, Choice("linea"), Choice("mother-v2"))]
 
-    assert seen() == ([("tiny-v2", "only-there")], ["tiny-v1", "tiny-v2"])
-    say(folder, LATER)
-    assert seen() == ([], ["tiny-v2"])
+    assert gaps_and_splits() == ([("tiny-v2", "only-there")], ["tiny-v1", "tiny-v2"])
+    supersede(folder, LATER)
+    assert gaps_and_splits() == ([], ["tiny-v2"])
