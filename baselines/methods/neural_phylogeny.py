@@ -11,7 +11,7 @@ Departures, with the reason:
 * Ward linkage replaces K-means and its relatives. It minimises the same variance within clusters from distances alone. The
   largest gap chooses the number of clusters if the trees are not given.
 * The fresh initialisation is not that of the family, which is unknown
-  (:func:`mothr.baselines.parts.initialisation.initialised`).
+  (:func:`mothr.baselines.parts.statistics.initialised`).
 
 As published, a cluster has one parent and all others are its children. In a forest of several generations this names the
 root of a grandchild instead of its parent. ``shape = nearest`` takes the nearest model that is nearer to the initialisation.

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts import statistics
 from mothr.baselines.parts.distances import energies, flat
-from mothr.baselines.parts.initialisation import distance_to_init
 from mothr.baselines.parts.learned import log_odds
 from mothr.baselines.parts.ranks import as_matrices
 from mothr.benchmark.errors import MothrError, unknown_name
@@ -149,7 +148,7 @@ _OURS, _MOTHER, _CANDIDATE = "this project", "MoTHer (arXiv 2405.18432)", "candi
 _KURTOSIS, _ABS_KURTOSIS = statistic_of_weights(statistics.kurtosis), statistic_of_weights(statistics.abs_kurtosis)
 _NEGENTROPY, _NORM = statistic_of_weights(statistics.negentropy), statistic_of_weights(statistics.norm)
 _RATIO = Feature("norm_ratio", 1, "pair", norm_ratio, slices=Slices(energies, np.add, _norm_growth))
-_TO_INIT = Feature("distance_to_init", 1, "statistic", distance_to_init)
+_TO_INIT = Feature("distance_to_init", 1, "statistic", statistics.distance_to_init)
 _EFFECTIVE_RANK = statistic_of_spectrum(statistics.effective_rank)
 _STABLE_RANK, _SPECTRAL = (
     statistic_of_spectrum(statistics.stable_rank),

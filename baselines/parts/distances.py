@@ -13,8 +13,8 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
-from mothr.baselines.parts import invariant, spectra
-from mothr.baselines.parts.ranks import RANK_MARGIN, as_matrices, rank, rank_of_pairs
+from mothr.baselines.parts import invariant
+from mothr.baselines.parts.ranks import ENERGY, RANK_MARGIN, as_matrices, energy_rank, rank, rank_of_pairs, spectral
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.combine import Array, combine_distances, combine_pair_distances
 from mothr.benchmark.weights.features import compute_pairs, stream
@@ -244,7 +244,7 @@ _MEAN_ABS = Feature("mean_abs", 1, "distance", mean_abs, slices=Slices(_l1, np.a
 _MAX_ABS = Feature("max_abs", 1, "distance", max_abs, slices=Slices(_largest, np.maximum, _first))
 _SIGNED_MAX = Feature("signed_max", 1, "pair", signed_max, slices=Slices(_signed, np.maximum, _first))
 _RANK = Feature("rank", 2, "distance", rank, rank_of_pairs, parameters=(("margin", RANK_MARGIN),))
-_ENERGY_RANK, _SPECTRAL = _of_differences(spectra.energy_rank), _of_differences(spectra.spectral)
+_ENERGY_RANK, _SPECTRAL = _of_differences(energy_rank), _of_differences(spectral)
 _SORTED, _VALUES = _of_form(invariant.sorted_weights, mean_abs), _of_form(invariant.singular_values, relative)
 _NORMS = _of_form(invariant.norm_profile, relative)
 _ALIGNED = Feature("aligned", 1, "distance", _aligned)
@@ -265,7 +265,7 @@ DISTANCES = {
         _RANK, "sum", "rank of the difference, above the noise of storage", f"{_MOTHER}, LoRA; tolerance: {_OURS}"
     ),
     "energy_rank": Distance(
-        _ENERGY_RANK, "sum", f"singular values of the difference that hold {spectra.ENERGY:.0%} of its energy", _OURS
+        _ENERGY_RANK, "sum", f"singular values of the difference that hold {ENERGY:.0%} of its energy", _OURS
     ),
     "spectral": Distance(_SPECTRAL, "mean", "largest singular value of the difference", "folklore"),
     "sorted_weights": Distance(

@@ -245,7 +245,7 @@ def test_a_long_update_of_the_child_scatters_coefficients_of_a_short_one_and_rem
         assert missing_fraction(write_models, root, parent, add(parent, draw(seed + 2, 0.05))) < 0.1
     assert (
         missing_fraction(write_models, root, parent, add(root, draw(1, 0.02))) > 0.2
-    )  # of a shorter way it can be told that it has none
+    )  # a shorter update of the child shows that it has none
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.7, 0.9])

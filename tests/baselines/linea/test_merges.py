@@ -70,7 +70,7 @@ MERGES = {
 STORED = [(kind, torch.float32) for kind in MERGES] + [
     (kind, torch.float16) for kind in MERGES if MERGES[kind][0] is not ties
 ]
-"""A TIES merge is told by entries that are equal, which they are only where nothing was rounded."""
+"""A TIES merge is recognised by equal entries, and entries are equal only if nothing was rounded."""
 
 
 @pytest.mark.parametrize(("kind", "precision"), STORED)

@@ -110,6 +110,6 @@ def test_from_any_tree_with_the_true_root_every_model_moves_to_its_parent(seed):
         return [0.0 if parent in ancestors(child) else 2.0 for child, parent, _ in triples]
 
     far = np.array([[len({*ancestors(one)} ^ {*ancestors(other)}) ** 0.5 for other in range(14)] for one in range(14)])
-    found, lacked = reassign(start, far, lacks, max_siblings=8)
-    assert found == truth
-    assert set(lacked.values()) == {0.0}
+    parents, violations = reassign(start, far, lacks, max_siblings=8)
+    assert parents == truth
+    assert set(violations.values()) == {0.0}

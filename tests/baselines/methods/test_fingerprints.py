@@ -47,7 +47,7 @@ def test_permuted_copies_share_a_fingerprint_and_children_are_nearer_than_strang
 
 
 @pytest.mark.parametrize("variant", FINGERPRINTS)
-def test_two_families_of_copies_and_children_are_told_apart(families, permuted, write_models, variant):
+def test_two_families_of_copies_and_children_are_separated(families, permuted, write_models, variant):
     held, truth = families((None, 0, None, 2))
     held |= {f"copy {node}": permuted(weights) for node, weights in held.items()}
     found = ask(write_models(held), variant=variant)
@@ -134,15 +134,15 @@ def test_grouped_queries_and_models_of_another_depth(write_models):
             )
 
 
-def test_it_spans_and_roots_a_told_tree_and_names_say_nothing(grown):
+def test_it_spans_and_roots_a_given_tree_whatever_the_names(grown):
     models, truth = grown((None, 0, 0, 1))
-    told = models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0)))
+    given = models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0)))
     names = {node: f"{(3 * place) % 4:02}" for place, node in enumerate(models.ids)}
     for variant in FINGERPRINTS:
-        found = ask(told, variant=variant)
+        found = ask(given, variant=variant)
         assert len(found.graph.roots) == 1
-        assert ask(told.relabel(names), variant=variant) == found.relabel(names)
-    assert ask(told, variant="huref").graph.roots == truth.roots
+        assert ask(given.relabel(names), variant=variant) == found.relabel(names)
+    assert ask(given, variant="huref").graph.roots == truth.roots
 
 
 def test_one_and_identical_models_are_legal(grown, contents, write_models):

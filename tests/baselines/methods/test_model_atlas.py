@@ -12,10 +12,10 @@ from mothr.benchmark.side_information import SideInformation
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
 
 
-def dated(models, times, **told):
-    """Returns ``models`` told the time of each."""
+def dated(models, times, **given):
+    """Returns ``models`` with the time of each as metadata."""
     return models.with_given(
-        SideInformation(metadata={node: {"name": node, "mtime": float(times[node])} for node in models.ids}, **told)
+        SideInformation(metadata={node: {"name": node, "mtime": float(times[node])} for node in models.ids}, **given)
     )
 
 
@@ -55,7 +55,7 @@ def test_without_different_times_roots_are_drawn_evenly_and_nothing_else_is_read
     assert ask(models.with_given(SideInformation(metadata=leaky)), 3).graph == ask(same, 3).graph
 
 
-def test_without_metadata_it_says_so(grown):
+def test_without_metadata_it_raises_an_error(grown):
     with pytest.raises(
         MothrError, match="model-atlas orders models by file times, and none were given; use 'mothr run'"
     ):
@@ -90,12 +90,12 @@ def test_quantised_models_are_leaves_however_early(write_models):
     assert ask(dated(alone, {"a": 1, "b": 0})).graph == ModelGraph({"b": (), "a": ("b",)})
 
 
-def test_other_names_give_the_same_answer_renamed(grown):
+def test_the_prediction_does_not_depend_on_names(grown):
     models, truth = grown(FOREST, seed=2)
     names = {node: f"{(5 * place) % 9:02}" for place, node in enumerate(models.ids)}
     for times in (depths(truth), dict.fromkeys(truth.nodes, 0)):
-        told = dated(models, times)
-        assert ask(told.relabel(names)) == ask(told).relabel(names)
+        dated_models = dated(models, times)
+        assert ask(dated_models.relabel(names)) == ask(dated_models).relabel(names)
 
 
 def test_a_field_that_cannot_be_is_refused():

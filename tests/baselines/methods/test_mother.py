@@ -86,13 +86,13 @@ def test_lora_trees_stored_in_sixteen_bits(write_models, stored):
 @pytest.mark.parametrize(
     ("method", "update"), [(MOTHER_V2, full_update), (MOTHER_LORA, lora_update(4))], ids=["full", "lora"]
 )
-def test_trees_are_found_where_only_their_number_is_told(write_models, method, update):
+def test_trees_are_found_if_only_their_number_is_given(write_models, method, update):
     models, truth, _ = forest(write_models, update, n_trees=3, shape=(0, 0, 1, 1))
     assert method(models.with_given(SideInformation(tree_count=3)), RNG).graph == truth
     assert replace(method, n_trees=3)(models, RNG).graph == truth
 
 
-def test_trees_are_found_by_the_largest_gap_where_nothing_is_told(write_models):
+def test_trees_are_found_by_the_largest_gap_if_nothing_is_given(write_models):
     models, truth, _ = forest(write_models, full_update, n_trees=3)
     assert MOTHER_V2(models, RNG).graph == truth
     assert replace(MOTHER_V2, n_trees=0)(models.with_given(SideInformation(tree_count=1)), RNG).graph == truth
@@ -141,45 +141,45 @@ def is_tree(parents):
 
 
 @pytest.mark.parametrize("method", [MOTHER_V1, MOTHER_V2, MOTHER_LORA, replace(MOTHER_V2, direction="random")])
-@pytest.mark.parametrize("told", ["trees", "tree_count"])
-def test_other_ids_give_the_same_answer(write_models, method, told):
+@pytest.mark.parametrize("given", ["trees", "tree_count"])
+def test_the_prediction_does_not_depend_on_ids(write_models, method, given):
     models, _, trees = forest(write_models, full_update, n_trees=2, shape=(0, 0, 1))
-    models = models.with_given(SideInformation(trees=trees) if told == "trees" else SideInformation(tree_count=2))
+    models = models.with_given(SideInformation(trees=trees) if given == "trees" else SideInformation(tree_count=2))
     names = dict(zip(models.ids, np.random.default_rng(1).permutation(models.ids).tolist(), strict=True))
     first = method(models, np.random.default_rng(5))
     second = method(models.relabel(names), np.random.default_rng(5))
     assert first.relabel(names).graph == second.graph
 
 
-def test_numbers_of_the_told_trees_play_no_part(write_models):
+def test_the_numbering_of_given_trees_does_not_matter(write_models):
     models, _, trees = forest(write_models, full_update, n_trees=2, shape=(0, 0, 1))
     method = replace(MOTHER_V2, direction="random")
     other = {node: -tree for node, tree in trees.items()}
     first, second = (
-        method(models.with_given(SideInformation(trees=told)), np.random.default_rng(2)).graph
-        for told in (trees, other)
+        method(models.with_given(SideInformation(trees=given)), np.random.default_rng(2)).graph
+        for given in (trees, other)
     )
     assert first == second
 
 
 def test_stage_turns_the_tree_round(write_models):
     models, truth, trees = forest(write_models, full_update, shape=(0, 1))
-    told = models.with_given(SideInformation(trees=trees))
-    chain = MOTHER_V2(told, RNG).graph
-    turned = replace(MOTHER_V2, stage="generalisation")(told, RNG).graph
+    given = models.with_given(SideInformation(trees=trees))
+    chain = MOTHER_V2(given, RNG).graph
+    turned = replace(MOTHER_V2, stage="generalisation")(given, RNG).graph
     assert chain == truth
     assert {(child, parent) for parent, child in turned.edges} == set(chain.edges)
 
 
 def test_direction_oracle_reads_the_truth_and_random_does_not(write_models):
     models, truth, trees = forest(write_models, full_update)
-    told = models.with_given(SideInformation(trees=trees, truth=truth))
+    given = models.with_given(SideInformation(trees=trees, truth=truth))
     flat = replace(MOTHER_V2, direction="oracle", stage="generalisation")
-    assert flat(told, RNG).graph == truth
+    assert flat(given, RNG).graph == truth
     with pytest.raises(MothrError, match="needs the truth"):
         flat(models.with_given(SideInformation(trees=trees)), RNG)
     coins = {
-        replace(MOTHER_V2, direction="random")(told, np.random.default_rng(seed)).graph.roots for seed in range(10)
+        replace(MOTHER_V2, direction="random")(given, np.random.default_rng(seed)).graph.roots for seed in range(10)
     }
     assert len(coins) > 1
 
@@ -194,12 +194,12 @@ def test_other_directions_in_its_place(write_models, direction):
 def test_one_and_two_models(write_models):
     models, _, _ = forest(write_models, full_update, shape=(0,))
     for method in (MOTHER_V1, MOTHER_V2, MOTHER_LORA):
-        for told in (
+        for given in (
             SideInformation(trees=dict.fromkeys(models.ids, 3)),
             SideInformation(tree_count=1),
             SideInformation(),
         ):
-            assert len(method(models.with_given(told), RNG).graph.edges) == 1
+            assert len(method(models.with_given(given), RNG).graph.edges) == 1
         alone = ModelSet(models.checkpoints[:1])
         assert method(alone, RNG).graph == ModelGraph({alone.ids[0]: ()})
 

@@ -52,7 +52,7 @@ def test_the_worked_example_of_five_taxa():
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_a_tree_whose_nodes_are_all_observed_is_found_whatever_its_shape(seed, noise):
+def test_a_tree_of_any_shape_whose_nodes_are_all_observed_is_found(seed, noise):
     rng = np.random.default_rng(seed)
     edges = random_edges(rng, 15)
     given = path_lengths(edges, 15)
@@ -95,7 +95,7 @@ def test_quartets_of_a_tree_satisfy_the_four_point_condition_and_others_do_not()
     assert four_point_share(np.zeros((4, 4))) == 1.0
 
 
-def test_of_many_quartets_some_are_drawn_and_always_the_same():
+def test_from_many_quartets_the_same_sample_is_drawn_each_time():
     noise = np.triu(np.random.default_rng(1).uniform(1, 9, size=(36, 36)), 1)
     found = four_point_share(noise + noise.T)
     assert QUARTETS < 58905  # of 36 models
@@ -163,7 +163,7 @@ def test_one_two_identical_and_disjoint_models_are_legal(grown, contents, write_
         assert len(ask(odd.with_given(SideInformation(trees={"a": 0, "b": 0}))).graph.roots) == 1
 
 
-def test_other_names_give_the_same_answer_renamed(grown):
+def test_the_prediction_does_not_depend_on_names(grown):
     models, _ = grown(seed=3)
     names = {node: f"{(5 * place) % 7:02}" for place, node in enumerate(models.ids)}
     assert ask(models.relabel(names)) == ask(models).relabel(names)

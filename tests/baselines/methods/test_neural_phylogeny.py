@@ -35,7 +35,7 @@ def test_several_generations_are_put_below_their_root_and_found_by_the_nearest(g
     assert ask(models, shape="nearest").graph == truth
 
 
-def test_told_trees_are_kept(grown):
+def test_given_trees_are_kept(grown):
     models, truth = grown(GENERATIONS)
     trees = {node: place % 3 for place, node in enumerate(sorted(models.ids))}
     found = ask(models.with_given(SideInformation(trees=trees))).graph
@@ -54,7 +54,7 @@ def test_a_child_that_lost_weight_is_taken_for_the_parent(grown, contents, write
 
 
 @pytest.mark.parametrize("shape", ["star", "nearest"])
-def test_legal_answers_and_other_names(grown, contents, write_models, shape):
+def test_predictions_are_valid_and_do_not_depend_on_names(grown, contents, write_models, shape):
     models, _ = grown(GENERATIONS, seed=1)
     held = next(iter(contents(models).values()))
     assert ask(write_models({"a": held}), shape=shape).graph == ModelGraph({"a": ()})

@@ -19,7 +19,7 @@ NULLS = [RandomTree(), NullStar(), NullSpanningTree(), MOTHER_RANDOM_DIRECTION, 
 
 @pytest.fixture
 def forest(write_models):
-    """Returns (models told nothing, truth) of two trees of seven models, far apart."""
+    """Returns (models without side information, truth) of two trees of seven models, far apart."""
     generator = torch.Generator().manual_seed(0)
     contents, parents = {}, {}
     for tree in "ab":
@@ -42,7 +42,7 @@ def flat_metadata(models):
     }
 
 
-def told(models, truth, partition=True):
+def given(models, truth, partition=True):
     trees = {node: label for label, tree in enumerate(truth.trees) for node in tree} if partition else None
     return models.with_given(SideInformation(trees=trees, metadata=flat_metadata(models)))
 
@@ -50,7 +50,7 @@ def told(models, truth, partition=True):
 @pytest.mark.parametrize("method", NULLS)
 def test_known_trees_gives_one_root_a_part(forest, method):
     models, truth = forest
-    found = method(told(models, truth), np.random.default_rng(0)).graph
+    found = method(given(models, truth), np.random.default_rng(0)).graph
     assert found.trees == truth.trees
     assert len(found.roots) == 2
     assert max(len(parents) for parents in found.parents.values()) == 1
@@ -59,24 +59,24 @@ def test_known_trees_gives_one_root_a_part(forest, method):
 @pytest.mark.parametrize("method", [RandomTree(), NullStar(), NullSpanningTree(), Metadata()])
 def test_open_gives_one_tree(forest, method):
     models, truth = forest
-    found = method(told(models, truth, partition=False), np.random.default_rng(0)).graph
+    found = method(given(models, truth, partition=False), np.random.default_rng(0)).graph
     assert len(found.trees) == len(found.roots) == 1
     assert found.nodes == truth.nodes
 
 
 @pytest.mark.parametrize("method", NULLS)
-def test_new_names_give_the_same_answer_under_new_names(forest, method):
+def test_the_prediction_does_not_depend_on_names(forest, method):
     models, truth = forest
     new = {node: f"{(5 * place) % 14:02}" for place, node in enumerate(models.ids)}
-    before = method(told(models, truth), np.random.default_rng(3))
-    after = method(told(models, truth).relabel(new), np.random.default_rng(3))
+    before = method(given(models, truth), np.random.default_rng(3))
+    after = method(given(models, truth).relabel(new), np.random.default_rng(3))
     assert after == before.relabel(new)
 
 
 @pytest.mark.parametrize("method", NULLS)
-def test_only_the_generator_changes_the_answer(forest, method):
+def test_only_the_generator_changes_the_prediction(forest, method):
     models, truth = forest
-    found = [method(told(models, truth), np.random.default_rng(seed)).graph for seed in (0, 0, 1, 2, 3, 4)]
+    found = [method(given(models, truth), np.random.default_rng(seed)).graph for seed in (0, 0, 1, 2, 3, 4)]
     assert found[0] == found[1]
     if not isinstance(method, Metadata):  # names order these models, so little is left to the coin
         assert any(other != found[0] for other in found[2:])
@@ -93,7 +93,7 @@ def test_roots_are_drawn_evenly(forest):
 def test_random_trees_name_each_parent_by_chance(forest):
     models, truth = forest
     found = [
-        edge_accuracy(truth, RandomTree()(told(models, truth), np.random.default_rng(seed)).graph)
+        edge_accuracy(truth, RandomTree()(given(models, truth), np.random.default_rng(seed)).graph)
         for seed in range(400)
     ]
     # A node's parent is one of the 6 others, save where it is the root (1 of 7): 1/7 for each of the pairs.
@@ -102,7 +102,7 @@ def test_random_trees_name_each_parent_by_chance(forest):
 
 def test_spanning_tree_finds_the_skeleton_and_guesses_the_root(forest):
     models, truth = forest
-    answers = [NullSpanningTree()(told(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
+    answers = [NullSpanningTree()(given(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
     assert all(undirected_f1(truth, found) == 1.0 for found in answers)
     # As many edges are wrong as the drawn root is deep: (2 * 1 + 4 * 2) / 7 of 6.
     assert np.mean([edge_accuracy(truth, found) for found in answers]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
@@ -128,7 +128,7 @@ def test_metadata_is_at_chance_where_nothing_leaks(forest):
             node: value | {"name": f"{names[place]:012x}"}
             for place, (node, value) in enumerate(flat_metadata(models).items())
         }
-        guess = Metadata()(models.with_given(SideInformation(told(models, truth).given.trees, metadata=flat)), rng)
+        guess = Metadata()(models.with_given(SideInformation(given(models, truth).given.trees, metadata=flat)), rng)
         found.append(edge_accuracy(truth, guess.graph))
     assert np.mean(found) == pytest.approx(1 / 7, abs=0.025)
 
@@ -156,7 +156,7 @@ def test_metadata_reads_what_leaks(forest, leak):
     assert edge_accuracy(truth, found) == 1.0
 
 
-def test_metadata_must_be_told(forest):
+def test_metadata_must_be_given(forest):
     with pytest.raises(MothrError, match="none were given"):
         Metadata()(forest[0], np.random.default_rng(0))
 

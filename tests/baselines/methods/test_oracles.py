@@ -1,4 +1,4 @@
-"""The oracle methods: right where the truth they are told decides, and legal in both settings."""
+"""The oracle methods: right where the truth that they are given decides, and legal in both settings."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def forest(write_models):
     return write_models(contents), ModelGraph(parents)
 
 
-def told(models, truth, known):
+def given(models, truth, known):
     trees = {node: label for label, tree in enumerate(truth.trees) for node in tree}
     return models.with_given(SideInformation(trees=trees if known else None, tree_count=len(truth.trees), truth=truth))
 
@@ -40,7 +40,7 @@ def told(models, truth, known):
 @pytest.mark.parametrize("method", ORACLES)
 def test_trees_and_directions_are_right(forest, method, known):
     models, truth = forest
-    found = method(told(models, truth, known), np.random.default_rng(0)).graph
+    found = method(given(models, truth, known), np.random.default_rng(0)).graph
     assert found.trees == truth.trees
     assert found.roots == truth.roots
     assert direction_accuracy(truth, found) == 1.0
@@ -50,7 +50,7 @@ def test_trees_and_directions_are_right(forest, method, known):
 def test_what_each_is_worth(forest, known):
     models, truth = forest
     scores = [
-        edge_accuracy(truth, method(told(models, truth, known), np.random.default_rng(0)).graph) for method in ORACLES
+        edge_accuracy(truth, method(given(models, truth, known), np.random.default_rng(0)).graph) for method in ORACLES
     ]
     assert scores[0] == pytest.approx(4 / 12)  # the roots' children alone
     assert scores[1] == 1.0
@@ -60,11 +60,11 @@ def test_what_each_is_worth(forest, known):
 @pytest.mark.parametrize("known", [True, False])
 def test_chance_plays_no_part_and_names_none(forest, method, known):
     models, truth = forest
-    asked = told(models, truth, known)
+    models_with_truth = given(models, truth, known)
     new = {node: f"{(5 * place) % 14:02}" for place, node in enumerate(models.ids)}
-    first = method(asked, np.random.default_rng(0))
-    assert method(asked, np.random.default_rng(1)) == first
-    assert method(asked.relabel(new), np.random.default_rng(2)) == first.relabel(new)
+    first = method(models_with_truth, np.random.default_rng(0))
+    assert method(models_with_truth, np.random.default_rng(1)) == first
+    assert method(models_with_truth.relabel(new), np.random.default_rng(2)) == first.relabel(new)
 
 
 @pytest.mark.parametrize("method", [OracleStar(), OracleSpanningTree()])
@@ -85,13 +85,13 @@ def test_a_merge_of_two_trees_is_rooted_where_most_descend_from(write_models):
     models = write_models({name: {"weight": torch.full((4, 4), place)} for name, place in places.items()})
     truth = ModelGraph({"a": (), "b": (), "c": ("b",), "m": ("a", "c")})
     for method in (OracleStar(), OracleSpanningTree()):
-        found = method(told(models, truth, known=True), np.random.default_rng(0)).graph
+        found = method(given(models, truth, known=True), np.random.default_rng(0)).graph
         assert found.roots == ("b",)
-        assert len(method(told(models, truth, known=False), np.random.default_rng(0)).graph.roots) == 2
+        assert len(method(given(models, truth, known=False), np.random.default_rng(0)).graph.roots) == 2
 
 
 @pytest.mark.parametrize("method", ORACLES)
-def test_the_truth_must_be_told(forest, method):
+def test_the_truth_must_be_given(forest, method):
     models, _ = forest
     assert "truth" in needs(method)
     with pytest.raises(MothrError, match="needs the truth"):

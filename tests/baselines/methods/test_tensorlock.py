@@ -55,7 +55,7 @@ def test_low_rank_updates_of_weights_that_have_all_directions_turn_directions_ro
     assert undirected_f1(truth, found) > 0.4
 
 
-def test_legal_answers_and_other_names(grown, contents, write_models):
+def test_predictions_are_valid_and_do_not_depend_on_names(grown, contents, write_models):
     models, _ = grown(FOREST, seed=1)
     held = next(iter(contents(models).values()))
     assert ask(write_models({"a": held})).graph == ModelGraph({"a": ()})

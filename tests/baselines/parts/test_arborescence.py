@@ -123,7 +123,7 @@ def test_ties_go_to_lower_positions():
     assert arborescence(np.ones((3, 3)), 1.0).tolist().count(-1) == 1  # a parent rather than a root
 
 
-def test_relabelling_relabels_the_answer():
+def test_relabelling_relabels_the_result():
     rng = np.random.default_rng(5)
     cost, order = rng.random((40, 40)), rng.permutation(40)
     parents, moved = arborescence(cost), arborescence(cost[np.ix_(order, order)])

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from mothr.baselines.parts.directions import DIRECTIONS, catalogue, evidence, find_direction, pair_scores, statistic
-from mothr.baselines.parts.initialisation import initialised
+from mothr.baselines.parts.statistics import initialised
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.side_information import SideInformation
@@ -199,7 +199,7 @@ def test_constant_tensors_are_left_out(write_models):
             evidence(models, name, Layers("norm"))
 
 
-def test_equal_models_cannot_be_told_apart(write_models):
+def test_equal_models_have_no_direction(write_models):
     generator = torch.Generator().manual_seed(0)
     same = {"x": torch.randn(9, 9, generator=generator)}
     models = write_models({"a": same, "b": same, "twice": {"x": 2 * same["x"]}})
@@ -233,7 +233,7 @@ def test_random_is_a_fair_coin_for_each_pair(write_models):
         evidence(models, "random", ALL)
 
 
-def test_oracle_says_the_truth(write_models):
+def test_oracle_is_the_truth(write_models):
     models = random_models(write_models)
     truth = ModelGraph({"m0": (), "m1": ("m0",), "m2": ("m1",), "m3": ("m0",)})
     place = [models.ids.index(f"m{i}") for i in range(4)]

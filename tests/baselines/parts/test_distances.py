@@ -94,7 +94,7 @@ def test_signed_max_equals_the_formula_of_v1(write_models):
     assert not np.allclose(found, found.T)
 
 
-def test_signed_max_is_scaled_by_the_models_asked_about(write_models):
+def test_signed_max_is_scaled_by_the_compared_models(write_models):
     models = random_models(write_models)
     among = [0, 2, 3]
     found = distances(models, "signed_max", ALL, among=among)
@@ -120,7 +120,7 @@ def test_duplicates_are_at_zero_and_other_ids_change_nothing(write_models, name)
     np.testing.assert_allclose(again[np.ix_(order, order)], found, atol=1e-12)
 
 
-def test_near_duplicates_far_from_the_others_keep_their_digits(write_models):
+def test_distances_of_near_duplicates_far_from_other_models_keep_their_digits(write_models):
     base = torch.randn(50, 50, generator=torch.Generator().manual_seed(0))
     near = base.clone()
     near[3, 4] = torch.nextafter(near[3, 4], torch.tensor(9.0))

@@ -63,7 +63,7 @@ def test_alignment_is_the_best_of_all_orders_of_rows_or_columns(shape):
     assert found[0, 1] == found[1, 0]
 
 
-def test_rows_and_columns_reordered_at_once_are_not_undone():
+def test_alignment_does_not_reorder_rows_and_columns_at_once():
     one = torch.randn(16, 16, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     two = one.roll(3, dims=0).roll(5, dims=1)
     assert aligned(torch.stack([one, two]))[0, 1] > 0.5

@@ -24,7 +24,7 @@ def test_it_was_fitted_on_dev_splits_that_exist_and_names_scores_that_exist():
         assert np.isfinite(term.weight)
 
 
-def test_whoever_goes_by_it_is_recorded_as_tuned_on_those_splits():
+def test_a_method_with_this_score_is_tuned_on_its_splits():
     assert MoTHer(direction="learned").tuned_on == tuned_on("learned")
     assert MoTHer(direction="kurtosis").tuned_on == ()
 
@@ -42,7 +42,7 @@ def test_log_odds_turn_with_the_pair_and_are_bounded():
     assert not log_odds(lambda direction, how: np.zeros(3)).any()
 
 
-def test_a_term_says_three_quarters_at_its_scale():
+def test_a_term_has_three_quarters_of_its_weight_at_its_scale():
     assert Term("norm", "vote", scale=0.2, weight=4.0).of(np.array([0.2, -0.2, 1e9])) == pytest.approx(
         [3.05, -3.05, 4.0], abs=0.01
     )

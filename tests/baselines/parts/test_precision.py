@@ -7,7 +7,7 @@ WEIGHTS = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [(torch.float32, "F32"), (torch.float16, "F16"), (torch.bfloat16, "BF16")])
-def test_the_kind_of_float_is_told_from_the_numbers_in_whatever_file_they_lie(kind, dtype):
+def test_the_floating_type_follows_from_the_numbers_whatever_the_file_type(kind, dtype):
     rounded = WEIGHTS.to(kind).float()
     assert precision(rounded, dtype) == precision(rounded, "F32") == (None, kind)
 

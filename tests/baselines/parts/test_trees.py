@@ -50,15 +50,15 @@ def test_each_model_is_the_child_of_the_nearest_before_it():
     assert nearest_predecessor(far, [2]) == []
 
 
-def test_related_models_share_a_tree_and_told_trees_are_kept(grown):
+def test_related_models_share_a_tree_and_given_trees_are_kept(grown):
     models, truth = grown((None, 0, 1, None, 3, None))
     labels = related_trees(models, BODY, 0.1)
     assert {frozenset(models.ids[node] for node in part) for part in tree_positions(labels)} == set(truth.trees)
     assert labels[0] == 0
-    told = {node: place % 2 for place, node in enumerate(sorted(models.ids))}
-    labels = related_trees(models.with_given(SideInformation(trees=told)), BODY, 0.1)
+    trees = {node: place % 2 for place, node in enumerate(sorted(models.ids))}
+    labels = related_trees(models.with_given(SideInformation(trees=trees)), BODY, 0.1)
     assert all(
-        (labels[i] == labels[j]) == (told[a] == told[b])
+        (labels[i] == labels[j]) == (trees[a] == trees[b])
         for i, a in enumerate(models.ids)
         for j, b in enumerate(models.ids)
     )

@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from mothr.baselines.parts.directions import evidence
-from mothr.baselines.parts.initialisation import distance_to_init, initialised
+from mothr.baselines.parts.statistics import distance_to_init, initialised
 from mothr.benchmark.weights.layers import Layers
 
 
-def test_new_tensors_are_those_of_transformers_and_torch_and_always_the_same():
+def test_new_tensors_have_the_distribution_of_transformers_and_torch_and_are_reproducible():
     matrix, kernel = initialised((200, 100)), initialised((64, 8, 3, 3))
     assert float(matrix.std()) == pytest.approx(0.02, rel=0.02)
     bound = 1 / np.sqrt(8 * 9)
@@ -28,7 +28,7 @@ def test_distance_is_zero_from_the_initialisation_itself_and_a_vector_may_begin_
     np.testing.assert_allclose(distance_to_init(vectors, ()), [0, 0, 0.02, 0.01], atol=1e-6)
 
 
-def test_training_leads_away_from_it_and_weight_decay_leads_back(write_models):
+def test_training_increases_the_distance_and_weight_decay_decreases_it(write_models):
     generator = torch.Generator().manual_seed(0)
     root = {f"{layer}.weight": torch.randn(32, 32, generator=generator) * 0.05 for layer in range(3)}
     child = {name: value + 0.02 * torch.randn(32, 32, generator=generator) for name, value in root.items()}
