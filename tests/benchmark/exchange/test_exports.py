@@ -44,7 +44,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-# --- readers: format -> (nodes, {edge: what is known of it}), by other programs where there are any ---
+# --- readers: text -> (nodes, {edge: attributes}); other programs read where there are any ---
 
 
 def from_networkx(graph):
@@ -60,7 +60,7 @@ def from_dot(text):
         return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
 
     [graph] = pydot.graph_from_dot_data(text)
-    facts = {
+    edges = {
         (plain(edge.get_source()), plain(edge.get_destination())): {
             key: plain(value) for key, value in edge.get_attributes().items()
         }
@@ -68,25 +68,25 @@ def from_dot(text):
     }
     return {plain(node.get_name()) for node in graph.get_nodes()}, {
         edge: {key: float(value) if key == "confidence" else value for key, value in known.items() if key != "label"}
-        for edge, known in facts.items()
+        for edge, known in edges.items()
     }
 
 
 def from_newick(text):
     tokens = re.findall(r"'(?:[^']|'')*'|[(),;\n]", text)
     assert "".join(tokens) == text
-    nodes, edges, open_, done = set(), {}, [[]], None
+    nodes, edges, open_, children = set(), {}, [[]], None
     for token in tokens:
         if token == "(":
             open_.append([])
         elif token == ")":
-            done = open_.pop()
+            children = open_.pop()
         elif token[0] == "'":
             name = token[1:-1].replace("''", "'")
             nodes.add(name)
-            edges |= {(name, child): {} for child in done or ()}
+            edges |= {(name, child): {} for child in children or ()}
             open_[-1].append(name)
-            done = None
+            children = None
     assert len(open_) == 1
     assert text.count("\n") == len(open_[0])
     return nodes, edges
@@ -125,23 +125,25 @@ def from_hub(text):
     nodes, edges = set(), {}
     for card in yaml.safe_load_all(text):
         nodes.add(card["model_name"])
-        above = card.get("base_model", [])
+        parents = card.get("base_model", [])
         known = {"relation": card["base_model_relation"]} if "base_model_relation" in card else {}
-        edges |= {(parent, card["model_name"]): known for parent in ([above] if isinstance(above, str) else above)}
+        edges |= {
+            (parent, card["model_name"]): known for parent in ([parents] if isinstance(parents, str) else parents)
+        }
     return nodes, edges
 
 
 def from_cyclonedx(text):
     components, edges = json.loads(text)["components"], {}
-    for one in components:
-        said = {item["name"].removeprefix("mothr:"): item["value"] for item in one.get("properties", ())}
-        for ancestor in one.get("pedigree", {}).get("ancestors", ()):
-            known = {"relation": said["relation"]} if "relation" in said else {}
+    for component in components:
+        properties = {item["name"].removeprefix("mothr:"): item["value"] for item in component.get("properties", ())}
+        for ancestor in component.get("pedigree", {}).get("ancestors", ()):
+            known = {"relation": properties["relation"]} if "relation" in properties else {}
             if "evidence" in ancestor:
                 [identity] = ancestor["evidence"]["identity"]
                 known["confidence"] = identity["confidence"]
-            edges[ancestor["name"], one["name"]] = known
-    return {one["name"] for one in components}, edges
+            edges[ancestor["name"], component["name"]] = known
+    return {component["name"] for component in components}, edges
 
 
 READERS = {
@@ -152,14 +154,14 @@ READERS = {
 }  # fmt: skip
 
 
-def faults(text):
+def schema_error(text):
     return JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
 
 
 def linked(names, step):
-    """Returns a tree of ``names`` in which each hangs from the one ``step`` places before."""
+    """Returns a graph of ``names`` in which the parent of each is the name ``step`` places before it."""
     return Prediction(
-        ModelGraph({name: (names[place - step],) if place >= step else () for place, name in enumerate(names)})
+        ModelGraph({name: (names[index - step],) if index >= step else () for index, name in enumerate(names)})
     )
 
 
@@ -171,7 +173,7 @@ def test_nodes_edges_relations_and_confidence_are_read_back(name):
     nodes, edges = READERS[name](render(MODELS, name))
     without = {"hub": {"confidence"}}.get(name, set())
     assert edges == {
-        edge: {key: value for key, value in facts.items() if key not in without} for edge, facts in KNOWN.items()
+        edge: {key: value for key, value in known.items() if key not in without} for edge, known in KNOWN.items()
     }
     assert nodes == set("rabmq" if name == "csv" else "rabmqs")  # a list of edges has no place for a model without any
 
@@ -190,7 +192,7 @@ def test_hostile_names_are_read_back_as_they_are(name):
 @pytest.mark.parametrize("name", READABLE)
 @settings(max_examples=15, deadline=None)
 @given(names=st.lists(st.sampled_from(HOSTILE + CONTROL) | st.text(max_size=6), min_size=2, max_size=6, unique=True))
-def test_any_name_is_read_back_or_refused_where_the_format_has_no_way_to_write_it(name, names):
+def test_any_name_is_read_back_or_refused_if_the_format_cannot_hold_it(name, names):
     prediction = linked(names, 1)
     if name in REFUSED and re.search(f"[{REFUSED[name]}]", "".join(names)):
         with pytest.raises(MothrError, match=f"which {name} cannot hold; rename the model"):
@@ -209,11 +211,11 @@ def test_a_name_that_utf_8_cannot_hold_is_refused(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_graph_of_nothing_and_a_chain_deeper_than_the_stack_are_written(name):
+def test_an_empty_graph_and_a_chain_deeper_than_the_stack_are_written(name):
     assert isinstance(render(Prediction(ModelGraph({})), name), str)
-    text = render(linked([f"n{place:04d}" for place in range(1500)], 1), name)
+    text = render(linked([f"n{number:04d}" for number in range(1500)], 1), name)
     assert text.endswith("\n")
-    assert text == render(linked([f"n{place:04d}" for place in range(1500)], 1), name)
+    assert text == render(linked([f"n{number:04d}" for number in range(1500)], 1), name)
 
 
 # --- single formats ---
@@ -240,21 +242,21 @@ def test_a_text_tree_shows_a_merge_under_each_parent_and_its_descendants_once():
     assert "*" not in render(linked(["a", "b", "c"], 1), "text")
 
 
-def test_names_cannot_steer_the_terminal():
+def test_names_cannot_control_the_terminal():
     lines = render(linked(CONTROL + HOSTILE, 1), "text")
     assert lines.count("\n") == len(CONTROL + HOSTILE)
     assert all(line.isprintable() for line in lines.split("\n"))
     assert r"\x1b[31mred" in lines
 
 
-def test_graph_tools_learn_trees_and_abstentions():
+def test_graph_formats_hold_trees_and_abstentions():
     nodes = {node["id"]: node for node in json.loads(render(MODELS, "node-link"))["nodes"]}
     assert (nodes["q"]["tree"], nodes["s"]) == (4, {"id": "s", "tree": 7, "abstained": True})
     assert networkx.parse_graphml(render(MODELS, "graphml")).nodes["s"] == {"tree": 7, "abstained": True}
     assert render(MODELS, "dot").count("style=dashed") == render(MODELS, "mermaid").count(":::abstained") == 1
 
 
-def test_dot_labels_show_what_graphviz_would_take_for_entities_and_line_ends():
+def test_dot_labels_escape_entities_and_line_ends():
     text = render(linked(["a&lt;b\nc", "plain"], 1), "dot")
     assert '[label="a&amp;lt;b\\nc"]' in text
     assert '"plain";' in text
@@ -264,35 +266,36 @@ def test_each_block_of_front_matter_is_that_of_a_model_card():
     names = [*HOSTILE, *CONTROL]
     blocks = render(linked(names, 1), "hub").removeprefix("---\n").split("\n---\n")
     cards = {card.model_name: card.base_model for card in (ModelCard(f"---\n{block}\n---\n").data for block in blocks)}
-    assert cards == {name: names[place - 1] if place else None for place, name in enumerate(names)}
+    assert cards == {name: names[index - 1] if index else None for index, name in enumerate(names)}
     assert 'model_name: "123456789e12"\n' in render(linked(names, 1), "hub")  # bare, it is a number to the Hub
     assert 'base_model:\n- "a"\n- "b"\nbase_model_relation: merge\n' in render(MODELS, "hub")
 
 
 def test_bills_of_materials_keep_to_the_schema_of_cyclonedx_1_6():
     for prediction in (MODELS, linked(HOSTILE + CONTROL, 2), Prediction(ModelGraph({}))):
-        assert faults(render(prediction, "cyclonedx")) is None
-    assert faults(render(MODELS, "cyclonedx").replace("0.75", "1.75")) is not None
+        assert schema_error(render(prediction, "cyclonedx")) is None
+    assert schema_error(render(MODELS, "cyclonedx").replace("0.75", "1.75")) is not None
     bill = json.loads(render(MODELS, "cyclonedx"))
-    merged, alone = (next(one for one in bill["components"] if one["name"] == name) for name in "ms")
-    assert [one["name"] for one in merged["pedigree"]["ancestors"]] == ["a", "b"]
+    components = {component["name"]: component for component in bill["components"]}
+    merged, alone = components["m"], components["s"]
+    assert [ancestor["name"] for ancestor in merged["pedigree"]["ancestors"]] == ["a", "b"]
     assert (alone["properties"], "pedigree" in alone) == ([{"name": "mothr:abstained", "value": "true"}], False)
-    assert len({one["bom-ref"] for one in bill["components"]}) == 6
+    assert len({component["bom-ref"] for component in bill["components"]}) == 6
 
 
 # --- least confidence ---
 
 
-def test_edges_of_lower_confidence_go_and_a_model_that_loses_every_parent_abstains():
-    found = confident(MODELS, 0.4)
-    assert found.graph == ModelGraph(
+def test_edges_of_lower_confidence_are_left_out_and_a_model_without_parents_abstains():
+    kept = confident(MODELS, 0.4)
+    assert kept.graph == ModelGraph(
         {"r": (), "a": ("r",), "b": ("r",), "m": ("a", "b"), "q": (), "s": ()}
     )  # 0.4 itself stays
-    assert (found.abstained, found.relations) == ({"q", "s"}, {"a": "adapter"})
-    found = confident(MODELS, 0.5)
-    assert found.graph.parents["m"] == ("a",)
-    assert found.abstained == {"q", "s"}
-    assert READERS["csv"](render(found, "csv"))[1]["a", "m"] == {
+    assert (kept.abstained, kept.relations) == ({"q", "s"}, {"a": "adapter"})
+    kept = confident(MODELS, 0.5)
+    assert kept.graph.parents["m"] == ("a",)
+    assert kept.abstained == {"q", "s"}
+    assert READERS["csv"](render(kept, "csv"))[1]["a", "m"] == {
         "confidence": 0.75
     }  # one parent alone: no longer known to be a merge
     assert confident(MODELS, 0) == MODELS
@@ -305,7 +308,7 @@ def test_edges_of_lower_confidence_go_and_a_model_that_loses_every_parent_abstai
 # --- where graphs come from, and the command ---
 
 
-def test_truths_predictions_and_results_are_read(tiny, tmp_path):
+def test_truths_predictions_and_runs_are_read(tiny, tmp_path):
     truth = open_truth(tiny)
     for source in (tiny, tiny / "truth.json"):
         assert read(source).graph == truth.graph
@@ -320,6 +323,10 @@ def test_truths_predictions_and_results_are_read(tiny, tmp_path):
         mothr_version="0", commit=None, dirty=None, packages={}, date="2026-01-01T00:00:00Z",
     )  # fmt: skip
     assert read(store.write(record, tmp_path)) == Prediction(MODELS.graph, relations=MODELS.relations)
+    runs = store.write(record.model_copy(update={"seed": 1, "relations": None}), tmp_path)
+    assert read(Path(f"{runs}#{record.run_id}")) == Prediction(MODELS.graph, relations=MODELS.relations)
+    with pytest.raises(MothrError, match="holds 2 runs; name one of them"):
+        read(runs)
     path.write_text(json.dumps({"parents": {}}))
     with pytest.raises(MothrError, match="schema_version is None"):
         read(path)
@@ -328,7 +335,7 @@ def test_truths_predictions_and_results_are_read(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("name", "form"), [(f"x{ending}", name) for name, form in FORMATS.items() for ending in form.endings]
 )
-def test_endings_tell_the_format(name, form):
+def test_the_ending_of_a_file_determines_the_format(name, form):
     assert format_of(Path(name.upper())) == form
 
 
@@ -348,8 +355,8 @@ def test_the_command_writes_a_file_or_standard_output(mothr, tmp_path):
     assert out.read_bytes().decode() == render(MODELS, "csv")
     assert mothr("export", source, "--format", "hub", "--json").json["content"] == render(MODELS, "hub")
     assert [path.name for path in out.parent.iterdir()] == ["lineage.csv"]
-    told = " ".join(mothr("export", "--help").out.split())
-    assert all(re.search(rf"\b{name}\b", told) for name in FORMATS)
+    help_text = " ".join(mothr("export", "--help").out.split())
+    assert all(re.search(rf"\b{name}\b", help_text) for name in FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -364,11 +371,11 @@ def test_the_command_writes_a_file_or_standard_output(mothr, tmp_path):
         (("--min-confidence", "2"), "the least confidence is 2.0"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_old_files_stay(mothr, tmp_path, words, expected):
+def test_a_graph_that_cannot_be_exported_is_refused_and_old_files_stay(mothr, tmp_path, words, expected):
     (tmp_path / "prediction.json").write_text(json.dumps(MODELS.to_json()))
     (tmp_path / "old.nwk").write_text("old")
-    done = mothr("export", tmp_path / "prediction.json", *(word.format(tmp_path) for word in words))
-    assert (done.code, done.out) == (1, "")
-    assert expected in done.err
+    called = mothr("export", tmp_path / "prediction.json", *(word.format(tmp_path) for word in words))
+    assert (called.code, called.out) == (1, "")
+    assert expected in called.err
     assert (tmp_path / "old.nwk").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
