@@ -288,20 +288,35 @@ def _flat(row: Row, label: str, rank: int | None) -> dict[str, Any]:
 
 
 def _labels(board_rows: Sequence[Row]) -> dict[str, str]:
-    """Returns row id -> the method's name, with the parameters and the version by which rows of that name differ."""
-    labels = {}
+    """Returns row id -> the method's name, with the parameters and the version by which rows of that name differ.
+
+    Parameters that some of the rows lack, as those of another version, are named only if the others do not tell all rows apart.
+    """
+    labels: dict[str, str] = {}
     by_method = sorted(board_rows, key=lambda row: row.runs[0].method)
     for method, group in groupby(by_method, key=lambda row: row.runs[0].method):
-        members = list(group)
-        described = {row.id: {"version": row.runs[0].method_version} for row in members}
-        for row in members:
-            described[row.id] |= {name: json.dumps(value) for name, value in row.runs[0].flat_parameters.items()}
+        described = {row.id: _described(row) for row in group}
         names = {name: None for values in described.values() for name in values}
-        differing = [name for name in names if len({values.get(name) for values in described.values()}) > 1]
-        for row in members:
-            extra = " ".join(f"{name}={described[row.id][name]}" for name in differing if name in described[row.id])
-            labels[row.id] = f"{method} {extra}".strip()
+        shared = [name for name in names if all(name in values for values in described.values())]
+        kinds = {tuple(values.items()) for values in described.values()}
+        named = _differences(method, described, shared)
+        labels |= named if len(set(named.values())) == len(kinds) else _differences(method, described, list(names))
     return labels
+
+
+def _described(row: Row) -> dict[str, str]:
+    """Returns the version and the parameters of a row as text."""
+    parameters = {name: json.dumps(value) for name, value in row.runs[0].parameters.items()}
+    return {"version": row.runs[0].method_version, **parameters}
+
+
+def _differences(method: str, described: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> dict[str, str]:
+    """Returns row id -> the method's name, with those of ``names`` whose values differ between rows."""
+    differing = [name for name in names if len({values.get(name) for values in described.values()}) > 1]
+    return {
+        row_id: " ".join([method, *(f"{name}={values[name]}" for name in differing if name in values)])
+        for row_id, values in described.items()
+    }
 
 
 def _planned_labels(board_rows: Sequence[Row], plan: Plan | None) -> dict[str, str]:

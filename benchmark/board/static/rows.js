@@ -13,11 +13,12 @@ for (const board of page.boards) {
 
 const mean = (row, metric = mainMetric) => row.scores[metric].mean ?? null;
 
-// The interval of a metric, and the number of trees where the metric is not defined on all of them.
+// The interval of a metric, and the number of trees if it is a single one or if the metric is not defined on all trees.
 function interval(row, metric = mainMetric) {
   const { low, high, trees } = row.scores[metric];
   const words = low === undefined ? [] : [`${show(low, 2)}–${show(high, 2)}`];
-  return trees === undefined ? words : [...words, `n = ${trees}`];
+  const count = trees ?? row.board.trees;
+  return trees === undefined && count > 1 ? words : [...words, `n = ${count}`];
 }
 
 const addressOf = (row) => `${row.board.folder}/index.html#${new URLSearchParams({ row: row.id })}`;

@@ -158,6 +158,16 @@ def test_rows_of_one_name_are_told_apart_by_what_differs():
     assert board(records)["id"].is_unique
 
 
+def test_parameters_that_a_version_lacks_are_not_named_if_the_version_tells_rows_apart():
+    records = [
+        run(parameters={"old": 1, "layers": "all"}),
+        run(parameters={"new": 2, "layers": "all"}, method_version="2"),
+    ]
+    assert sorted(board(records)["label"]) == ["linea version=1", "linea version=2"]
+    records = [run(parameters={"layers": "all"}), run(parameters={"layers": "all", "new": 2})]
+    assert sorted(board(records)["label"]) == ["linea", "linea new=2"]
+
+
 def test_the_order_of_the_records_does_not_matter():
     records = [
         run((score, 0.5), method=name, seed=seed)
