@@ -1,4 +1,4 @@
-"""Forests of known truth, nothing trained, for methods to recover; and copies with neurons and heads in another order."""
+"""Forests with known truth that are drawn, not trained; copies with reordered neurons and heads; small data sets."""
 
 import json
 from collections.abc import Callable
@@ -27,13 +27,13 @@ SHAPES = {
 
 
 def ids_of(count, seed):
-    """Returns names that say nothing of the order they are given in."""
+    """Returns names in random order, so that they do not reveal the order of the models."""
     return [f"{number:03d}" for number in np.random.default_rng(seed).permutation(900)[:count]]
 
 
 @pytest.fixture
 def grown(write_models) -> Callable:
-    """Returns a function that draws a forest (heavy-tailed roots, independent updates) and gives its models and its truth."""
+    """Returns a function that draws a forest (heavy-tailed roots, independent updates) and returns its models and its graph."""
 
     def draw(parents=TREE, rank=None, seed=0):
         weights = grow(np.random.default_rng(seed), parents, SHAPES, rank)
@@ -51,7 +51,7 @@ def grown(write_models) -> Callable:
 
 @pytest.fixture
 def permuted() -> Callable:
-    """Returns a function that reorders the heads and the neurons of weights by name: another point, the same function."""
+    """Returns a function that reorders the heads and neurons of weights by name. The network computes the same function."""
 
     def copy(weights, seed=0):
         rng, found = np.random.default_rng(seed), dict(weights)
@@ -71,7 +71,7 @@ def permuted() -> Callable:
 
 @pytest.fixture
 def contents() -> Callable:
-    """Returns a function that gives {id: {name: tensor}} of all that models hold."""
+    """Returns a function that maps models to {id: {name: tensor}}."""
     return lambda models: {checkpoint.id: dict(checkpoint.read_all()) for checkpoint in models.checkpoints}
 
 

@@ -1,4 +1,6 @@
-"""Times rank distances of all pairs by sketches against torch.linalg.matrix_rank pair by pair, in the same run. Run on demand.
+"""Times rank distances of all pairs by sketches against torch.linalg.matrix_rank pair by pair, in the same run.
+
+Run it on demand.
 
 At the size of VTHR: ``python tests/performance/bench_rank.py --matrices 12 --side 768 --pairs 24``.
 """
@@ -23,13 +25,13 @@ STORED = ("F32", "F16", "BF16", "I8")
 
 
 def stored(weights: torch.Tensor, kind: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Returns what a file holds of ``weights``, by ending of the name, and the values that it stands for."""
+    """Returns the tensors that a file stores for ``weights``, by ending of the name, and the values that they represent."""
     if kind == "I8":
         scale = weights.abs().amax(dim=1, keepdim=True) / 127
         steps = (weights / scale).round()
         return {"": steps.to(torch.int8), "_scale": scale}, steps * scale
-    kept = weights.to({"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind])
-    return {"": kept}, kept.float()
+    converted = weights.to({"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind])
+    return {"": converted}, converted.float()
 
 
 def build(folder: Path, kind: str, matrices: int, side: int, size: float) -> np.ndarray:
@@ -37,27 +39,27 @@ def build(folder: Path, kind: str, matrices: int, side: int, size: float) -> np.
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     ranks = rng.integers(4, 17, size=len(SHAPE))
     values: list[dict[str, torch.Tensor]] = []
-    for node, above in enumerate(SHAPE):
+    for node, parent in enumerate(SHAPE):
         content, values = {}, [*values, {}]
         for layer in range(matrices):
             name = f"layers.{layer}.weight"
-            if above is None:
+            if parent is None:
                 weights = 0.02 * torch.randn(side, side, generator=generator)
             else:
                 left, right = (torch.randn(side, int(ranks[node]), generator=generator) for _ in range(2))
                 update = left @ right.T
-                weights = values[above][name] + update * (size * 0.02 * side / update.norm())
-            held, values[node][name] = stored(weights, kind)
-            content |= {f"{name}{ending}": tensor.contiguous() for ending, tensor in held.items()}
+                weights = values[parent][name] + update * (size * 0.02 * side / update.norm())
+            tensors, values[node][name] = stored(weights, kind)
+            content |= {f"{name}{ending}": tensor.contiguous() for ending, tensor in tensors.items()}
         save_file(content, folder / f"{node:02}.safetensors")
-    above = [{0}]
+    lines = [{0}]  # each node with its ancestors
     for node, parent in enumerate(SHAPE[1:], start=1):
-        above.append({node, *above[parent]})
-    return np.array([[sum(ranks[node] for node in (one ^ other)) for other in above] for one in above])
+        lines.append({node, *lines[parent]})
+    return np.array([[sum(ranks[node] for node in (first ^ second)) for second in lines] for first in lines])
 
 
 def timed(function, *arguments):
-    """Returns (result, wall-clock seconds, processor seconds); the two differ where others use the machine."""
+    """Returns (result, wall-clock seconds, processor seconds). The two differ if other programs use the machine."""
     wall, processor = time.perf_counter(), time.process_time()
     return function(*arguments), time.perf_counter() - wall, time.process_time() - processor
 
@@ -75,30 +77,30 @@ def main() -> None:
 
     torch.set_num_threads(1)
     rng, n, rows = np.random.default_rng(1), len(SHAPE), []
-    everything = [(i, j) for i in range(n) for j in range(i)]
+    all_pairs = [(i, j) for i in range(n) for j in range(i)]
     for kind in STORED:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             truth = build(Path(name), kind, arguments.matrices, arguments.side, arguments.size)
             models = open_folder(Path(name))
-            found, wall, processor = timed(
+            computed, wall, processor = timed(
                 lambda models=models: distances(models, "rank", Layers("matrices"), cache=None)
             )
             order = [models.ids.index(f"{node:02}") for node in range(n)]
-            found = found[np.ix_(order, order)] / arguments.matrices
+            computed = computed[np.ix_(order, order)] / arguments.matrices
             stacks = models.stack("layers.0.weight", order)
-        some = [everything[at] for at in rng.choice(len(everything), arguments.pairs, replace=False)]
-        differences = [stacks[i] - stacks[j] for i, j in some]
+        sample = [all_pairs[place] for place in rng.choice(len(all_pairs), arguments.pairs, replace=False)]
+        differences = [stacks[i] - stacks[j] for i, j in sample]
         theirs, loop_wall, loop_processor = timed(
-            lambda held=differences: [int(torch.linalg.matrix_rank(one)) for one in held]
+            lambda matrices=differences: [int(torch.linalg.matrix_rank(matrix)) for matrix in matrices]
         )
-        scale = arguments.matrices * len(everything) / len(some)
+        scale = arguments.matrices * len(all_pairs) / len(sample)
         rows.append({
             "stored": kind, "seconds": wall, "processor_seconds": processor,
             "loop_seconds": loop_wall * scale, "loop_processor_seconds": loop_processor * scale,
             "ratio": loop_wall * scale / wall, "processor_ratio": loop_processor * scale / processor,
-            "pairs": len(everything), "right": int((found == truth)[np.tril_indices(n, -1)].sum()),
-            "of_loop": len(some), "right_of_loop": sum(int(rank == truth[pair]) for rank, pair in zip(theirs, some, strict=True)),
-            "same_as_loop": sum(int(rank == found[pair]) for rank, pair in zip(theirs, some, strict=True)),
+            "pairs": len(all_pairs), "right": int((computed == truth)[np.tril_indices(n, -1)].sum()),
+            "of_loop": len(sample), "right_of_loop": sum(int(rank == truth[pair]) for rank, pair in zip(theirs, sample, strict=True)),
+            "same_as_loop": sum(int(rank == computed[pair]) for rank, pair in zip(theirs, sample, strict=True)),
         })  # fmt: skip
     if arguments.json:
         shape = {"models": n, "matrices": arguments.matrices, "side": arguments.side, "size": arguments.size}

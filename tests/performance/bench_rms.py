@@ -1,6 +1,6 @@
-"""Times RMS distances of all pairs by blocked products against a loop over pairs, in the same run, with memory and error. Run on demand.
+"""Times RMS distances of all pairs by blocked products against a loop over pairs, in the same run, with memory and error.
 
-At the size of VTHR, with 12 GB of weights that are written first and removed afterwards:
+Run it on demand. At the size of VTHR it writes 12 GB of weights first and removes them afterwards:
 ``python tests/performance/bench_rms.py --layers 48 --side 768 --share 0.01 --folder FOLDER``.
 """
 
@@ -32,13 +32,13 @@ def build(folder: Path, layers: int, side: int) -> list[Path]:
     """Returns the files of five trees of 21 models: roots, and updates of a thousandth to a tenth of their size."""
     rng, files, names = np.random.default_rng(0), [], [f"layers.{layer}.weight" for layer in range(layers)]
     for tree in range(TREES):
-        held = []
-        for node, above in enumerate(SHAPE):
-            scale = np.float32(0.02 if above is None else 0.02 * 10 ** rng.uniform(-3, -1))
+        tree_weights = []
+        for node, parent in enumerate(SHAPE):
+            scale = np.float32(0.02 if parent is None else 0.02 * 10 ** rng.uniform(-3, -1))
             weights = {name: scale * rng.standard_normal((side, side), dtype=np.float32) for name in names}
-            if above is not None:
-                weights = {name: update + held[above][name] for name, update in weights.items()}
-            held.append(weights if node < 5 else {})  # leaves have no children
+            if parent is not None:
+                weights = {name: update + tree_weights[parent][name] for name, update in weights.items()}
+            tree_weights.append(weights if node < 5 else {})  # leaves have no children
             files.append(folder / f"{tree}-{node:02}.safetensors")
             save_file(weights, files[-1])
     return files
@@ -46,13 +46,12 @@ def build(folder: Path, layers: int, side: int) -> list[Path]:
 
 def pair(first: Path, second: Path, double: bool = False) -> float:
     """Returns the mean over tensors of the RMS of the difference of two models."""
-    with safe_open(first, "pt") as one, safe_open(second, "pt") as other:
-        kind, found = torch.float64 if double else torch.float32, []
-        for name in one.keys():  # noqa: SIM118 (the file is no mapping)
-            found.append(
-                float((one.get_tensor(name).to(kind) - other.get_tensor(name).to(kind)).square().mean().sqrt())
-            )
-    return float(np.mean(found))
+    with safe_open(first, "pt") as file_1, safe_open(second, "pt") as file_2:
+        dtype, distances_of_tensors = torch.float64 if double else torch.float32, []
+        for name in file_1.keys():  # noqa: SIM118 (the file is no mapping)
+            difference = file_1.get_tensor(name).to(dtype) - file_2.get_tensor(name).to(dtype)
+            distances_of_tensors.append(float(difference.square().mean().sqrt()))
+    return float(np.mean(distances_of_tensors))
 
 
 def loop(files: list[Path], pairs: list[tuple[int, int]]) -> list[float]:
@@ -61,7 +60,7 @@ def loop(files: list[Path], pairs: list[tuple[int, int]]) -> list[float]:
 
 
 def timed(function, *arguments):
-    """Returns (result, wall-clock seconds, processor seconds); the two differ where others use the machine."""
+    """Returns (result, wall-clock seconds, processor seconds). The two differ if other programs use the machine."""
     wall, processor = time.perf_counter(), time.process_time()
     return function(*arguments), time.perf_counter() - wall, time.process_time() - processor
 
@@ -72,11 +71,11 @@ def engine(folder: Path, budget: int) -> dict:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     models, opening, _ = timed(open_folder, folder)
     with use_resources(budget=budget):
-        found, wall, processor = timed(lambda: distances(models, "rms", Layers("matrices"), cache=None))
+        matrix, wall, processor = timed(lambda: distances(models, "rms", Layers("matrices"), cache=None))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "ids": models.ids,
-        "found": found,
+        "distances": matrix,
         "opening": opening,
         "wall": wall,
         "processor": processor,
@@ -102,47 +101,47 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         files = build(Path(name), arguments.layers, arguments.side)
         rng, n = np.random.default_rng(1), len(files)
-        everything = [(i, j) for i in range(n) for j in range(i)]
-        some = [
-            everything[at]
-            for at in rng.choice(len(everything), max(1, int(arguments.share * len(everything))), replace=False)
+        all_pairs = [(i, j) for i in range(n) for j in range(i)]
+        sample = [
+            all_pairs[place]
+            for place in rng.choice(len(all_pairs), max(1, int(arguments.share * len(all_pairs))), replace=False)
         ]
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             ours = pool.submit(engine, Path(name), arguments.budget << 20).result()
-        _, loop_wall, loop_processor = timed(loop, files, some)
-        place = {id: position for position, id in enumerate(ours["ids"])}
+        _, loop_wall, loop_processor = timed(loop, files, sample)
+        place_of = {id: position for position, id in enumerate(ours["ids"])}
         near = [(i, i - i % len(SHAPE)) for i in range(n) if i % len(SHAPE)][
             :20
-        ]  # models beside their roots: the hardest
+        ]  # children and their roots, the nearest pairs: the hardest case
         errors = []
-        for i, j in [*some[:20], *near]:
+        for i, j in [*sample[:20], *near]:
             exact = pair(files[i], files[j], double=True)
-            errors.append(abs(ours["found"][place[files[i].stem], place[files[j].stem]] / exact - 1))
-    scale = len(everything) / len(some)
-    found = {
+            errors.append(abs(ours["distances"][place_of[files[i].stem], place_of[files[j].stem]] / exact - 1))
+    scale = len(all_pairs) / len(sample)
+    figures = {
         "models": n, "layers": arguments.layers, "side": arguments.side, "gigabytes": n * arguments.layers * arguments.side**2 * 4 / 1e9,
         "seconds": ours["wall"], "processor_seconds": ours["processor"], "hashing_seconds": ours["opening"],
-        "loop_seconds": loop_wall * scale, "loop_processor_seconds": loop_processor * scale, "loop_pairs": len(some),
+        "loop_seconds": loop_wall * scale, "loop_processor_seconds": loop_processor * scale, "loop_pairs": len(sample),
         "ratio": loop_wall * scale / ours["wall"], "processor_ratio": loop_processor * scale / ours["processor"],
         "peak_megabytes": ours["peak"] / 1024, "of_which_before_megabytes": ours["before"] / 1024,
         "largest_relative_error": max(errors),
     }  # fmt: skip
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
     print(
-        f"{n} models x {arguments.layers} matrices of {arguments.side} x {arguments.side}, {found['gigabytes']:.1f} GB"
+        f"{n} models x {arguments.layers} matrices of {arguments.side} x {arguments.side}, {figures['gigabytes']:.1f} GB"
     )
     print(
-        f"blocked: {found['seconds']:.1f} s ({found['processor_seconds']:.1f} s of processor), after {ours['opening']:.1f} s of hashing"
+        f"blocked: {figures['seconds']:.1f} s ({figures['processor_seconds']:.1f} s of processor), after {ours['opening']:.1f} s of hashing"
     )
     print(
-        f"loop: {found['loop_seconds']:.0f} s ({found['loop_processor_seconds']:.0f} s of processor), from {len(some)} pairs"
+        f"loop: {figures['loop_seconds']:.0f} s ({figures['loop_processor_seconds']:.0f} s of processor), from {len(sample)} pairs"
     )
     print(
-        f"ratio {found['ratio']:.1f} ({found['processor_ratio']:.1f} by processor time); peak {found['peak_megabytes']:.0f} MB"
+        f"ratio {figures['ratio']:.1f} ({figures['processor_ratio']:.1f} by processor time); peak {figures['peak_megabytes']:.0f} MB"
     )
-    print(f"largest relative error against float64: {found['largest_relative_error']:.1e}")
+    print(f"largest relative error against float64: {figures['largest_relative_error']:.1e}")
 
 
 if __name__ == "__main__":
