@@ -71,7 +71,7 @@ def _front(recipe: Recipe, models: int, title: str) -> list[str]:
     size = "n<1K" if models < 1000 else "1K<n<10K" if models < 10_000 else "10K<n<100K"
     existing = any(root.source is not None for root in recipe.roots)
     return [
-        "---", f"pretty_name: {title}", f"license: {'other' if existing else 'apache-2.0'}", 
+        "---", f"pretty_name: {title}", f"license: {'other' if existing else 'apache-2.0'}",
         "tags: [model-lineage, model-tree, weight-space]",
         f"size_categories: [{size}]", "---",
     ]  # fmt: skip

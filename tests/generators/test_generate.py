@@ -64,17 +64,17 @@ def test_the_data_set_has_the_documented_layout(undisturbed, tiny):
     assert tomllib.loads((undisturbed / "recipe.toml").read_text()) == resolved(recipe)
 
 
-def test_truth_says_what_was_planned(undisturbed, tiny):
+def test_the_truth_agrees_with_the_plan(undisturbed, tiny):
     truth = dataset.open_truth(undisturbed)
     for node in plan(load_recipe(str(tiny))):
-        told = truth.nodes[node.id]
-        assert told.parents == node.parents == node.sources
-        assert (told.tree, told.depth, told.task) == (node.tree, node.depth, "+".join(node.tasks))
-        assert (told.relation, told.subtype) == (("finetune", "full") if node.parents else (None, None))
-        assert {"before", "after", "chance", "tested_on", "seed", "learning_rate"} <= told.training.keys()
+        node_truth = truth.nodes[node.id]
+        assert node_truth.parents == node.parents == node.sources
+        assert (node_truth.tree, node_truth.depth, node_truth.task) == (node.tree, node.depth, "+".join(node.tasks))
+        assert (node_truth.relation, node_truth.subtype) == (("finetune", "full") if node.parents else (None, None))
+        assert {"before", "after", "chance", "tested_on", "seed", "learning_rate"} <= node_truth.training.keys()
 
 
-def test_nothing_but_weights_tells_one_model_from_another(undisturbed):
+def test_only_weights_distinguish_the_models(undisturbed):
     configs = {(model / "config.json").read_bytes() for model in (undisturbed / "models").iterdir()}
     assert len(configs) == 1
     assert "_name_or_path" not in json.loads(configs.pop())
@@ -103,9 +103,7 @@ def test_two_worker_processes_write_the_same_bytes_as_one_thread(undisturbed, ti
     assert hashes(tmp_path / "data") == hashes(undisturbed)
 
 
-def test_roots_from_the_cache_are_the_same_bytes_and_a_damaged_entry_is_made_again(
-    undisturbed, tiny, tmp_path, monkeypatch
-):
+def test_cached_roots_have_the_same_bytes_and_a_damaged_entry_is_replaced(undisturbed, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     make(tiny, tmp_path / "first")
     weights = sorted((tmp_path / "cache" / "roots").rglob("model.safetensors"))
@@ -136,7 +134,7 @@ def finished_nodes(out: Path) -> int:
 
 
 @pytest.mark.parametrize("nodes", [1, 5])
-def test_killed_at_any_moment_it_finishes_with_the_same_bytes(undisturbed, tiny, tmp_path, nodes):
+def test_after_a_kill_a_second_run_gives_the_same_bytes(undisturbed, tiny, tmp_path, nodes):
     out, cache = tmp_path / "data", tmp_path / "cache"
     process = start(tiny, out, cache)
     while finished_nodes(out) < nodes and process.poll() is None:
@@ -204,7 +202,7 @@ def test_the_data_set_of_another_recipe_is_refused_and_left_alone(undisturbed, e
     assert hashes(undisturbed) == before
 
 
-def test_an_unfinished_data_set_of_another_recipe_is_refused(tiny, edited, tmp_path):
+def test_an_unfinished_data_set_of_another_recipe_is_an_error(tiny, edited, tmp_path):
     out = tmp_path / "data"
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(3))
@@ -214,7 +212,7 @@ def test_an_unfinished_data_set_of_another_recipe_is_refused(tiny, edited, tmp_p
     assert finished_nodes(out) == 3
 
 
-def test_what_another_machine_type_began_is_not_gone_on_with(undisturbed, tiny, tmp_path, monkeypatch):
+def test_a_data_set_of_another_machine_type_is_not_continued(undisturbed, tiny, tmp_path, monkeypatch):
     out = tmp_path / "data"
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(2))

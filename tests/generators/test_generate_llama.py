@@ -65,7 +65,7 @@ def made(tmp_path_factory) -> Path:
     return make(TINY, tmp_path_factory.mktemp("llama"))
 
 
-def test_every_model_learned_and_nothing_tells_one_from_another(made):
+def test_every_model_learned_and_only_weights_distinguish_them(made):
     verdict = verify(made)
     assert verdict.problems == ()
     assert "5 nodes learned" in " ".join(verdict.notes)
@@ -82,7 +82,7 @@ def test_models_are_stored_whole_and_load_with_transformers(made):
         assert AutoModelForCausalLM.from_pretrained(folder).lm_head.weight.shape == (256, 16)
 
 
-def test_the_manifest_tells_which_texts_were_read(made):
+def test_the_manifest_holds_the_hashes_of_the_texts(made):
     environment = dataset.open_manifest(made).environment
     read = {task for node in dataset.open_truth(made).nodes.values() for task in node.task.split("+")}
     assert {"text-cmake", "text-schema"} < read
@@ -90,26 +90,26 @@ def test_the_manifest_tells_which_texts_were_read(made):
     assert {"torch", "python", "cpu"} == environment.keys() - read
 
 
-def test_it_is_made_again_byte_for_byte(made, tmp_path):
+def test_a_second_run_gives_the_same_bytes(made, tmp_path):
     again = make(TINY, tmp_path / "again")
     for path in sorted(made.rglob("*")):
         if path.is_file():
             assert (again / path.relative_to(made)).read_bytes() == path.read_bytes()
 
 
-def test_a_root_is_not_taken_from_the_cache_when_a_text_has_changed(tmp_path, monkeypatch):
+def test_a_cached_root_is_not_used_after_a_text_has_changed(tmp_path, monkeypatch):
     recipe = (
         TINY.replace('"text-cmake", "text-schema"', '"toy"')
         .replace("steps = 150", "steps = 2")
         .replace("[2, 1]", "[0]")
     )
-    found = []
+    result = []
     for line in (b"one text", b"one text", b"another text"):
         readers = {str(at): BytesIO(b"%d " % at + line * 40).getvalue for at in range(400)}
         monkeypatch.setitem(text.DOMAINS, "toy", text.TextDomain("toy", "", "", lambda readers=readers: readers))
         text._subsets.cache_clear()
         make(recipe, tmp_path)
-        found.append(len(list((tmp_path / "cache" / "roots").iterdir())))
-        (tmp_path / "data").rename(tmp_path / f"data-{len(found)}")
+        result.append(len(list((tmp_path / "cache" / "roots").iterdir())))
+        (tmp_path / "data").rename(tmp_path / f"data-{len(result)}")
     text._subsets.cache_clear()
-    assert found == [1, 1, 2]
+    assert result == [1, 1, 2]

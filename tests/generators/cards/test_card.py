@@ -48,7 +48,7 @@ def test_it_names_every_task_with_its_licence(name):
         assert f"- `{task}`: {description} ({source})" in text
 
 
-def test_it_says_of_each_family_what_is_stored_and_what_was_measured():
+def test_it_describes_the_files_and_the_metric_of_each_family():
     vit, llama = written("vthr-ft")[1], written("llama-gqa-ft")[1]
     assert "Only backbones are stored" in vit
     assert "Each child gets a fresh head, which is not stored.\n" in vit
@@ -63,7 +63,7 @@ def test_it_names_the_shortcuts_that_lora_leaves():
     assert "bit-identical throughout a tree" not in written("vthr-ft")[1]
 
 
-def test_it_names_the_shortcut_that_bytes_which_never_occur_leave():
+def test_it_names_the_shortcut_of_bytes_that_never_occur():
     assert "bytes that a model never reads" in written("llama-ft")[1]
     assert "bytes that a model never reads" not in written("llama-lora-f")[1]
 
@@ -99,7 +99,7 @@ def test_derived_models_are_described_by_kind_and_settings():
     assert "A child continues its parent's training, on the same tasks." in written("llama-continued")[1]
 
 
-def test_what_a_transform_left_of_the_metric_is_shown():
+def test_the_metric_before_and_after_a_transform_is_shown():
     nodes = {
         "a" * 12: TruthNode(parents=(), training={"before": 0.1, "after": 0.9}),
         "b" * 12: TruthNode(

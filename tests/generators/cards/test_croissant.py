@@ -28,14 +28,14 @@ def made(tmp_path_factory, tiny_text):
 
 
 def test_it_is_valid_and_its_tables_can_be_read_without_a_network(made):
-    found = mlcroissant.Dataset(jsonld=made / "croissant.json")
-    assert list(found.metadata.ctx.issues.errors) == []
-    rows = list(found.records("lineage"))
+    result = mlcroissant.Dataset(jsonld=made / "croissant.json")
+    assert list(result.metadata.ctx.issues.errors) == []
+    rows = list(result.records("lineage"))
     truth = read_truth(made / "truth.json")
     assert {row["lineage/model"]: tuple(row["lineage/parents"].split()) for row in rows} == {
         node: value.parents for node, value in truth.nodes.items()
     }
-    assert len(list(found.records("files"))) == 2 * len(truth.nodes)
+    assert len(list(result.records("files"))) == 2 * len(truth.nodes)
 
 
 def test_it_names_every_file_of_the_manifest_with_its_hash(made):
@@ -47,7 +47,7 @@ def test_it_names_every_file_of_the_manifest_with_its_hash(made):
     assert files["truth.json"]["sha256"] == sha256_of(made / "truth.json")
 
 
-def test_of_a_hidden_split_it_tells_no_truth(made):
+def test_it_does_not_reveal_the_truth_of_a_hidden_split(made):
     recipe, truth = load_recipe(str(made / "recipe.toml")), open_truth(made)
     value = croissant(recipe, made, hashes(made), None)
     assert [records["@id"] for records in value["recordSet"]] == ["files"]
@@ -56,7 +56,7 @@ def test_of_a_hidden_split_it_tells_no_truth(made):
     assert mlcroissant.Dataset(jsonld=value).metadata.name == "tiny"
 
 
-def test_a_split_that_hides_its_truth_and_tells_it_elsewhere_is_not_sound(made, tmp_path):
+def test_a_hidden_split_whose_other_files_reveal_the_truth_fails_verification(made, tmp_path):
     data = tmp_path / "data"
     subprocess.run(["cp", "-a", made, data], check=True)
     (data / "truth.json").unlink()
@@ -65,8 +65,8 @@ def test_a_split_that_hides_its_truth_and_tells_it_elsewhere_is_not_sound(made, 
     assert "croissant.json: its table 'lineage' is the truth of this hidden split" in problems
 
 
-def test_the_checksum_of_the_card_can_be_found_again_with_the_command_that_it_shows(made):
-    found = subprocess.run(
+def test_the_command_on_the_card_prints_its_checksum(made):
+    result = subprocess.run(
         ["bash", "-c", RECOMPUTE], cwd=made, check=True, capture_output=True, text=True
     ).stdout.split()[0]
-    assert f"`{found}`" in (made / "README.md").read_text()
+    assert f"`{result}`" in (made / "README.md").read_text()

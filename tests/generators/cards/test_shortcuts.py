@@ -47,7 +47,7 @@ def cells(lines, kind):
     return line.strip("| ").split(" | ")[1:]
 
 
-def test_identical_tensors_untouched_rows_and_ranks_are_what_they_were_made(models):
+def test_identical_tensors_untouched_rows_and_ranks_are_correct(models):
     lines = shortcuts(models, truth_of(PARENTS))
     assert cells(lines, "parent and child (lora)")[:3] == [
         "5",
@@ -99,5 +99,5 @@ def test_pairs_are_bounded_and_the_same_on_every_call():
     assert all((kinds[kind] == again[kind]).all() for kind in kinds)
 
 
-def test_single_models_without_any_pair_have_nothing_to_tell(write_models):
+def test_a_single_model_gives_no_lines(write_models):
     assert shortcuts(write_models({"a": {"w": torch.ones(2, 2)}}), truth_of({"a": None})) == []

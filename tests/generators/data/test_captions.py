@@ -67,9 +67,9 @@ def test_a_domain_is_pictures_with_a_caption_each_the_same_on_every_call(name):
     assert pictures.dtype == torch.uint8
     assert len(texts) == 64
     captions.load.cache_clear()
-    again, said = captions.load(name, "train")
+    again, message = captions.load(name, "train")
     assert torch.equal(again, pictures)
-    assert said == texts
+    assert message == texts
 
 
 @pytest.mark.parametrize("name", captions.DOMAINS)
@@ -81,7 +81,7 @@ def test_train_and_test_share_no_picture(name):
     assert not train & test
 
 
-def test_captions_are_made_of_the_closed_vocabulary_and_leave_room_for_start_and_end():
+def test_captions_use_the_closed_vocabulary_and_fit_with_start_and_end():
     known = set(captions.words())
     for name in captions.DOMAINS:
         for text in captions.load(name, "train")[1]:
@@ -90,7 +90,7 @@ def test_captions_are_made_of_the_closed_vocabulary_and_leave_room_for_start_and
 
 
 @pytest.mark.parametrize("name", ONE_COLOUR)
-def test_the_colour_is_the_captions(name):
+def test_pictures_have_the_colour_in_the_caption(name):
     for picture, text in zip(*drawn(name), strict=True):
         strong = picture[inked(picture)]
         hue = float(np.median(rgb_to_hsv(strong)[:, 0]) * 360)
@@ -101,8 +101,8 @@ def test_the_colour_is_the_captions(name):
 @pytest.mark.parametrize("name", ["scene-plain", "scene-few", "scene-many"])
 def test_there_are_as_many_shapes_as_the_caption_counts(name):
     for picture, text in zip(*drawn(name), strict=True):
-        found = ndimage.label(inked(picture, 0.2), structure=np.ones((3, 3)))[1]
-        assert captions.COUNTS[found - 1] == text.split()[0], text
+        result = ndimage.label(inked(picture, 0.2), structure=np.ones((3, 3)))[1]
+        assert captions.COUNTS[result - 1] == text.split()[0], text
 
 
 def test_large_is_larger_than_small():
@@ -113,7 +113,7 @@ def test_large_is_larger_than_small():
     assert max(areas["small"]) < min(areas["large"])
 
 
-def test_the_shape_is_the_captions():
+def test_pictures_have_the_shape_in_the_caption():
     """A ring has a hole, a square fills its box, a triangle fills half of it."""
     seen = {"ring": [], "square": [], "triangle": []}
     for picture, text in zip(*drawn("scene-plain"), strict=True):
@@ -130,20 +130,20 @@ def test_the_shape_is_the_captions():
 
 
 @pytest.mark.parametrize(("name", "axis", "word"), [("scene-beside", 1, "left"), ("scene-above", 0, "above")])
-def test_of_two_shapes_the_first_lies_where_the_caption_says(name, axis, word):
+def test_the_positions_of_two_shapes_agree_with_the_caption(name, axis, word):
     for picture, text in zip(*drawn(name), strict=True):
-        said = text.split()
-        assert word in said
-        first, second = (captions.COLOURS[found] for found in said if found in captions.COLOURS)
+        message = text.split()
+        assert word in message
+        first, second = (captions.COLOURS[result] for result in message if result in captions.COLOURS)
         hue = rgb_to_hsv(picture)[..., 0] * 360
         places = [
-            np.nonzero(inked(picture) & (np.abs((hue - wanted + 180) % 360 - 180) < 15))[axis].mean()
-            for wanted in (first, second)
+            np.nonzero(inked(picture) & (np.abs((hue - expected + 180) % 360 - 180) < 15))[axis].mean()
+            for expected in (first, second)
         ]
         assert places[0] < places[1], text
 
 
-def test_grounds_are_as_the_captions_say():
+def test_grounds_agree_with_the_captions():
     spread = {}
     for name in ("scene-plain", "scene-striped", "scene-checked", "scene-dotted"):
         spread[name] = np.mean([picture[~inked(picture, 0.12)].std() for picture, _ in zip(*drawn(name), strict=True)])
@@ -154,7 +154,7 @@ def test_grounds_are_as_the_captions_say():
     )
 
 
-def test_an_unknown_domain_or_part_is_refused_with_a_hint():
+def test_an_unknown_domain_or_subset_is_an_error_with_near_names():
     with pytest.raises(MothrError, match=r"unknown caption domain 'scene-stripes'; did you mean .*scene-striped"):
         captions.load("scene-stripes", "train")
     with pytest.raises(MothrError, match="unknown subset 'tests'; did you mean test"):
@@ -162,13 +162,13 @@ def test_an_unknown_domain_or_part_is_refused_with_a_hint():
 
 
 @pytest.mark.parametrize("name", captions.DOMAINS)
-def test_a_published_domain_is_what_it_was(name, monkeypatch):
+def test_a_published_domain_does_not_change(name, monkeypatch):
     monkeypatch.setitem(captions.SIZES, "train", 2048)  # what is published
     captions.load.cache_clear()
     pictures, texts = captions.load(name, "train")
     captions.load.cache_clear()
-    said, mean, spread = FROZEN[name]
-    assert sha256("\n".join(texts).encode()).hexdigest()[:8] == said
+    message, mean, spread = FROZEN[name]
+    assert sha256("\n".join(texts).encode()).hexdigest()[:8] == message
     assert float(pictures.double().mean()) == pytest.approx(
         mean, abs=0.005
     )  # room for the last bits of other processors

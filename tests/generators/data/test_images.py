@@ -22,13 +22,13 @@ def task(request: pytest.FixtureRequest) -> images.PictureTask:
     return images.TASKS[request.param]
 
 
-def test_there_are_tasks_enough_for_a_forest():
+def test_there_are_at_least_twenty_tasks():
     assert len(images.TASKS) >= 20
     assert all(name == task.name for name, task in images.TASKS.items())
 
 
 @pytest.mark.parametrize("part", images.SIZES)
-def test_pictures_and_labels_have_the_promised_form(task, part):
+def test_pictures_and_labels_have_the_documented_shapes(task, part):
     pictures, labels = images.load(task.name, part)
     expected = {"train": 1437, "test": 360}[part] if task.name == "digits" else images.SIZES[part]
     assert pictures.shape == (expected, 3, 32, 32)
@@ -55,7 +55,7 @@ def test_pictures_are_never_blank(task):
     assert (pictures.flatten(1).std(dim=1) > 0.5).all()
 
 
-def test_tasks_say_where_they_come_from(task):
+def test_tasks_have_a_description_and_a_source(task):
     assert task.description
     assert task.source
 
@@ -76,7 +76,7 @@ def test_another_process_draws_the_same_pictures():
     assert answer == [_digest(name) for name in REPEATED]
 
 
-def test_unknown_names_are_refused_with_a_hint():
+def test_unknown_names_are_an_error_with_near_names():
     with pytest.raises(MothrError, match=r"unknown picture task 'glyph-leter'; did you mean .*glyph-letter"):
         images.load("glyph-leter", "train")
     with pytest.raises(MothrError, match="unknown subset 'valid'"):
@@ -96,7 +96,7 @@ def test_every_glyph_is_in_its_font_and_on_its_canvas(name):
 
 
 @pytest.mark.parametrize("name", images.GLYPHS)
-def test_no_glyph_stands_for_two_classes(name):
+def test_no_glyph_belongs_to_two_classes(name):
     _, cells, size = images.GLYPHS[name]
     seen: dict[bytes, str] = {}
     for label, pairs in cells.items():
@@ -120,7 +120,7 @@ def test_colours_are_the_named_ones():
 
 
 @pytest.mark.parametrize(("name", "axis"), [("shape-x", 2), ("shape-y", 1)])
-def test_places_run_from_left_to_right_and_from_top_to_bottom(name, axis):
+def test_positions_increase_from_left_to_right_and_from_top_to_bottom(name, axis):
     pictures, labels = images.load(name, "train")
     weight = _ink(pictures)
     shown = weight.sum((1, 2)) > 1
@@ -130,7 +130,7 @@ def test_places_run_from_left_to_right_and_from_top_to_bottom(name, axis):
     assert torch.allclose(means, 6 + (torch.arange(8) + 0.5) * 2.5, atol=1)
 
 
-def test_sizes_and_counts_cover_more_and_more():
+def test_larger_sizes_and_counts_cover_more_pixels():
     for name in ("shape-size", "shape-count"):
         pictures, labels = images.load(name, "train")
         cover = (_ink(pictures) > 0).float().mean((1, 2))

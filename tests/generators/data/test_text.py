@@ -49,11 +49,11 @@ def test_there_are_domains_enough_for_a_forest():
 
 @pytest.mark.parametrize("part", text.SIZES)
 def test_text_has_the_promised_form(domain, part):
-    found = text.load(domain.name, part)
-    assert found.dtype == torch.uint8
-    assert found.ndim == 1
-    assert text.LEAST <= len(found) <= text.SIZES[part]
-    assert len(found.unique()) > 15
+    result = text.load(domain.name, part)
+    assert result.dtype == torch.uint8
+    assert result.ndim == 1
+    assert text.LEAST <= len(result) <= text.SIZES[part]
+    assert len(result.unique()) > 15
 
 
 def test_domains_say_where_they_come_from(domain):
@@ -103,7 +103,7 @@ def test_another_process_finds_the_same_text():
     assert answer == [text.digest(name) for name in text.DOMAINS]
 
 
-def test_unknown_names_are_refused_with_a_hint():
+def test_unknown_names_are_an_error_with_near_names():
     with pytest.raises(MothrError, match=r"unknown text domain 'text-pyton'; did you mean .*text-python"):
         text.load("text-pyton", "train")
     with pytest.raises(MothrError, match="unknown subset 'valid'"):

@@ -52,7 +52,7 @@ def save(image: Image.Image, path: Path) -> None:
 # Names and what does not depend on files
 
 
-def test_every_task_of_vthr_has_the_classes_that_vthr_says():
+def test_every_task_has_the_number_of_classes_of_vthr():
     assert {name: len(task.classes) for name, task in vision.TASKS.items()} == {
         "vtab-cifar100": 100, "vtab-caltech101": 102, "vtab-dtd": 47, "vtab-flowers102": 102, "vtab-pets": 37, "vtab-svhn": 10,
         "vtab-pcam": 2, "vtab-clevr-count": 8, "vtab-clevr-distance": 6, "vtab-kitti-distance": 4, "vtab-dmlab": 6,
@@ -67,7 +67,7 @@ def test_downloaded_and_drawn_tasks_are_found_by_one_name():
         picture_tasks.find("vtab-dtt")
 
 
-def test_drawn_pictures_are_enlarged_batch_by_batch():
+def test_drawn_pictures_are_enlarged_to_the_model_input():
     family = FAMILIES["vit"](hidden_size=16, layers=1, heads=2, mlp_size=32, patch_size=14, image_size=56)
     small = torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
     assert family.pixels(small).shape == (2, 3, 56, 56)
@@ -81,14 +81,14 @@ def test_dinov2_reads_pictures_standardised_as_imagenet():
     assert family.summary(torch.arange(24.0).reshape(1, 2, 12)).tolist() == [list(range(12, 24))]
 
 
-def test_without_torchvision_a_task_is_skipped_by_name_with_the_extra(monkeypatch):
+def test_without_torchvision_the_message_names_task_and_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
     with pytest.raises(Skipped, match=r"vtab-svhn: needs torchvision .*; install mothr\[vision\]"):
         vision.load("vtab-svhn", "train", 8)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "vtab-dsprites-x",
@@ -98,13 +98,13 @@ def test_without_torchvision_a_task_is_skipped_by_name_with_the_extra(monkeypatc
         ("vtab-dmlab", r"vtab-dmlab: put dmlab-train\.tfrecord into \S+dmlab; it comes from https://storage"),
     ],
 )
-def test_a_missing_file_is_named_with_its_place_and_address(name, said):
-    with pytest.raises(MothrError, match=said):
+def test_the_error_for_a_missing_file_names_its_folder_and_address(name, message):
+    with pytest.raises(MothrError, match=message):
         vision.download([name])
 
 
 @pytest.mark.parametrize(("depth", "label"), [(-3, 0), (7.9, 0), (8.1, 1), (25, 2), (1001, 3)])
-def test_the_nearest_vehicle_decides_and_people_do_not(depth, label):
+def test_the_label_depends_on_the_nearest_vehicle_and_not_on_people(depth, label):
     objects = [{"type": "Pedestrian", "location": [0, 0, 1.0]}]
     if depth < 1000:
         objects += [{"type": "Van", "location": [0, 0, depth]}, {"type": "Car", "location": [0, 0, 900.0]}]
@@ -148,8 +148,8 @@ def test_smallnorb_reads_one_camera_and_both_angles():
         norb(place, stem, pictures, facts)
     shown, azimuth = vision.load("vtab-norb-azimuth", "train", 96)
     _, elevation = vision.load("vtab-norb-elevation", "train", 96)
-    found = {(bytes(one[0].numpy()), int(label)) for one, label in zip(shown, azimuth, strict=True)}
-    assert found == {(pictures[row, 0].tobytes(), row % 18) for row in range(20)}
+    result = {(bytes(first[0].numpy()), int(label)) for first, label in zip(shown, azimuth, strict=True)}
+    assert result == {(pictures[row, 0].tobytes(), row % 18) for row in range(20)}
     assert sorted(elevation.tolist()) == sorted((np.arange(20) % 9).tolist())
     packed = place / "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat"
     packed.write_bytes(gzip.compress(b"still packed"))
@@ -206,25 +206,25 @@ def test_a_message_of_protocol_buffers_is_read_field_by_field():
         + struct.pack("<f", 1.5)
         + field(4, bytes([1, 255, 1]))
     )
-    found = dict(fields(memoryview(message)))
-    assert found[1] == 150
-    assert bytes(found[2]) == b"abc"
-    assert struct.unpack("<f", found[3]) == (1.5,)
-    assert integers(found[4]) == [1, 255]
+    result = dict(fields(memoryview(message)))
+    assert result[1] == 150
+    assert bytes(result[2]) == b"abc"
+    assert struct.unpack("<f", result[3]) == (1.5,)
+    assert integers(result[4]) == [1, 255]
     for broken in (message[:-1], bytes([1 << 3 | 3])):
         with pytest.raises(MothrError, match="Protocol Buffers"):
             dict(fields(memoryview(broken)))
-    assert content(found[2]) is found[2]
+    assert content(result[2]) is result[2]
     with pytest.raises(
         MothrError, match="150 in place of bytes"
     ):  # a number where the reader of a file expects a string
-        content(found[1])
+        content(result[1])
 
 
 # Data sets that torchvision reads
 
 
-def test_textures_come_from_the_split_that_is_asked_for(torchvision):
+def test_textures_come_from_the_requested_subset(torchvision):
     root = vision.folder() / "dtd" / "dtd"
     for split, value in (("train", 10), ("test", 200)):
         for number in range(3):
@@ -259,30 +259,30 @@ def test_clevr_is_counted_and_measured(torchvision):
             scenes.append({"image_filename": name, "objects": objects})
         (root / "scenes").mkdir(exist_ok=True)
         (root / "scenes" / f"CLEVR_{split}_scenes.json").write_text(json.dumps({"scenes": scenes}))
-    for name, wanted in (("vtab-clevr-count", [0, 7, 2]), ("vtab-clevr-distance", [0, 3, 5])):
+    for name, expected in (("vtab-clevr-count", [0, 7, 2]), ("vtab-clevr-distance", [0, 3, 5])):
         pictures, labels = vision.load(name, "test", 8)
-        found = sorted((int(shown[0, 0, 0]), int(label)) for shown, label in zip(pictures, labels, strict=True))
-        assert found == list(zip((0, 50, 100), wanted, strict=True))
+        result = sorted((int(shown[0, 0, 0]), int(label)) for shown, label in zip(pictures, labels, strict=True))
+        assert result == list(zip((0, 50, 100), expected, strict=True))
 
 
-def test_kitti_is_divided_by_hand_since_its_test_part_has_no_labels(torchvision):
+def test_kitti_is_divided_here_because_its_test_part_has_no_labels(torchvision):
     root = vision.folder() / "Kitti" / "raw" / "training"
     (root / "label_2").mkdir(parents=True)
     for number in range(10):
         save(picture(value=number * 20), root / "image_2" / f"{number:06d}.png")
         kind = "Car" if number else "DontCare"
         (root / "label_2" / f"{number:06d}.txt").write_text(f"{kind} 0 0 0 0 0 0 0 0 0 0 0 0 {number * 4} 0\n")
-    found = {}
+    result = {}
     for part in ("train", "test"):
         pictures, labels = vision.load("vtab-kitti-distance", part, 8)
-        found[part] = {
+        result[part] = {
             round(int(shown[0, 0, 0]) / 20): int(label) for shown, label in zip(pictures, labels, strict=True)
         }
-    assert found["test"] == {0: 3, 5: 1}
-    assert found["train"] == {1: 0, 2: 0, 3: 1, 4: 1, 6: 2, 7: 2, 8: 2, 9: 2}
+    assert result["test"] == {0: 3, 5: 1}
+    assert result["train"] == {1: 0, 2: 0, 3: 1, 4: 1, 6: 2, 7: 2, 8: 2, 9: 2}
 
 
-def test_cifar_and_svhn_are_read_in_the_formats_they_come_in(torchvision, monkeypatch):
+def test_cifar_and_svhn_are_read_in_their_formats(torchvision, monkeypatch):
     import hashlib
     import pickle
 
@@ -316,7 +316,7 @@ def test_cifar_and_svhn_are_read_in_the_formats_they_come_in(torchvision, monkey
     assert sorted(vision.load("vtab-svhn", "train", 16)[1].tolist()) == [0, 1, 3, 9]
 
 
-def test_at_most_a_thousand_examples_are_kept_and_always_the_same_ones():
+def test_at_most_a_thousand_examples_are_kept_and_the_choice_is_deterministic():
     place = vision.folder() / "dsprites"
     place.mkdir(parents=True)
     pictures = np.zeros((2048, 64, 64), np.uint8)

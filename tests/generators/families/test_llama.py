@@ -68,7 +68,7 @@ def test_a_fresh_model_has_drawn_matrices_norms_of_one_and_no_biases(init):
             assert abs(value.mean()) < 0.02
 
 
-def test_embeddings_are_normal_where_the_sides_of_a_matrix_would_set_their_scale():
+def test_embeddings_are_drawn_from_a_normal_distribution():
     assert built("xavier-uniform").model.embed_tokens.weight.detach().std() == pytest.approx(0.02, rel=0.05)
 
 
@@ -82,7 +82,7 @@ def test_a_fresh_model_depends_on_its_generator_alone():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_what_is_saved_is_what_is_loaded_and_transformers_knows_it(tmp_path):
+def test_a_saved_model_loads_equal_and_with_transformers(tmp_path):
     from transformers import AutoModelForCausalLM
 
     model = built()
@@ -119,7 +119,7 @@ def test_fewer_key_and_value_heads_make_narrower_matrices():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"heads": 5}, r"hidden_size 32 is not a multiple of twice model\.heads 5"),
         ({"heads": 32, "kv_heads": 32}, "heads of even width"),
@@ -128,18 +128,18 @@ def test_fewer_key_and_value_heads_make_narrower_matrices():
         ({"patch_size": 8}, "patch_size"),
     ],
 )
-def test_sizes_that_do_not_fit_together_are_refused(change, said):
-    with pytest.raises(ValidationError, match=said):
+def test_inconsistent_sizes_are_an_error(change, message):
+    with pytest.raises(ValidationError, match=message):
         Llama(**{**SIZES, **change})
 
 
-def test_an_unknown_domain_is_refused_with_a_hint():
+def test_an_unknown_domain_is_an_error_with_near_names():
     with pytest.raises(MothrError, match=r"unknown text domain 'text-font'; did you mean .*text-fonts"):
         FAMILY.check_tasks(["text-python", "text-font"])
 
 
 @pytest.mark.parametrize(
-    ("family", "ranks", "target", "said"),
+    ("family", "ranks", "target", "message"),
     [
         (FAMILY, (4,), "query", "'query' is not a linear layer of this family; choose from q_proj"),
         (FAMILY, (4, 33), "q_proj", "rank 33 is above 32, the largest rank of q_proj"),
@@ -147,8 +147,8 @@ def test_an_unknown_domain_is_refused_with_a_hint():
         (Llama(**{**SIZES, "mlp_size": 8}), (9,), "up_proj", "rank 9 is above 8, the largest rank of up_proj"),
     ],
 )
-def test_an_update_that_is_not_low_rank_is_refused(family, ranks, target, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_update_with_a_wrong_target_or_rank_is_an_error(family, ranks, target, message):
+    with pytest.raises(ValueError, match=message):
         family.check_lora(ranks, (target,))
 
 
@@ -159,7 +159,7 @@ def test_updates_of_every_linear_layer_up_to_its_rank_are_allowed():
 # What it is trained and tested on
 
 
-def test_windows_lie_inside_one_domain_and_domains_are_as_likely_whatever_their_sizes(toys):
+def test_windows_are_inside_one_domain_and_domains_have_equal_probability(toys):
     model = Always(0)
     objective("toy-a", "toy-b", context=20).loss(model, 1000, torch_generator(1))
     windows = model.seen[0]
@@ -192,10 +192,10 @@ def test_batches_depend_on_their_generator_alone():
 
 @pytest.mark.parametrize("task", ["text-python", "text-fonts"])
 def test_always_guessing_the_most_frequent_byte_scores_chance(task):
-    found = objective(task, context=64)
+    result = objective(task, context=64)
     mode = int(torch.bincount(text.load(task, "train").long()).argmax())
-    assert found.evaluate(Always(mode)) == pytest.approx(found.chance)
-    assert found.tested_on == WINDOWS * 64
+    assert result.evaluate(Always(mode)) == pytest.approx(result.chance)
+    assert result.tested_on == WINDOWS * 64
 
 
 def test_chance_of_a_mixture_is_the_mean_over_its_domains(toys):
@@ -206,9 +206,9 @@ def test_chance_of_a_mixture_is_the_mean_over_its_domains(toys):
 
 def test_a_model_is_tested_on_the_test_part_and_every_time_on_the_same(toys):
     model = Always(0)
-    found = objective("toy-z", context=16)
-    found.evaluate(model)
-    found.evaluate(model)
+    result = objective("toy-z", context=16)
+    result.evaluate(model)
+    result.evaluate(model)
     first, second = model.seen
     assert first.shape == (WINDOWS, 16)
     assert torch.equal(first, second)
@@ -217,7 +217,7 @@ def test_a_model_is_tested_on_the_test_part_and_every_time_on_the_same(toys):
     assert len({bytes(window.tolist()) for window in first}) > WINDOWS / 4
 
 
-def test_digests_tell_one_text_from_another():
+def test_different_texts_have_different_digests():
     digests = FAMILY.data_digests(["text-manual", "text-schema"])
     assert digests == {name: text.digest(name) for name in ("text-manual", "text-schema")}
     assert len(set(digests.values())) == 2
@@ -227,10 +227,10 @@ def test_digests_tell_one_text_from_another():
 
 
 def test_full_fine_tuning_learns_a_real_domain_and_moves_every_matrix():
-    model, found = built("truncated-normal"), objective("text-fonts")
+    model, result = built("truncated-normal"), objective("text-fonts")
     before = copy.deepcopy(model.state_dict())
-    assert found.parameters() == []
-    model, record = train(model, found, Training(steps=60, batch_size=16, learning_rate=3e-3), seed=1)
+    assert result.parameters() == []
+    model, record = train(model, result, Training(steps=60, batch_size=16, learning_rate=3e-3), seed=1)
     assert record["metric"] == "next-byte accuracy"
     assert record["before"] < record["chance"] < record["after"]
     assert record["after"] > 0.3
@@ -252,10 +252,12 @@ def test_bytes_that_never_occur_keep_their_embeddings_without_weight_decay():
 
 
 def test_lora_changes_its_targets_alone_by_an_update_of_its_rank():
-    model, found = built(family=GROUPED), objective("text-fonts")
+    model, result = built(family=GROUPED), objective("text-fonts")
     before = copy.deepcopy(model.state_dict())
     lora = Lora(ranks=(2,), targets=("k_proj", "down_proj"))
-    model, record = train(model, found, Training(steps=10, batch_size=8, learning_rate=5e-3), seed=1, lora=lora, rank=2)
+    model, record = train(
+        model, result, Training(steps=10, batch_size=8, learning_rate=5e-3), seed=1, lora=lora, rank=2
+    )
     after = model.state_dict()
     assert after.keys() == before.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -269,12 +271,12 @@ def test_lora_changes_its_targets_alone_by_an_update_of_its_rank():
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_holds():
-    found = []
+    result = []
     for noise, seed in ((1, 7), (2, 7), (3, 8)):
         model = built()
         torch.manual_seed(noise)
         model, record = train(model, objective("text-cmake"), Training(steps=4, batch_size=8, learning_rate=1e-3), seed)
-        found.append((torch.cat([value.flatten() for value in model.state_dict().values()]), record))
-    assert torch.equal(found[0][0], found[1][0])
-    assert found[0][1] == found[1][1]
-    assert not torch.equal(found[0][0], found[2][0])
+        result.append((torch.cat([value.flatten() for value in model.state_dict().values()]), record))
+    assert torch.equal(result[0][0], result[1][0])
+    assert result[0][1] == result[1][1]
+    assert not torch.equal(result[0][0], result[2][0])

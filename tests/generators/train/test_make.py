@@ -60,42 +60,42 @@ def by_kind(recipe, folder):
     """Returns {kind: [(truth, weights, weights of its sources)]} of the derived nodes."""
     truth = dataset.open_truth(folder)
     weights = {node: load_file(folder / "models" / node / "model.safetensors") for node in truth.nodes}
-    found = {}
+    result = {}
     for node in plan(recipe):
         if node.derived:
             spec = node.derived.transform
             key = getattr(spec, "precision", None) or getattr(spec, "method", spec.kind)
             entry = (truth.nodes[node.id], weights[node.id], [weights[source] for source in node.sources])
-            found.setdefault(key, []).append(entry)
-    return found
+            result.setdefault(key, []).append(entry)
+    return result
 
 
-def test_truth_says_how_each_was_made_and_what_became_of_it(recipe, made):
+def test_the_truth_records_each_transform_and_its_metrics(recipe, made):
     for kind, entries in by_kind(recipe, made).items():
-        for told, _, sources in entries:
+        for node_truth, _, sources in entries:
             if kind == "distilled":
-                assert told.parents == ()
-                assert told.transform["teacher"] in dataset.open_truth(made).nodes
-                assert told.training["after"] > told.training["before"]
+                assert node_truth.parents == ()
+                assert node_truth.transform["teacher"] in dataset.open_truth(made).nodes
+                assert node_truth.training["after"] > node_truth.training["before"]
             else:
-                assert told.training is None
-                assert len(told.transform["before"]) == len(told.transform["after"]) == len(sources)
-                assert told.transform["metric"] == "accuracy"
+                assert node_truth.training is None
+                assert len(node_truth.transform["before"]) == len(node_truth.transform["after"]) == len(sources)
+                assert node_truth.transform["metric"] == "accuracy"
 
 
-def test_a_linear_merge_is_the_mean_that_truth_says(recipe, made):
-    ((told, weights, (one, other)),) = by_kind(recipe, made)["linear"]
-    first, second = told.transform["mixing"]
+def test_a_linear_merge_is_the_weighted_mean_in_the_truth(recipe, made):
+    ((node_truth, weights, (one, other)),) = by_kind(recipe, made)["linear"]
+    first, second = node_truth.transform["mixing"]
     assert first + second == pytest.approx(1)
     for name, value in weights.items():
         assert torch.allclose(value, first * one[name] + second * other[name], atol=1e-5)
 
 
-def test_a_permuted_copy_answers_as_its_source_and_is_stored_otherwise(recipe, made):
+def test_a_permuted_copy_has_the_same_function_and_other_weights(recipe, made):
     entries = by_kind(recipe, made)["permuted"]
-    for told, weights, (source,) in entries:
-        assert told.transform["before"] == told.transform["after"]
-        assert told.relation == "finetune"
+    for node_truth, weights, (source,) in entries:
+        assert node_truth.transform["before"] == node_truth.transform["after"]
+        assert node_truth.relation == "finetune"
         moved = [name for name in weights if not torch.equal(weights[name], source[name])]
         assert any("fc1" in name or "intermediate" in name for name in moved)
         assert any("query" in name or "q_proj" in name for name in moved)
@@ -126,19 +126,19 @@ def test_a_pruned_copy_has_its_share_of_zeros_and_a_noised_one_is_near(recipe, m
 
 def test_a_duplicate_is_its_original_byte_for_byte(recipe, made):
     truth = dataset.open_truth(made)
-    ((told, weights, (source,)),) = by_kind(recipe, made)["duplicate"]
+    ((node_truth, weights, (source,)),) = by_kind(recipe, made)["duplicate"]
     assert all(torch.equal(weights[name], source[name]) for name in source)
-    assert told.parents == truth.nodes[told.transform["of"][0]].parents
+    assert node_truth.parents == truth.nodes[node_truth.transform["of"][0]].parents
 
 
-def test_it_is_sound_and_the_same_a_second_time(recipe, made, tmp_path):
+def test_it_passes_verification_and_a_second_run_gives_the_same_bytes(recipe, made, tmp_path):
     assert not [problem for problem in verify(made).problems if "taught nothing" not in problem]
     again = make(recipe, tmp_path / "again")
     assert (again / "manifest.json").read_bytes() == (made / "manifest.json").read_bytes()
     assert (again / "truth.json").read_bytes() == (made / "truth.json").read_bytes()
 
 
-def test_checkpoints_are_models_on_the_way(recipe, tmp_path):
+def test_checkpoints_form_a_chain_of_models(recipe, tmp_path):
     values = resolved(recipe)
     for entry in (*values["roots"], *values["edges"]):
         entry["training"]["keep_every"] = 20
@@ -167,7 +167,7 @@ def test_withheld_models_are_not_in_the_data_set(recipe, tmp_path):
     assert not (out / ".unfinished").exists()
 
 
-def test_continued_training_goes_on_with_the_parents_heads(recipe, tmp_path):
+def test_continued_training_starts_with_the_parents_heads(recipe, tmp_path):
     values = resolved(recipe)
     continued = {"task_rule": "continued", "training": values["edges"][0]["training"]}
     out = make(Recipe.model_validate({**values, "edges": [continued], "derived": None}), tmp_path / "data")
@@ -177,11 +177,11 @@ def test_continued_training_goes_on_with_the_parents_heads(recipe, tmp_path):
         assert truth.nodes[child].training["before"] == truth.nodes[parent].training["after"]
 
 
-def test_processors_of_one_name_are_told_apart_by_family_model_and_instructions(tmp_path, monkeypatch):
+def test_processors_of_one_name_differ_by_family_model_and_instructions(tmp_path, monkeypatch):
     def named(model, capability="AVX512"):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        one = "processor\t: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: Some CPU\nflags\t\t: fpu\n\n"
-        (tmp_path / "cpuinfo").write_text(one.format(0, model) + one.format(1, 99))
+        first = "processor\t: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: Some CPU\nflags\t\t: fpu\n\n"
+        (tmp_path / "cpuinfo").write_text(first.format(0, model) + first.format(1, 99))
         return processor(tmp_path / "cpuinfo")
 
     assert named(17) == "Some CPU, cpu family 25, model 17, AVX512"

@@ -52,16 +52,16 @@ def test_lora_changes_its_targets_alone_by_an_update_of_its_rank():
 
 @pytest.mark.parametrize("lora", [None, Lora(ranks=(2,), targets=("v_proj",))])
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_holds(lora):
-    found = []
+    result = []
     for noise, seed in ((1, 7), (2, 7), (3, 8)):
         model, objective = model_and_objective()
         torch.manual_seed(noise)
         training = Training(steps=5, batch_size=16, learning_rate=1e-3)
         model, record = train(model, objective, training, seed, lora=lora, rank=2 if lora else None)
-        found.append((torch.cat([value.flatten() for value in model.state_dict().values()]), record))
-    assert torch.equal(found[0][0], found[1][0])
-    assert found[0][1] == found[1][1]
-    assert not torch.equal(found[0][0], found[2][0])
+        result.append((torch.cat([value.flatten() for value in model.state_dict().values()]), record))
+    assert torch.equal(result[0][0], result[1][0])
+    assert result[0][1] == result[1][1]
+    assert not torch.equal(result[0][0], result[2][0])
 
 
 def test_weight_decay_shrinks_matrices_and_leaves_vectors():
@@ -76,14 +76,14 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors():
 
 
 def test_sgd_is_another_optimizer():
-    found = []
+    result = []
     for optimizer in ("adamw", "sgd"):
         model, objective = model_and_objective()
         training = Training(steps=3, batch_size=8, learning_rate=1e-2, optimizer=optimizer)
         model, record = train(model, objective, training, seed=1)
-        found.append(model.state_dict()["layers.0.mlp.fc1.weight"])
+        result.append(model.state_dict()["layers.0.mlp.fc1.weight"])
         assert record["optimizer"] == optimizer
-    assert not torch.equal(*found)
+    assert not torch.equal(*result)
 
 
 def test_every_step_is_counted():

@@ -47,9 +47,9 @@ def make(seed=0, *, sources=None, base=None, mixing=(), symmetries=(), **spec):
     )
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and torch.equal(first[name], second[name]) for name in first
     )
 
 
@@ -64,7 +64,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=lambda spec: "-".join(map(str, spec.values())))
-def test_sources_stay_as_they_are_and_what_is_made_is_new_finite_and_the_same_each_time(spec):
+def test_every_transform_leaves_its_sources_unchanged_and_is_finite_and_deterministic(spec):
     count = 2 if spec["kind"] == "merge" else 1
     sources = [model(seed) for seed in range(count)]
     sources[0]["matrix"] = sources[0]["matrix"].T.contiguous().T  # lies column by column
@@ -74,21 +74,21 @@ def test_sources_stay_as_they_are_and_what_is_made_is_new_finite_and_the_same_ea
         "mixing": (0.4, 0.6)[: count * (count > 1)],
         "symmetries": (Symmetry(6, (("matrix", 0), ("vector", 0))),),
     }
-    found = make(3, sources=sources, **options, **spec)
-    assert all(same(one, other) for one, other in zip(sources, kept, strict=True))
-    assert found.keys() - {"matrix_scale"} == sources[0].keys()
-    assert torch.equal(found["positions"], torch.arange(3))
-    for name, tensor in found.items():
+    result = make(3, sources=sources, **options, **spec)
+    assert all(same(first, second) for first, second in zip(sources, kept, strict=True))
+    assert result.keys() - {"matrix_scale"} == sources[0].keys()
+    assert torch.equal(result["positions"], torch.arange(3))
+    for name, tensor in result.items():
         assert tensor.is_contiguous()
         assert torch.isfinite(tensor.double()).all()
         assert all(tensor.data_ptr() != weights[name].data_ptr() for weights in sources if name in weights)
-    assert same(found, make(3, sources=sources, **options, **spec))
-    assert same(found, sources[0]) == (spec["kind"] == "duplicate")
+    assert same(result, make(3, sources=sources, **options, **spec))
+    assert same(result, sources[0]) == (spec["kind"] == "duplicate")
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=lambda spec: "-".join(map(str, spec.values())))
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_weights_that_are_no_numbers_are_refused(spec, bad):
+def test_nan_and_infinite_weights_are_an_error(spec, bad):
     spoiled = model(0)
     spoiled["vector"][2] = bad
     sources = [model(1), spoiled] if spec["kind"] == "merge" else [spoiled]
@@ -96,7 +96,7 @@ def test_weights_that_are_no_numbers_are_refused(spec, bad):
         make(sources=sources, mixing=(0.5, 0.5), base=model(2), **spec)
 
 
-def test_a_copy_is_of_one_model_and_a_student_is_no_copy():
+def test_a_copy_has_one_source_and_a_student_is_not_a_copy():
     with pytest.raises(MothrError, match="pruned: given 2 models; it is made from exactly one"):
         make(sources=[model(0), model(1)], kind="pruned", share=0.5)
     with pytest.raises(MothrError, match="a student is trained"):
@@ -119,7 +119,7 @@ def test_a_copy_is_of_one_model_and_a_student_is_no_copy():
         ({"kind": "melted"}, "melted"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused(spec, expected):
+def test_an_inconsistent_transform_is_an_error(spec, expected):
     with pytest.raises(ValidationError, match=expected):
         SPEC.validate_python(spec)
 
@@ -150,25 +150,25 @@ def test_mixing_weights_are_positive_sum_to_one_and_keep_the_range(parents, low,
     precision=st.sampled_from(["int8", "int4"]),
     stored=st.sampled_from(["as-is", "float32"]),
 )
-def test_integers_are_within_half_a_step_of_what_they_stand_for(shape, seed, size, precision, stored):
+def test_quantized_weights_are_within_half_a_step(shape, seed, size, precision, stored):
     assume((precision, stored) != ("int4", "as-is"))
     matrix = (
         size * normal(shape, seed) * torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
     )  # the first channel is zero
-    found = quantized({"w": matrix}, precision, stored)
+    result = quantized({"w": matrix}, precision, stored)
     if sum(side > 1 for side in shape) < 2:
-        assert same(found, {"w": matrix})
+        assert same(result, {"w": matrix})
         return
     most = 127 if precision == "int8" else 7
     step = matrix.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (len(shape) - 1)) / most
-    values = found["w"]
+    values = result["w"]
     if stored == "as-is":
-        assert found.keys() == {"w", "w_scale"}
+        assert result.keys() == {"w", "w_scale"}
         assert values.dtype == torch.int8
-        assert found["w_scale"].shape == step.shape
-        assert found["w_scale"].dtype == torch.float32
+        assert result["w_scale"].shape == step.shape
+        assert result["w_scale"].dtype == torch.float32
         assert values.abs().flatten(1).amax(dim=1).tolist() == [0] + [most] * (shape[0] - 1)
-        values = values * found["w_scale"]
+        values = values * result["w_scale"]
     assert values.dtype == torch.float32
     assert ((values - matrix).abs() <= step / 2 * (1 + 1e-4)).all()
     assert all(len(channel.unique()) <= 2 * most + 1 for channel in values)
@@ -177,10 +177,10 @@ def test_integers_are_within_half_a_step_of_what_they_stand_for(shape, seed, siz
 def test_vectors_are_not_rounded_to_integers():
     weights = {"bias": normal((9,), 0), "class_token": normal((1, 1, 9), 1), "matrix": normal((9, 9), 2)}
     for spec in (("int8", "as-is"), ("int8", "float32"), ("int4", "float32")):
-        found = quantized(weights, *spec)
-        assert torch.equal(found["bias"], weights["bias"])
-        assert torch.equal(found["class_token"], weights["class_token"])
-        assert not torch.equal(found["matrix"], weights["matrix"])
+        result = quantized(weights, *spec)
+        assert torch.equal(result["bias"], weights["bias"])
+        assert torch.equal(result["class_token"], weights["class_token"])
+        assert not torch.equal(result["matrix"], weights["matrix"])
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_vectors_are_not_rounded_to_integers():
         ("bfloat16", "as-is", torch.bfloat16, 2**-8), ("bfloat16", "float32", torch.float32, 2**-8),
     ],
 )  # fmt: skip
-def test_sixteen_bits_are_those_of_the_numbers_whatever_they_are_stored_in(precision, stored, dtype, tolerance):
+def test_numbers_of_sixteen_bits_do_not_depend_on_their_storage(precision, stored, dtype, tolerance):
     weights = {"matrix": normal((8, 8), 0), "vector": normal((8,), 1)}
-    found = quantized(weights, precision, stored)
-    for name, tensor in found.items():
+    result = quantized(weights, precision, stored)
+    for name, tensor in result.items():
         assert tensor.dtype == dtype
         assert torch.equal(tensor.float(), weights[name].to(getattr(torch, precision)).float())
         torch.testing.assert_close(tensor.float(), weights[name], rtol=tolerance, atol=1e-6)
@@ -211,7 +211,7 @@ def test_a_weight_beyond_sixteen_bits_is_an_error(spec):
     assert quantized({"matrix": weights["matrix"] * 65504 / 70000}, "float16")["matrix"][0, 0] == 65504
 
 
-def test_four_bit_integers_cannot_be_stored_as_they_are():
+def test_four_bit_integers_cannot_be_stored_as_is():
     with pytest.raises(MothrError, match="choose stored = 'float16' or 'float32'"):
         quantized(model(0), "int4")
     assert Quantize(kind="quantized", precision="int4", stored="float16").stored == "float16"
@@ -221,14 +221,14 @@ def test_four_bit_integers_cannot_be_stored_as_they_are():
 @given(shape=shapes, stored=storages, share=st.floats(0, 1), seed=st.integers(0, 999))
 def test_exactly_the_share_of_smallest_weights_is_pruned(shape, stored, share, seed):
     weights = {"matrix": normal(shape, seed).to(stored), "bias": normal((4,), seed)}
-    found = pruned(weights, share)
-    assert torch.equal(found["bias"], weights["bias"])
+    result = pruned(weights, share)
+    assert torch.equal(result["bias"], weights["bias"])
     if sum(side > 1 for side in shape) < 2:
-        assert same(found, weights)
+        assert same(result, weights)
         return
-    gone = found["matrix"] == 0
+    gone = result["matrix"] == 0
     assert int(gone.sum()) == round(share * gone.numel())
-    assert torch.equal(found["matrix"][~gone], weights["matrix"][~gone])
+    assert torch.equal(result["matrix"][~gone], weights["matrix"][~gone])
     if 0 < int(gone.sum()) < gone.numel():
         assert weights["matrix"][gone].abs().max() <= weights["matrix"][~gone].abs().min()
 
@@ -236,31 +236,31 @@ def test_exactly_the_share_of_smallest_weights_is_pruned(shape, stored, share, s
 def test_noise_is_in_proportion_to_each_tensor():
     weights = {"small": 1e-3 * normal((200, 200), 0), "large": 7 + 100 * normal((200, 200), 1)}
     weights |= {"constant": torch.ones(9), "one": torch.ones(1)}
-    found = noised(weights, 0.05, seeded(0))
+    result = noised(weights, 0.05, seeded(0))
     for name in ("small", "large"):
-        noise = found[name] - weights[name]
+        noise = result[name] - weights[name]
         assert float(noise.std() / weights[name].std()) == pytest.approx(0.05, rel=0.03)
         assert abs(float(noise.mean() / noise.std())) < 0.02
         assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), weights[name].flatten()]))[0, 1])) < 0.02
-    assert torch.equal(found["constant"], weights["constant"])
-    assert torch.equal(found["one"], weights["one"])
-    assert not same(found, noised(weights, 0.05, seeded(1)))
-    assert same(found, noised(dict(reversed(weights.items())), 0.05, seeded(0)))
+    assert torch.equal(result["constant"], weights["constant"])
+    assert torch.equal(result["one"], weights["one"])
+    assert not same(result, noised(weights, 0.05, seeded(1)))
+    assert same(result, noised(dict(reversed(weights.items())), 0.05, seeded(0)))
     assert Noise(kind="noised", level=0.05).level == 0.05
 
 
 def test_a_reader_sees_an_int8_copy_as_its_source_within_half_a_step(tmp_path):
     weights = {"kernel": normal((4, 3, 3, 3), 0), "matrix": normal((8, 6), 1), "vector": normal((8,), 2)}
     save_file(weights, tmp_path / "source.safetensors")
-    found = quantized(weights, "int8")
-    save_file(found, tmp_path / "copy.safetensors")
+    result = quantized(weights, "int8")
+    save_file(result, tmp_path / "copy.safetensors")
     models = open_folder(tmp_path)
     assert set(models.shapes.values()) == {(0, 1)}
     source, copy = models.ids.index("source"), models.ids.index("copy")
     assert models.checkpoints[copy].tensors["matrix"].dtype == "I8"
     for name, positions, stack in models.stacks():
         assert positions == (0, 1)
-        steps = found[f"{name}_scale"] if name != "vector" else torch.zeros(8)
+        steps = result[f"{name}_scale"] if name != "vector" else torch.zeros(8)
         assert ((stack[source] - stack[copy]).abs() <= steps / 2 * (1 + 1e-4)).all()
 
 
@@ -277,19 +277,19 @@ def test_a_permutation_keeps_blocks_segments_and_what_belongs_together(blocks, w
         "narrow": torch.arange(blocks * segments),
     }
     symmetry = Symmetry(blocks, (("rows", 0), ("columns", 1), ("narrow", 0)), segments)
-    found = permuted(weights, [symmetry], seeded(seed))
-    order = found["narrow"]
+    result = permuted(weights, [symmetry], seeded(seed))
+    order = result["narrow"]
     assert sorted(order.tolist()) == list(range(blocks * segments))
     assert torch.equal(order // blocks, weights["narrow"] // blocks)  # each stays in its segment
     assert all((segment != torch.arange(blocks) + segment.min()).any() for segment in order.reshape(segments, blocks))
     places = (order[:, None] * width + torch.arange(width)).flatten()
-    assert torch.equal(found["rows"], weights["rows"][places])
-    assert torch.equal(found["columns"], weights["columns"][:, places])
+    assert torch.equal(result["rows"], weights["rows"][places])
+    assert torch.equal(result["columns"], weights["columns"][:, places])
     for name in weights:
-        assert torch.equal(found[name].flatten().sort().values, weights[name].flatten().sort().values)
+        assert torch.equal(result[name].flatten().sort().values, weights[name].flatten().sort().values)
 
 
-def test_all_other_orders_are_as_likely():
+def test_all_permutations_but_the_identity_have_equal_probability():
     weights = {"w": torch.arange(3)}
     generator = seeded(0)
     counts = Counter(tuple(permuted(weights, [Symmetry(3, (("w", 0),))], generator)["w"].tolist()) for _ in range(1000))
@@ -297,7 +297,7 @@ def test_all_other_orders_are_as_likely():
     assert min(counts.values()) > 150
 
 
-def test_a_symmetry_that_does_not_fit_is_refused():
+def test_a_symmetry_of_another_model_is_an_error():
     for nothing in ((), (Symmetry(1, (("matrix", 0),)),)):
         with pytest.raises(MothrError, match="has no symmetries; remove this kind from the recipe"):
             permuted(model(0), nothing, seeded(0))
@@ -349,24 +349,24 @@ def saved(request, tmp_path_factory):
 def test_a_permuted_network_has_other_weights_and_the_same_function(saved, tmp_path, seed):
     family, network, folder = saved
     weights = load_file(folder / "model.safetensors")
-    found = permuted(weights, family.symmetries(), seeded(seed))
+    result = permuted(weights, family.symmetries(), seeded(seed))
     for name, tensor in weights.items():
         unmoved = not moved(family, name) or (
             getattr(family, "kv_heads", 0) == 1 and name.endswith(("k_proj.weight", "v_proj.weight"))
         )
-        assert torch.equal(found[name], tensor) == unmoved, name
-        assert torch.equal(found[name].flatten().sort().values, tensor.flatten().sort().values)
-    other = family.build("normal", 0.5, seeded(1))
+        assert torch.equal(result[name], tensor) == unmoved, name
+        assert torch.equal(result[name].flatten().sort().values, tensor.flatten().sort().values)
+    second = family.build("normal", 0.5, seeded(1))
     copy = tmp_path / "copy"
-    family.save(other, copy)
-    save_file(found, copy / "model.safetensors", metadata={"format": "pt"})
+    family.save(second, copy)
+    save_file(result, copy / "model.safetensors", metadata={"format": "pt"})
     expected, given = answer(family, network), answer(family, family.load(copy))
     assert float(expected.std()) > 0.1
     torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    assert not torch.allclose(answer(family, other), expected, atol=0.1)
+    assert not torch.allclose(answer(family, second), expected, atol=0.1)
 
 
-def test_each_tensor_of_a_symmetry_must_move_along(saved):
+def test_a_symmetry_with_a_missing_tensor_changes_the_function(saved):
     family, network, folder = saved
     weights, copy = load_file(folder / "model.safetensors"), folder.parent / "broken"
     expected = answer(family, network)
