@@ -10,11 +10,11 @@ BODY = Layers("body")
 
 def whole(weights, largest, sides):
     """Returns each matrix as whole numbers up to ``largest`` times a scale for each row (sides = 1) or for all of it (2)."""
-    found = {}
+    result = {}
     for name, value in weights.items():
         scale = value.abs().amax(dim=tuple(range(2 - sides, 2)) if sides == 2 else 1, keepdim=True) / largest
-        found[name] = (value / scale).round() * scale
-    return found
+        result[name] = (value / scale).round() * scale
+    return result
 
 
 def pruned(weights, share=0.2):
@@ -43,9 +43,9 @@ def test_a_copy_is_recognised_with_its_source_and_nothing_else_is(grown, content
     models, truth = grown()
     held = contents(models)
     for node in (truth.roots[0], truth.edges[0][1], truth.edges[-1][1]):
-        found = write_models({**held, "copy": COPIES[kind](held[node])})
+        result = write_models({**held, "copy": COPIES[kind](held[node])})
         assert {
-            found.ids[at]: (found.ids[copy.source], copy.quantized) for at, copy in find_copies(found, BODY).items()
+            result.ids[at]: (result.ids[copy.source], copy.quantized) for at, copy in find_copies(result, BODY).items()
         } == {"copy": (node, not kind.startswith("pruned"))}
 
 
@@ -53,20 +53,20 @@ def test_each_of_several_copies_of_one_model_gets_the_original(grown, contents, 
     models, _ = grown()
     held = contents(models)
     node = models.ids[3]
-    found = write_models({**held, **{kind.replace(" ", "-"): make(held[node]) for kind, make in COPIES.items()}})
-    assert {found.ids[copy.source] for copy in find_copies(found, BODY).values()} == {node}
-    assert len(find_copies(found, BODY)) == len(COPIES)
+    result = write_models({**held, **{kind.replace(" ", "-"): make(held[node]) for kind, make in COPIES.items()}})
+    assert {result.ids[copy.source] for copy in find_copies(result, BODY).values()} == {node}
+    assert len(find_copies(result, BODY)) == len(COPIES)
 
 
 def test_pruned_copies_nearer_to_each_other_than_to_their_sources_get_their_sources(write_models):
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(40, 40, generator=generator)
     held = {node: {"layers.0.mlp.fc1.weight": root + 0.05 * torch.randn(40, 40, generator=generator)} for node in "ab"}
-    found = write_models(held | {f"{node}-half": pruned(weights, 0.5) for node, weights in held.items()})
-    far = distances(found, "relative", BODY)
-    place = found.ids.index
+    result = write_models(held | {f"{node}-half": pruned(weights, 0.5) for node, weights in held.items()})
+    far = distances(result, "relative", BODY)
+    place = result.ids.index
     assert far[place("a-half"), place("b-half")] < far[place("a-half"), place("a")] / 1.2
-    assert {found.ids[at]: found.ids[copy.source] for at, copy in find_copies(found, BODY).items()} == {
+    assert {result.ids[at]: result.ids[copy.source] for at, copy in find_copies(result, BODY).items()} == {
         "a-half": "a",
         "b-half": "b",
     }
@@ -92,8 +92,8 @@ def test_models_with_the_same_numbers_in_another_order_are_one_group(grown, cont
     models, _ = grown()
     held = contents(models)
     node, other = models.ids[:2]
-    found = write_models({**held, "reordered": permuted(held[node]), "twin": held[other]})
-    assert [{found.ids[at] for at in group} for group in find_reordered(found, BODY)] == [{node, "reordered"}]
+    result = write_models({**held, "reordered": permuted(held[node]), "twin": held[other]})
+    assert [{result.ids[at] for at in group} for group in find_reordered(result, BODY)] == [{node, "reordered"}]
     assert find_reordered(models, BODY) == []
 
 
@@ -105,9 +105,9 @@ def test_models_with_the_same_numbers_in_the_same_order_are_no_group(grown, cont
         number: {**held[node], "layers.0.mlp.up_proj.bias": torch.full((40,), float(number))} for number in range(3)
     }
     assert find_reordered(write_models({str(number): weights for number, weights in biased.items()}), BODY) == []
-    found = write_models(
+    result = write_models(
         {**{str(number): weights for number, weights in biased.items()}, "reordered": permuted(held[node])}
     )
-    [group] = find_reordered(found, BODY)
+    [group] = find_reordered(result, BODY)
     assert len(group) == 2
-    assert found.ids.index("reordered") in group
+    assert result.ids.index("reordered") in group

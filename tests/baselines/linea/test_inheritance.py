@@ -58,8 +58,8 @@ def test_a_sibling_lacks_the_update_or_has_unequal_shares_of_it(write_models):
     same_data = {
         name: share * weak[name] for name, share in zip(NAMES, np.linspace(0.2, 1.6, len(NAMES)).tolist(), strict=True)
     }
-    found = missing_fraction(write_models, root, add(root, weak), add(root, same_data, draw(2, 0.05)))
-    assert 0.2 < found < 0.6
+    result = missing_fraction(write_models, root, add(root, weak), add(root, same_data, draw(2, 0.05)))
+    assert 0.2 < result < 0.6
 
 
 def test_a_sibling_below_a_missing_parent_has_too_little_of_the_update(write_models):
@@ -79,7 +79,9 @@ def test_tensors_that_one_of_the_three_models_lacks_are_left_out(write_models):
     others = {name.replace("mlp", "attn"): value for name, value in draw(2).items()}
     assert missing_fraction(write_models, root, add(root, draw(1)), others) == 0
     assert reverted_fraction(write_models, root, add(root, draw(1)), others) == 0
-    assert [found.shape for found in update_loss(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY)] == [
+    assert [
+        result.shape for result in update_loss(write_models({"a": root}), np.zeros((0, 3), dtype=np.intp), BODY)
+    ] == [
         (0,),
         (0,),
     ]
@@ -206,8 +208,8 @@ def test_the_reverted_fraction_of_a_child_is_a_lower_bound(write_models):
     parent = add(root, step)
     for share in (0.1, 0.3):
         expected = share / (share**2 + 1)
-        found = reverted_fraction(write_models, root, parent, add(parent, scaled(step, -share), draw(2, 0.1)))
-        assert expected - 0.1 < found <= expected
+        result = reverted_fraction(write_models, root, parent, add(parent, scaled(step, -share), draw(2, 0.1)))
+        assert expected - 0.1 < result <= expected
 
 
 def test_a_child_that_trains_all_tensors_reverts_little_of_an_update_of_few_tensors(write_models):

@@ -14,20 +14,20 @@ def linear(models, base, shares):
 
 
 def spherical(models, base, shares):
-    found = {}
+    result = {}
     for name in base:
         one, two = (model[name].double() for model in models)
         angle = math.acos(float((one * two).sum() / (one.norm() * two.norm())))
         parts = [
             math.sin(share * angle) / math.sin(angle) * value for share, value in zip(shares, (one, two), strict=True)
         ]
-        found[name] = sum(parts).float()
-    return found
+        result[name] = sum(parts).float()
+    return result
 
 
 def ties(models, base, shares):
     """As published: the largest fifth of each change, signs elected, the mean of those that agree."""
-    found = {}
+    result = {}
     for name, start in base.items():
         changes = torch.stack([model[name] - start for model in models])
         size = changes.flatten(1).abs()
@@ -35,8 +35,8 @@ def ties(models, base, shares):
         weighted = torch.tensor(shares)[:, None] * kept
         agree = (kept.sign() == weighted.sum(dim=0).sign()) & (kept != 0)
         weight = (torch.tensor(shares)[:, None] * agree).sum(dim=0)
-        found[name] = start + ((weighted * agree).sum(dim=0) / weight.clamp(min=1e-9)).reshape(start.shape)
-    return found
+        result[name] = start + ((weighted * agree).sum(dim=0) / weight.clamp(min=1e-9)).reshape(start.shape)
+    return result
 
 
 @pytest.fixture
@@ -78,17 +78,17 @@ def test_a_merge_is_recognised_with_its_sources_and_nothing_else_is(tree, write_
     held, order = tree
     how, parents, shares = MERGES[kind]
     merge = how([held[order[at]] for at in parents], held[order[0]], shares)
-    found = write_models({**held, "merge": {name: value.to(precision) for name, value in merge.items()}})
-    assert sources_of(found) == {"merge": {order[at] for at in parents}}
+    result = write_models({**held, "merge": {name: value.to(precision) for name, value in merge.items()}})
+    assert sources_of(result) == {"merge": {order[at] for at in parents}}
 
 
 def test_two_merges_of_the_same_models_are_not_each_others_sources(tree, write_models):
     held, order = tree
     parents = [held[order[1]], held[order[2]]]
-    found = write_models(
+    result = write_models(
         {**held, "one": linear(parents, held[order[0]], (0.3, 0.7)), "two": linear(parents, held[order[0]], (0.6, 0.4))}
     )
-    assert sources_of(found) == {"one": {order[1], order[2]}, "two": {order[1], order[2]}}
+    assert sources_of(result) == {"one": {order[1], order[2]}, "two": {order[1], order[2]}}
 
 
 @pytest.mark.parametrize("rank", [None, 2])

@@ -56,24 +56,24 @@ def predict(models, **fields):
 @pytest.mark.parametrize("trees", [1, 2, 4])
 def test_without_side_information_it_recovers_the_forest_its_trees_and_its_roots(write_models, trees):
     models, truth = forest(write_models, trees)
-    found = predict(models)
+    result = predict(models)
     assert models.given.names() == []
     assert needs(Linea()) == frozenset()
-    assert found.graph == truth
-    assert found.graph.roots == truth.roots
-    assert {frozenset(node for node in models.ids if found.trees[node] == label) for label in range(trees)} == set(
+    assert result.graph == truth
+    assert result.graph.roots == truth.roots
+    assert {frozenset(node for node in models.ids if result.trees[node] == label) for label in range(trees)} == set(
         truth.trees
     )
 
 
 def test_every_edge_has_a_probability_and_clear_edges_have_a_high_one(write_models):
     models, truth = forest(write_models)
-    found = predict(models)
-    assert set(found.confidence) == set(found.graph.edges)
-    assert all(0 <= value <= 1 for value in found.confidence.values())
-    assert np.mean([found.confidence[edge] for edge in truth.edges]) > 0.9
+    result = predict(models)
+    assert set(result.confidence) == set(result.graph.edges)
+    assert all(0 <= value <= 1 for value in result.confidence.values())
+    assert np.mean([result.confidence[edge] for edge in truth.edges]) > 0.9
     doubtful = predict(models, sharpness=1e-9)
-    assert doubtful.graph == found.graph
+    assert doubtful.graph == result.graph
     for (
         parent,
         child,
@@ -88,10 +88,10 @@ def test_with_given_trees_each_tree_has_one_root_even_if_the_trees_are_wrong(wri
     right = {node: 5 - 3 * label for label, tree in enumerate(truth.trees) for node in tree}
     assert predict(models.with_given(SideInformation(trees=right))).graph == truth
     shuffled = {node: position % 3 for position, node in enumerate(sorted(models.ids))}
-    found = predict(models.with_given(SideInformation(trees=shuffled))).graph
-    assert set(found.trees) == {frozenset(node for node in shuffled if shuffled[node] == label) for label in range(3)}
-    assert len(found.roots) == 3
-    assert max(map(len, found.parents.values())) == 1
+    result = predict(models.with_given(SideInformation(trees=shuffled))).graph
+    assert set(result.trees) == {frozenset(node for node in shuffled if shuffled[node] == label) for label in range(3)}
+    assert len(result.roots) == 3
+    assert max(map(len, result.parents.values())) == 1
 
 
 def test_unrelated_models_are_given_no_parent(write_models):
@@ -102,11 +102,11 @@ def test_unrelated_models_are_given_no_parent(write_models):
         f"x{number}": {name: torch.randn(SIDE, SIDE, generator=generator) for name in held[models.ids[0]]}
         for number in range(3)
     }
-    found = predict(write_models(held | strangers)).graph
-    assert set(found.roots) == {*truth.roots, *strangers}
-    assert found.subgraph(truth.nodes) == truth
+    result = predict(write_models(held | strangers)).graph
+    assert set(result.roots) == {*truth.roots, *strangers}
+    assert result.subgraph(truth.nodes) == truth
     for node in strangers:
-        assert found.children(node) == ()
+        assert result.children(node) == ()
 
 
 def test_one_model_two_models_and_copies_are_legal(write_models):
@@ -114,15 +114,15 @@ def test_one_model_two_models_and_copies_are_legal(write_models):
     held = tensors(models)
     [root], child = truth.roots, truth.children(truth.roots[0])[0]
     assert predict(write_models({"a": held[root]})).graph == ModelGraph({"a": ()})
-    found = predict(write_models({"a": held[child], "b": held[root]}))
-    assert found.graph == ModelGraph({"b": (), "a": ("b",)})
-    assert 0.5 < found.confidence["b", "a"] <= 1
-    found = predict(write_models(dict.fromkeys("abcd", held[root])))
-    assert len(found.graph.roots) == 1
-    assert all(0 < value < 1 for value in found.confidence.values())
-    found = predict(write_models({"a": held[root], "b": held[root], "c": held[child], "d": held[child]})).graph
-    assert len(found.trees) == 1
-    assert found.roots[0] in "ab"
+    result = predict(write_models({"a": held[child], "b": held[root]}))
+    assert result.graph == ModelGraph({"b": (), "a": ("b",)})
+    assert 0.5 < result.confidence["b", "a"] <= 1
+    result = predict(write_models(dict.fromkeys("abcd", held[root])))
+    assert len(result.graph.roots) == 1
+    assert all(0 < value < 1 for value in result.confidence.values())
+    result = predict(write_models({"a": held[root], "b": held[root], "c": held[child], "d": held[child]})).graph
+    assert len(result.trees) == 1
+    assert result.roots[0] in "ab"
 
 
 def test_zero_weights_and_constant_tensors_change_nothing(write_models):
@@ -198,19 +198,19 @@ def test_models_that_differ_in_vectors_only_are_compared_by_vectors(write_models
     for above in SHAPE[1:]:
         tree.append({name: value + 0.3 * torch.randn(512, generator=generator) for name, value in tree[above].items()})
     ids = [str(number) for number in (5, 3, 6, 0, 2, 1, 4)]
-    found = predict(write_models({node: body | vectors for node, vectors in zip(ids, tree, strict=True)}))
-    assert found.graph == ModelGraph(
+    result = predict(write_models({node: body | vectors for node, vectors in zip(ids, tree, strict=True)}))
+    assert result.graph == ModelGraph(
         {ids[node]: () if above is None else (ids[above],) for node, above in enumerate(SHAPE)}
     )
 
 
 def test_models_that_differ_in_heads_only_get_no_parent(write_models):
     body = {"layers.0.mlp.fc1.weight": torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
-    found = predict(
+    result = predict(
         write_models({node: {**body, "classifier.weight": torch.full((2, SIDE), float(node))} for node in "1234"})
     )
-    assert found.graph.edges == ()
-    assert len(found.abstained) == 3
+    assert result.graph.edges == ()
+    assert len(result.abstained) == 3
 
 
 @pytest.mark.filterwarnings("ignore::mothr.benchmark.errors.MothrWarning")

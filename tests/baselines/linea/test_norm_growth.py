@@ -18,9 +18,9 @@ def draw(seed, size=1.0):
 def grown(write_models, one, other):
     models = write_models({"one": one, "other": other})
     pair = [models.ids.index("one"), models.ids.index("other")]
-    found = norm_growth(models, np.array([pair, pair[::-1]]), BODY, NormGrowth().max_ratio)
-    assert found[0] == -found[1]
-    return found[0]
+    result = norm_growth(models, np.array([pair, pair[::-1]]), BODY, NormGrowth().max_ratio)
+    assert result[0] == -result[1]
+    return result[0]
 
 
 @pytest.mark.parametrize("size", [0.03, 0.3, 1.0])

@@ -62,9 +62,9 @@ def test_a_model_nearest_to_its_parents_sibling_stays_below_its_parent(write_mod
     models = write_models(held)
     far = distances(models, Linea.distance, Layers.parse(Linea.layers))
     assert models.ids[far[models.ids.index("1")].argsort()[1]] == "7"
-    found = predict(models)
-    assert found.graph == ModelGraph({"5": (), "2": ("5",), "7": ("5",), "1": ("2",), "4": ("2",), "3": ("7",)})
-    assert found.confidence["2", "1"] > 0.9
+    result = predict(models)
+    assert result.graph == ModelGraph({"5": (), "2": ("5",), "7": ("5",), "1": ("2",), "4": ("2",), "3": ("7",)})
+    assert result.confidence["2", "1"] > 0.9
 
 
 @pytest.mark.parametrize("own", [0.05, 0.1])
@@ -88,9 +88,9 @@ def test_siblings_nearer_to_each_other_than_to_their_parent_stay_siblings(write_
     models = write_models(held)
     far = distances(models, Linea.distance, Layers.parse(Linea.layers))
     assert all(models.ids[far[models.ids.index(node)].argsort()[1]] not in truth[node] for node in truth)
-    found = predict(models)
-    assert found.graph == ModelGraph(truth)
-    assert min(found.confidence.values()) > 0.9
+    result = predict(models)
+    assert result.graph == ModelGraph(truth)
+    assert min(result.confidence.values()) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,7 +9,7 @@ from mothr.benchmark.run.forests import LLAMA, grow
 from mothr.benchmark.side_information import SideInformation
 
 
-def ask(models, **fields):
+def predict(models, **fields):
     return Fingerprint(**fields)(models, np.random.default_rng(0))
 
 
@@ -50,10 +50,10 @@ def test_permuted_copies_share_a_fingerprint_and_children_are_nearer_than_strang
 def test_two_families_of_copies_and_children_are_separated(families, permuted, write_models, variant):
     held, truth = families((None, 0, None, 2))
     held |= {f"copy {node}": permuted(weights) for node, weights in held.items()}
-    found = ask(write_models(held), variant=variant)
+    result = predict(write_models(held), variant=variant)
     trees = {frozenset(tree) | {f"copy {node}" for node in tree} for tree in truth.trees}
-    assert set(found.graph.trees) == trees
-    assert {frozenset(node for node in held if found.trees[node] == label) for label in (0, 1)} == trees
+    assert set(result.graph.trees) == trees
+    assert {frozenset(node for node in held if result.trees[node] == label) for label in (0, 1)} == trees
 
 
 def test_spectra_of_strangers_drawn_alike_are_nearer_than_those_of_a_child(grown):
@@ -126,7 +126,7 @@ def test_grouped_queries_and_models_of_another_depth(write_models):
         with pytest.warns(UserWarning, match="share none"):
             assert (
                 len(
-                    ask(
+                    predict(
                         models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), variant=variant
                     ).graph.roots
                 )
@@ -139,17 +139,17 @@ def test_it_spans_and_roots_a_given_tree_whatever_the_names(grown):
     given = models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0)))
     names = {node: f"{(3 * place) % 4:02}" for place, node in enumerate(models.ids)}
     for variant in FINGERPRINTS:
-        found = ask(given, variant=variant)
-        assert len(found.graph.roots) == 1
-        assert ask(given.relabel(names), variant=variant) == found.relabel(names)
-    assert ask(given, variant="huref").graph.roots == truth.roots
+        result = predict(given, variant=variant)
+        assert len(result.graph.roots) == 1
+        assert predict(given.relabel(names), variant=variant) == result.relabel(names)
+    assert predict(given, variant="huref").graph.roots == truth.roots
 
 
 def test_one_and_identical_models_are_legal(grown, contents, write_models):
     held = next(iter(contents(grown((None,))[0]).values()))
     for variant in FINGERPRINTS:
-        assert ask(write_models({"a": held}), variant=variant).graph == ModelGraph({"a": ()})
-        assert len(ask(write_models(dict.fromkeys("abc", held)), variant=variant).graph.roots) == 1
+        assert predict(write_models({"a": held}), variant=variant).graph == ModelGraph({"a": ()})
+        assert len(predict(write_models(dict.fromkeys("abc", held)), variant=variant).graph.roots) == 1
 
 
 def test_what_it_cannot_look_at_is_refused(write_models):
@@ -162,4 +162,4 @@ def test_what_it_cannot_look_at_is_refused(write_models):
         MothrError,
         match=r"variant 'huref' looks at the matrices re:embed_tokens, .* which no model has; choose another",
     ):
-        ask(models, variant="huref")
+        predict(models, variant="huref")

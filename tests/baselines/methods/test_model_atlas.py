@@ -19,7 +19,7 @@ def dated(models, times, **given):
     )
 
 
-def ask(models, seed=0, **fields):
+def predict(models, seed=0, **fields):
     return ModelAtlas(**fields)(models, np.random.default_rng(seed))
 
 
@@ -31,35 +31,35 @@ def depths(truth):
 def test_true_times_give_the_true_forest(grown, rank):
     models, truth = grown(FOREST, rank)
     assert needs(ModelAtlas()) == {"metadata"}
-    assert ask(dated(models, depths(truth))).graph == truth
+    assert predict(dated(models, depths(truth))).graph == truth
     trees = {node: label for label, tree in enumerate(truth.trees) for node in tree}
-    assert ask(dated(models, depths(truth), trees=trees)).graph == truth
+    assert predict(dated(models, depths(truth), trees=trees)).graph == truth
 
 
 def test_times_turned_round_turn_directions_round(grown):
     models, truth = grown((None, 0, 1))
     times = {node: -depth for node, depth in depths(truth).items()}
-    assert set(ask(dated(models, times)).graph.edges) == {edge[::-1] for edge in truth.edges}
+    assert set(predict(dated(models, times)).graph.edges) == {edge[::-1] for edge in truth.edges}
 
 
 def test_without_different_times_roots_are_drawn_evenly_and_nothing_else_is_read(grown):
     models, truth = grown((None, 0, 1, 2))
     same = dated(models, dict.fromkeys(models.ids, 7))
-    found = [ask(same, seed).graph for seed in range(60)]
-    drawn = [sum(one.roots == (node,) for one in found) for node in models.ids]
+    result = [predict(same, seed).graph for seed in range(60)]
+    drawn = [sum(one.roots == (node,) for one in result) for node in models.ids]
     assert min(drawn) > 4  # 15 expected
-    assert ask(same, 3) == ask(same, 3)
-    assert np.mean([edge_accuracy(truth, one) for one in found]) < 0.6
-    assert np.mean([undirected_f1(truth, one) for one in found]) < 1
+    assert predict(same, 3) == predict(same, 3)
+    assert np.mean([edge_accuracy(truth, one) for one in result]) < 0.6
+    assert np.mean([undirected_f1(truth, one) for one in result]) < 1
     leaky = {node: {"name": "x" * (1 + depth), "bytes": depth, "mtime": 7.0} for node, depth in depths(truth).items()}
-    assert ask(models.with_given(SideInformation(metadata=leaky)), 3).graph == ask(same, 3).graph
+    assert predict(models.with_given(SideInformation(metadata=leaky)), 3).graph == predict(same, 3).graph
 
 
 def test_without_metadata_it_raises_an_error(grown):
     with pytest.raises(
         MothrError, match="model-atlas orders models by file times, and none were given; use 'mothr run'"
     ):
-        ask(grown((None, 0))[0])
+        predict(grown((None, 0))[0])
 
 
 def test_copies_are_joined_to_the_first_and_children_come_from_it(write_models):
@@ -68,9 +68,9 @@ def test_copies_are_joined_to_the_first_and_children_come_from_it(write_models):
     child = root + 0.1 * torch.randn(20, 20, generator=generator)
     models = write_models({"root": {"w.weight": root}, "copy": {"w.weight": root}, "child": {"w.weight": child}})
     times = {"root": 1, "copy": 2, "child": 3}
-    assert ask(dated(models, times)).graph == ModelGraph({"root": (), "copy": ("root",), "child": ("root",)})
+    assert predict(dated(models, times)).graph == ModelGraph({"root": (), "copy": ("root",), "child": ("root",)})
     times = {"root": 2, "copy": 1, "child": 3}
-    assert ask(dated(models, times)).graph == ModelGraph({"copy": (), "root": ("copy",), "child": ("copy",)})
+    assert predict(dated(models, times)).graph == ModelGraph({"copy": (), "root": ("copy",), "child": ("copy",)})
 
 
 def test_quantised_models_are_leaves_however_early(write_models):
@@ -84,10 +84,10 @@ def test_quantised_models_are_leaves_however_early(write_models):
     )
     coarse = [model.id for model in models.checkpoints if is_quantised(model)]
     assert coarse == ["eight"]
-    found = ask(dated(models, {"eight": 0, "root": 1, "child": 2, "half": 3})).graph
-    assert found == ModelGraph({"root": (), "eight": ("root",), "child": ("root",), "half": ("child",)})
+    result = predict(dated(models, {"eight": 0, "root": 1, "child": 2, "half": 3})).graph
+    assert result == ModelGraph({"root": (), "eight": ("root",), "child": ("root",), "half": ("child",)})
     alone = write_models({"a": eight, "b": eight})
-    assert ask(dated(alone, {"a": 1, "b": 0})).graph == ModelGraph({"b": (), "a": ("b",)})
+    assert predict(dated(alone, {"a": 1, "b": 0})).graph == ModelGraph({"b": (), "a": ("b",)})
 
 
 def test_the_prediction_does_not_depend_on_names(grown):
@@ -95,7 +95,7 @@ def test_the_prediction_does_not_depend_on_names(grown):
     names = {node: f"{(5 * place) % 9:02}" for place, node in enumerate(models.ids)}
     for times in (depths(truth), dict.fromkeys(truth.nodes, 0)):
         dated_models = dated(models, times)
-        assert ask(dated_models.relabel(names)) == ask(dated_models).relabel(names)
+        assert predict(dated_models.relabel(names)) == predict(dated_models).relabel(names)
 
 
 def test_a_field_that_cannot_be_is_refused():

@@ -34,12 +34,12 @@ def full_update(weights, generator):
 
 def lora_update(rank, stored=torch.float32):
     def update(weights, generator):
-        found = {}
+        result = {}
         for name, value in weights.items():
             left, right = (torch.randn(SIDE, rank, generator=generator) for _ in range(2))
             touched = "v_proj" in name or "q_proj" in name
-            found[name] = (value.float() + 0.3 * left @ right.T if touched else value).to(stored)
-        return found
+            result[name] = (value.float() + 0.3 * left @ right.T if touched else value).to(stored)
+        return result
 
     return update
 

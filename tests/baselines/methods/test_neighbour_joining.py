@@ -13,20 +13,20 @@ from mothr.benchmark.side_information import SideInformation
 from mothr.benchmark.weights.layers import Layers
 
 
-def ask(models, **fields):
+def predict(models, **fields):
     return NeighbourJoining(**fields)(models, np.random.default_rng(0))
 
 
 def path_lengths(edges, n):
     """Returns the (n, n) lengths of the paths between the first n nodes of a tree of (node, node, length) edges."""
     size = max(max(edge[:2]) for edge in edges) + 1
-    found = np.full((size, size), np.inf)
-    np.fill_diagonal(found, 0)
+    result = np.full((size, size), np.inf)
+    np.fill_diagonal(result, 0)
     for i, j, length in edges:
-        found[i, j] = found[j, i] = length
+        result[i, j] = result[j, i] = length
     for k in range(size):
-        found = np.minimum(found, found[:, k, None] + found[None, k, :])
-    return found[:n, :n]
+        result = np.minimum(result, result[:, k, None] + result[None, k, :])
+    return result[:n, :n]
 
 
 def random_edges(rng, n):
@@ -97,27 +97,27 @@ def test_quartets_of_a_tree_satisfy_the_four_point_condition_and_others_do_not()
 
 def test_from_many_quartets_the_same_sample_is_drawn_each_time():
     noise = np.triu(np.random.default_rng(1).uniform(1, 9, size=(36, 36)), 1)
-    found = four_point_share(noise + noise.T)
+    result = four_point_share(noise + noise.T)
     assert QUARTETS < 58905  # of 36 models
-    assert found == four_point_share(noise + noise.T)
-    assert found == pytest.approx(brute_share(noise + noise.T, 0.05), abs=0.01)
+    assert result == four_point_share(noise + noise.T)
+    assert result == pytest.approx(brute_share(noise + noise.T, 0.05), abs=0.01)
 
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_it_recovers_forests_of_full_and_low_rank_updates(grown, rank):
     models, truth = grown((None, 0, 0, 1, 1, 1, 2, None, 7, 8, 8), rank)
-    found = ask(models)
-    assert found.graph == truth
+    result = predict(models)
+    assert result.graph == truth
     assert (
-        ask(
+        predict(
             models.with_given(
                 SideInformation(trees={node: label for label, tree in enumerate(truth.trees) for node in tree})
             )
         ).graph
         == truth
     )
-    assert set(found.confidence) == set(truth.edges)
-    assert min(found.confidence.values()) > 0.9
+    assert set(result.confidence) == set(truth.edges)
+    assert min(result.confidence.values()) > 0.9
 
 
 def test_models_whose_distances_are_no_tree_are_given_little_confidence(write_models):
@@ -129,8 +129,8 @@ def test_models_whose_distances_are_no_tree_are_given_little_confidence(write_mo
         }
     ray = write_models(weights)  # points along a line: distances add, their squares do not
     squared = distances(ray, "frobenius", Layers("body")) ** 2
-    found = ask(ray)
-    assert set(found.confidence.values()) == {four_point_share(squared)}
+    result = predict(ray)
+    assert set(result.confidence.values()) == {four_point_share(squared)}
     assert four_point_share(squared) < 0.6
 
 
@@ -141,32 +141,32 @@ def test_permuted_copies_are_lost_to_a_distance_that_compares_weight_by_weight_a
     held = contents(models)
     [root] = truth.roots
     models = write_models(held | {"copy": permuted(held[root])})
-    assert ask(models, layers="attention").graph.parents["copy"] == ()
-    found = ask(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), distance="aligned").graph
-    assert root in (*found.parents["copy"], *found.children("copy"))
+    assert predict(models, layers="attention").graph.parents["copy"] == ()
+    result = predict(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), distance="aligned").graph
+    assert root in (*result.parents["copy"], *result.children("copy"))
 
 
 def test_one_two_identical_and_disjoint_models_are_legal(grown, contents, write_models):
     models, truth = grown((None, 0))
     [root] = truth.roots
     held = contents(models)
-    assert ask(models).graph == truth
-    assert ask(models).confidence == {}
-    assert ask(write_models({"a": held[root]})).graph == ModelGraph({"a": ()})
-    same = ask(write_models(dict.fromkeys("abcde", held[root])))
+    assert predict(models).graph == truth
+    assert predict(models).confidence == {}
+    assert predict(write_models({"a": held[root]})).graph == ModelGraph({"a": ()})
+    same = predict(write_models(dict.fromkeys("abcde", held[root])))
     assert len(same.graph.roots) == 1
     assert set(same.confidence.values()) == {1.0}
     odd = write_models({"a": {"x": torch.eye(4)}, "b": {"y": torch.eye(5)}})
     with pytest.warns(UserWarning, match="share none"):
-        assert ask(odd).graph == ModelGraph({"a": (), "b": ()})
+        assert predict(odd).graph == ModelGraph({"a": (), "b": ()})
     with pytest.warns(UserWarning, match="share none"):
-        assert len(ask(odd.with_given(SideInformation(trees={"a": 0, "b": 0}))).graph.roots) == 1
+        assert len(predict(odd.with_given(SideInformation(trees={"a": 0, "b": 0}))).graph.roots) == 1
 
 
 def test_the_prediction_does_not_depend_on_names(grown):
     models, _ = grown(seed=3)
     names = {node: f"{(5 * place) % 7:02}" for place, node in enumerate(models.ids)}
-    assert ask(models.relabel(names)) == ask(models).relabel(names)
+    assert predict(models.relabel(names)) == predict(models).relabel(names)
 
 
 @pytest.mark.parametrize(

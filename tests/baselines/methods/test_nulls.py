@@ -50,18 +50,18 @@ def given(models, truth, partition=True):
 @pytest.mark.parametrize("method", NULLS)
 def test_known_trees_gives_one_root_a_part(forest, method):
     models, truth = forest
-    found = method(given(models, truth), np.random.default_rng(0)).graph
-    assert found.trees == truth.trees
-    assert len(found.roots) == 2
-    assert max(len(parents) for parents in found.parents.values()) == 1
+    result = method(given(models, truth), np.random.default_rng(0)).graph
+    assert result.trees == truth.trees
+    assert len(result.roots) == 2
+    assert max(len(parents) for parents in result.parents.values()) == 1
 
 
 @pytest.mark.parametrize("method", [RandomTree(), NullStar(), NullSpanningTree(), Metadata()])
 def test_open_gives_one_tree(forest, method):
     models, truth = forest
-    found = method(given(models, truth, partition=False), np.random.default_rng(0)).graph
-    assert len(found.trees) == len(found.roots) == 1
-    assert found.nodes == truth.nodes
+    result = method(given(models, truth, partition=False), np.random.default_rng(0)).graph
+    assert len(result.trees) == len(result.roots) == 1
+    assert result.nodes == truth.nodes
 
 
 @pytest.mark.parametrize("method", NULLS)
@@ -76,10 +76,10 @@ def test_the_prediction_does_not_depend_on_names(forest, method):
 @pytest.mark.parametrize("method", NULLS)
 def test_only_the_generator_changes_the_prediction(forest, method):
     models, truth = forest
-    found = [method(given(models, truth), np.random.default_rng(seed)).graph for seed in (0, 0, 1, 2, 3, 4)]
-    assert found[0] == found[1]
+    result = [method(given(models, truth), np.random.default_rng(seed)).graph for seed in (0, 0, 1, 2, 3, 4)]
+    assert result[0] == result[1]
     if not isinstance(method, Metadata):  # names order these models, so little is left to the coin
-        assert any(other != found[0] for other in found[2:])
+        assert any(other != result[0] for other in result[2:])
 
 
 def test_roots_are_drawn_evenly(forest):
@@ -92,20 +92,20 @@ def test_roots_are_drawn_evenly(forest):
 
 def test_random_trees_name_each_parent_by_chance(forest):
     models, truth = forest
-    found = [
+    result = [
         edge_accuracy(truth, RandomTree()(given(models, truth), np.random.default_rng(seed)).graph)
         for seed in range(400)
     ]
     # A node's parent is one of the 6 others, save where it is the root (1 of 7): 1/7 for each of the pairs.
-    assert np.mean(found) == pytest.approx(1 / 7, abs=0.02)
+    assert np.mean(result) == pytest.approx(1 / 7, abs=0.02)
 
 
 def test_spanning_tree_finds_the_skeleton_and_guesses_the_root(forest):
     models, truth = forest
     answers = [NullSpanningTree()(given(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
-    assert all(undirected_f1(truth, found) == 1.0 for found in answers)
+    assert all(undirected_f1(truth, result) == 1.0 for result in answers)
     # As many edges are wrong as the drawn root is deep: (2 * 1 + 4 * 2) / 7 of 6.
-    assert np.mean([edge_accuracy(truth, found) for found in answers]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
+    assert np.mean([edge_accuracy(truth, result) for result in answers]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
 
 
 def test_spanning_tree_takes_any_symmetric_distance():
@@ -120,7 +120,7 @@ def test_spanning_tree_takes_any_symmetric_distance():
 
 def test_metadata_is_at_chance_where_nothing_leaks(forest):
     models, truth = forest
-    found = []
+    result = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
         names = rng.permutation(1000)
@@ -129,8 +129,8 @@ def test_metadata_is_at_chance_where_nothing_leaks(forest):
             for place, (node, value) in enumerate(flat_metadata(models).items())
         }
         guess = Metadata()(models.with_given(SideInformation(given(models, truth).given.trees, metadata=flat)), rng)
-        found.append(edge_accuracy(truth, guess.graph))
-    assert np.mean(found) == pytest.approx(1 / 7, abs=0.025)
+        result.append(edge_accuracy(truth, guess.graph))
+    assert np.mean(result) == pytest.approx(1 / 7, abs=0.025)
 
 
 @pytest.mark.parametrize("leak", ["time and name", "configuration"])
@@ -152,8 +152,8 @@ def test_metadata_reads_what_leaks(forest, leak):
         else:
             config = f'{{"_name_or_path": "hub/model-{path[-2]}"}}' if len(path) > 1 else "{}"
             metadata[node] = {"name": f"model-{node}", "bytes": 100, "mtime": 0.0, "files": [], "config": config}
-    found = Metadata()(models.with_given(SideInformation(metadata=metadata)), np.random.default_rng(0)).graph
-    assert edge_accuracy(truth, found) == 1.0
+    result = Metadata()(models.with_given(SideInformation(metadata=metadata)), np.random.default_rng(0)).graph
+    assert edge_accuracy(truth, result) == 1.0
 
 
 def test_metadata_must_be_given(forest):
@@ -169,6 +169,6 @@ def test_one_model(write_models):
 
 def test_identical_models_are_no_trouble(write_models):
     models = write_models({name: {"weight": torch.ones(4, 4)} for name in "abcd"})
-    found = NullSpanningTree()(models, np.random.default_rng(0)).graph
-    assert len(found.roots) == 1
-    assert len(found.trees) == 1
+    result = NullSpanningTree()(models, np.random.default_rng(0)).graph
+    assert len(result.roots) == 1
+    assert len(result.trees) == 1

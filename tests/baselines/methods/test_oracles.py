@@ -40,10 +40,10 @@ def given(models, truth, known):
 @pytest.mark.parametrize("method", ORACLES)
 def test_trees_and_directions_are_right(forest, method, known):
     models, truth = forest
-    found = method(given(models, truth, known), np.random.default_rng(0)).graph
-    assert found.trees == truth.trees
-    assert found.roots == truth.roots
-    assert direction_accuracy(truth, found) == 1.0
+    result = method(given(models, truth, known), np.random.default_rng(0)).graph
+    assert result.trees == truth.trees
+    assert result.roots == truth.roots
+    assert direction_accuracy(truth, result) == 1.0
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -73,11 +73,11 @@ def test_open_gives_each_true_root_a_tree_even_where_distance_would_not(write_mo
     places = {"r": 0.0, "s": 0.1, "c": -5.0, "d": 5.0, "e": 9.0}
     models = write_models({name: {"weight": torch.full((4, 4), place)} for name, place in places.items()})
     truth = ModelGraph({"r": (), "s": (), "c": ("r",), "d": ("s",), "e": ("d",)})
-    found = method(models.with_given(SideInformation(truth=truth)), np.random.default_rng(0)).graph
-    assert found.roots == ("r", "s")
-    assert found.trees == truth.trees
+    result = method(models.with_given(SideInformation(truth=truth)), np.random.default_rng(0)).graph
+    assert result.roots == ("r", "s")
+    assert result.trees == truth.trees
     if isinstance(method, OracleSpanningTree):
-        assert found == truth
+        assert result == truth
 
 
 def test_a_merge_of_two_trees_is_rooted_where_most_descend_from(write_models):
@@ -85,8 +85,8 @@ def test_a_merge_of_two_trees_is_rooted_where_most_descend_from(write_models):
     models = write_models({name: {"weight": torch.full((4, 4), place)} for name, place in places.items()})
     truth = ModelGraph({"a": (), "b": (), "c": ("b",), "m": ("a", "c")})
     for method in (OracleStar(), OracleSpanningTree()):
-        found = method(given(models, truth, known=True), np.random.default_rng(0)).graph
-        assert found.roots == ("b",)
+        result = method(given(models, truth, known=True), np.random.default_rng(0)).graph
+        assert result.roots == ("b",)
         assert len(method(given(models, truth, known=False), np.random.default_rng(0)).graph.roots) == 2
 
 

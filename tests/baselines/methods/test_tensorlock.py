@@ -11,7 +11,7 @@ from mothr.benchmark.side_information import SideInformation
 FOREST = (None, 0, 0, 1, 1, 2, None, 6, 6)
 
 
-def ask(models, **fields):
+def predict(models, **fields):
     return TensorLock(**fields)(models, np.random.default_rng(0))
 
 
@@ -31,38 +31,38 @@ def trained(grown, contents, write_models):
 
 def test_it_recovers_a_forest_whose_updates_raise_the_rank(trained):
     models, truth = trained
-    assert ask(models).graph == truth
-    found = ask(
+    assert predict(models).graph == truth
+    result = predict(
         models.with_given(
             SideInformation(trees={node: label for label, tree in enumerate(truth.trees) for node in tree})
         )
     )
-    assert found.graph == truth
-    assert found == TensorLock()(models.with_given(SideInformation(trees=found.trees)), np.random.default_rng(5))
+    assert result.graph == truth
+    assert result == TensorLock()(models.with_given(SideInformation(trees=result.trees)), np.random.default_rng(5))
 
 
 def test_it_turns_round_where_updates_lower_the_rank(write_models):
     parent = torch.randn(30, 30, generator=torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(parent)
     models = write_models({"parent": {"w.weight": parent}, "child": {"w.weight": left * values * (values > 3) @ right}})
-    assert ask(models).graph == ModelGraph({"child": (), "parent": ("child",)})
+    assert predict(models).graph == ModelGraph({"child": (), "parent": ("child",)})
 
 
 def test_low_rank_updates_of_weights_that_have_all_directions_turn_directions_round(grown):
     models, truth = grown(FOREST, 1)
-    found = ask(models).graph
-    assert direction_accuracy(truth, found) < 0.3
-    assert undirected_f1(truth, found) > 0.4
+    result = predict(models).graph
+    assert direction_accuracy(truth, result) < 0.3
+    assert undirected_f1(truth, result) > 0.4
 
 
 def test_predictions_are_valid_and_do_not_depend_on_names(grown, contents, write_models):
     models, _ = grown(FOREST, seed=1)
     held = next(iter(contents(models).values()))
-    assert ask(write_models({"a": held})).graph == ModelGraph({"a": ()})
-    assert len(ask(write_models(dict.fromkeys("abc", held))).graph.roots) == 1
-    assert ask(write_models({"a": {"x": torch.zeros(4, 4)}, "b": {"x": torch.eye(4)}})).graph.nodes == ("a", "b")
+    assert predict(write_models({"a": held})).graph == ModelGraph({"a": ()})
+    assert len(predict(write_models(dict.fromkeys("abc", held))).graph.roots) == 1
+    assert predict(write_models({"a": {"x": torch.zeros(4, 4)}, "b": {"x": torch.eye(4)}})).graph.nodes == ("a", "b")
     names = {node: f"{(5 * place) % 9:02}" for place, node in enumerate(models.ids)}
-    assert ask(models.relabel(names)) == ask(models).relabel(names)
+    assert predict(models.relabel(names)) == predict(models).relabel(names)
 
 
 def test_a_field_that_cannot_be_is_refused():

@@ -77,11 +77,11 @@ def test_statistics_equal_their_definitions(write_models, name):
 
 def test_norm_ratio_equals_its_definition(write_models):
     models = random_models(write_models)
-    found = evidence(models, "norm_ratio", Layers("re:x"))
+    result = evidence(models, "norm_ratio", Layers("re:x"))
     x = weights(models, "x")
     for u in range(4):
         for v in set(range(4)) - {u}:
-            assert found[u, v] == pytest.approx(
+            assert result[u, v] == pytest.approx(
                 ((x[v] ** 2).sum() - (x[u] ** 2).sum()) / ((x[v] - x[u]) ** 2).sum(), rel=1e-9
             )
 
@@ -100,25 +100,25 @@ def residual_independence(u, v):
 
 def test_residual_independence_equals_its_definition(write_models):
     models = random_models(write_models)
-    found = evidence(models, "residual_independence", Layers("re:x"))
+    result = evidence(models, "residual_independence", Layers("re:x"))
     x = weights(models, "x")
     for u in range(4):
         for v in set(range(4)) - {u}:
-            assert found[u, v] == pytest.approx(residual_independence(x[u], x[v]), rel=1e-8)
+            assert result[u, v] == pytest.approx(residual_independence(x[u], x[v]), rel=1e-8)
 
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("how", ["elements", "sum", "vote"])
 def test_evidence_is_antisymmetric_and_agrees_with_given_pairs(write_models, name, how):
     models = random_models(write_models)
-    found = evidence(models, name, ALL, how=how)
-    np.testing.assert_array_equal(found, -found.T)
+    result = evidence(models, name, ALL, how=how)
+    np.testing.assert_array_equal(result, -result.T)
     pairs = np.array([(0, 1), (3, 1), (2, 2), (1, 0)])
     np.testing.assert_allclose(
-        pair_scores(models, name, pairs, ALL, how=how), found[pairs[:, 0], pairs[:, 1]], atol=1e-12
+        pair_scores(models, name, pairs, ALL, how=how), result[pairs[:, 0], pairs[:, 1]], atol=1e-12
     )
     if how == "vote" and name != "learned":  # which has its own way
-        assert set(np.unique(found)) <= {-1, 0, 1}
+        assert set(np.unique(result)) <= {-1, 0, 1}
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -192,9 +192,9 @@ def test_constant_tensors_are_left_out(write_models):
     ones = torch.ones(2000)
     models = write_models({"heavy": {"x": heavy, "norm": ones}, "light": {"x": light, "norm": 0.1 * ones}})
     for name in ("kurtosis", "negentropy", "outliers"):
-        found = evidence(models, name, ALL)
-        np.testing.assert_allclose(found, evidence(models, name, Layers("re:x")), rtol=1e-12)
-        assert found[models.ids.index("heavy"), models.ids.index("light")] > 0
+        result = evidence(models, name, ALL)
+        np.testing.assert_allclose(result, evidence(models, name, Layers("re:x")), rtol=1e-12)
+        assert result[models.ids.index("heavy"), models.ids.index("light")] > 0
         with pytest.raises(MothrError, match=f"{name}' is undefined for all 1 tensors of layers 'norm'"):
             evidence(models, name, Layers("norm"))
 
@@ -214,20 +214,20 @@ def test_models_with_other_tensors_are_compared_on_what_both_hold(write_models):
     models = write_models({"a": {"x": heavy}, "b": {"x": light, "y": heavy}, "c": {"y": light}, "d": {"z": light}})
     a, b, c, d = (models.ids.index(name) for name in "abcd")
     with pytest.warns(UserWarning, match="lack"):
-        found = evidence(models, "kurtosis", ALL)
-    assert found[a, b] > 0
-    assert found[b, c] > 0
-    assert found[a, c] == 0
-    np.testing.assert_array_equal(found[d], 0)
+        result = evidence(models, "kurtosis", ALL)
+    assert result[a, b] > 0
+    assert result[b, c] > 0
+    assert result[a, c] == 0
+    np.testing.assert_array_equal(result[d], 0)
 
 
 def test_random_is_a_fair_coin_for_each_pair(write_models):
     models = random_models(write_models, count=12)
     tosses = [evidence(models, "random", ALL, np.random.default_rng(seed)) for seed in range(60)]
-    for found in tosses:
-        np.testing.assert_array_equal(found, -found.T)
-        assert set(np.unique(found[~np.eye(12, dtype=bool)])) <= {-1, 1}
-    assert abs(np.mean([found[np.triu_indices(12, 1)].mean() for found in tosses])) < 0.06  # 3.8 standard errors
+    for result in tosses:
+        np.testing.assert_array_equal(result, -result.T)
+        assert set(np.unique(result[~np.eye(12, dtype=bool)])) <= {-1, 1}
+    assert abs(np.mean([result[np.triu_indices(12, 1)].mean() for result in tosses])) < 0.06  # 3.8 standard errors
     np.testing.assert_array_equal(tosses[3], evidence(models, "random", ALL, np.random.default_rng(3)))
     with pytest.raises(MothrError, match="pass rng"):
         evidence(models, "random", ALL)
@@ -237,8 +237,8 @@ def test_oracle_is_the_truth(write_models):
     models = random_models(write_models)
     truth = ModelGraph({"m0": (), "m1": ("m0",), "m2": ("m1",), "m3": ("m0",)})
     place = [models.ids.index(f"m{i}") for i in range(4)]
-    found = evidence(models.with_given(SideInformation(truth=truth)), "oracle", ALL)[np.ix_(place, place)]
-    np.testing.assert_array_equal(found, [[0, 1, 1, 1], [-1, 0, 1, 0], [-1, -1, 0, 0], [-1, 0, 0, 0]])
+    result = evidence(models.with_given(SideInformation(truth=truth)), "oracle", ALL)[np.ix_(place, place)]
+    np.testing.assert_array_equal(result, [[0, 1, 1, 1], [-1, 0, 1, 0], [-1, -1, 0, 0], [-1, 0, 0, 0]])
     with pytest.raises(MothrError, match="needs the truth"):
         evidence(models, "oracle", ALL)
 

@@ -89,18 +89,18 @@ def test_signed_max_equals_the_formula_of_v1(write_models):
         low, high = min(d.min() for d in pairs.values()), max(d.max() for d in pairs.values())
         for (i, j), difference in pairs.items():
             expected[i, j] = max(expected[i, j], ((difference - low) / (high - low)).max())
-    found = distances(models, "signed_max", ALL)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert not np.allclose(found, found.T)
+    result = distances(models, "signed_max", ALL)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    assert not np.allclose(result, result.T)
 
 
 def test_signed_max_is_scaled_by_the_compared_models(write_models):
     models = random_models(write_models)
     among = [0, 2, 3]
-    found = distances(models, "signed_max", ALL, among=among)
-    assert found.shape == (3, 3)
-    assert found.max() == 1
-    assert not np.allclose(found, distances(models, "signed_max", ALL)[np.ix_(among, among)])
+    result = distances(models, "signed_max", ALL, among=among)
+    assert result.shape == (3, 3)
+    assert result.max() == 1
+    assert not np.allclose(result, distances(models, "signed_max", ALL)[np.ix_(among, among)])
 
 
 @pytest.mark.parametrize("name", DISTANCES)
@@ -108,16 +108,16 @@ def test_duplicates_are_at_zero_and_other_ids_change_nothing(write_models, name)
     generator = torch.Generator().manual_seed(0)
     weights = {key: {"x": torch.randn(12, 12, generator=generator)} for key in "abc"}
     models = write_models(weights | {"copy": weights["a"]})
-    found = distances(models, name, ALL)
+    result = distances(models, name, ALL)
     first, second = models.ids.index("a"), models.ids.index("copy")
     if find_distance(name).feature.kind == "distance":
-        assert found[first, second] == 0
-        np.testing.assert_array_equal(found, found.T)
-        assert (found[first, [models.ids.index(key) for key in "bc"]] > 0).all()
+        assert result[first, second] == 0
+        np.testing.assert_array_equal(result, result.T)
+        assert (result[first, [models.ids.index(key) for key in "bc"]] > 0).all()
     swapped = models.relabel({"a": "c", "b": "copy", "c": "a", "copy": "b"})
     again = distances(swapped, name, ALL)
     order = [swapped.ids.index({"a": "c", "b": "copy", "c": "a", "copy": "b"}[key]) for key in models.ids]
-    np.testing.assert_allclose(again[np.ix_(order, order)], found, atol=1e-12)
+    np.testing.assert_allclose(again[np.ix_(order, order)], result, atol=1e-12)
 
 
 def test_distances_of_near_duplicates_far_from_other_models_keep_their_digits(write_models):
@@ -125,18 +125,18 @@ def test_distances_of_near_duplicates_far_from_other_models_keep_their_digits(wr
     near = base.clone()
     near[3, 4] = torch.nextafter(near[3, 4], torch.tensor(9.0))
     models = write_models({"a": {"x": base}, "near": {"x": near}, "far": {"x": 1000 + 100 * base}})
-    found = distances(models, "rms", ALL)[models.ids.index("a"), models.ids.index("near")]
-    assert found == pytest.approx(float(near[3, 4].double() - base[3, 4].double()) / 50, rel=1e-9)
+    result = distances(models, "rms", ALL)[models.ids.index("a"), models.ids.index("near")]
+    assert result == pytest.approx(float(near[3, 4].double() - base[3, 4].double()) / 50, rel=1e-9)
 
 
 def test_zero_tensors(write_models):
     models = write_models({"a": {"x": torch.zeros(3, 3)}, "b": {"x": torch.zeros(3, 3)}, "c": {"x": torch.ones(3, 3)}})
     c = models.ids.index("c")
     for name, expected in {"cosine": 1.0, "relative": 2.0, "rank": 1.0}.items():
-        found = distances(models, name, ALL)
+        result = distances(models, name, ALL)
         others = [i for i in range(3) if i != c]
-        np.testing.assert_allclose(found[c, others], expected)
-        assert found[others[0], others[1]] == 0
+        np.testing.assert_allclose(result[c, others], expected)
+        assert result[others[0], others[1]] == 0
 
 
 # --- the rest ---
@@ -145,10 +145,10 @@ def test_zero_tensors(write_models):
 def test_one_pass_serves_several_distances(write_models):
     models = random_models(write_models)
     chosen = [DISTANCES[name] for name in ("rms", "cosine")]
-    found = compute(models, [item.feature for item in chosen], ALL)
+    result = compute(models, [item.feature for item in chosen], ALL)
     for name, item in zip(("rms", "cosine"), chosen, strict=True):
         np.testing.assert_array_equal(
-            combine_distances(found[name], len(models), item.combine), distances(models, name, ALL)
+            combine_distances(result[name], len(models), item.combine), distances(models, name, ALL)
         )
 
 
@@ -190,9 +190,9 @@ def test_identical_models_are_at_zero(write_models, name):
 @pytest.mark.parametrize("name", DISTANCES)
 @pytest.mark.parametrize("values", [(0.0, 1.0), (2.0, 3.0), (-1.0, 1.0)])
 def test_constant_tensors_have_distances(write_models, name, values):
-    found = distances(of(write_models, *(torch.full((4, 4), value) for value in values)), name, ALL)
-    assert np.isfinite(found).all()
-    assert (np.diag(found) == 0).all()
+    result = distances(of(write_models, *(torch.full((4, 4), value) for value in values)), name, ALL)
+    assert np.isfinite(result).all()
+    assert (np.diag(result) == 0).all()
     blind = (
         {"cosine", "aligned"}
         if min(values) > 0
@@ -201,7 +201,7 @@ def test_constant_tensors_have_distances(write_models, name, values):
         else set()
     )
     if name not in blind:  # a cosine does not see size, and what no reordering alters may not see a sign
-        assert found[0, 1] > 0 or found[1, 0] > 0
+        assert result[0, 1] > 0 or result[1, 0] > 0
 
 
 @pytest.mark.parametrize(
@@ -233,19 +233,19 @@ def test_models_that_share_no_tensor_are_infinitely_far_apart(write_models, name
     generator = torch.Generator().manual_seed(0)
     x, y, z = (torch.randn(5, 5, generator=generator) for _ in range(3))
     models = write_models({"a": {"x": x}, "b": {"x": y}, "c": {"other": z}})
-    found = distances(models, name, ALL)
+    result = distances(models, name, ALL)
     c = models.ids.index("c")
     others = [i for i in range(3) if i != c]
-    assert np.isinf(found[c, others]).all()
-    assert np.isfinite(found[np.ix_(others, others)]).all()
+    assert np.isinf(result[c, others]).all()
+    assert np.isfinite(result[np.ix_(others, others)]).all()
 
 
 @pytest.mark.parametrize("name", DISTANCES)
 def test_a_small_budget_changes_no_distance(write_models, name):
     models = random_models(write_models, 7)
     with use_resources(budget=6_000):
-        found = distances(models, name, ALL, cache=None)
-    np.testing.assert_allclose(found, distances(models, name, ALL, cache=None), rtol=1e-9, atol=1e-12)
+        result = distances(models, name, ALL, cache=None)
+    np.testing.assert_allclose(result, distances(models, name, ALL, cache=None), rtol=1e-9, atol=1e-12)
 
 
 def test_groups_much_nearer_than_their_centres_keep_their_digits():
@@ -265,5 +265,5 @@ def test_distances_of_given_pairs(write_models):
             with pytest.raises(MothrError, match="scaled-max"):
                 pair_distances(models, name, pairs, ALL)
         else:
-            found = distances(models, name, ALL)[tuple(pairs.T)]
-            np.testing.assert_allclose(pair_distances(models, name, pairs, ALL), found, rtol=1e-9, atol=1e-12)
+            result = distances(models, name, ALL)[tuple(pairs.T)]
+            np.testing.assert_allclose(pair_distances(models, name, pairs, ALL), result, rtol=1e-9, atol=1e-12)

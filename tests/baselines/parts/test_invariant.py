@@ -41,8 +41,8 @@ def test_a_permuted_child_is_nearer_to_its_parent_than_to_a_stranger(grown, perm
 def test_sorted_weights_give_the_wasserstein_distance(write_models):
     generator = torch.Generator().manual_seed(0)
     held = {key: {"x": torch.randn(5, 7, generator=generator)} for key in "ab"}
-    found = distances(write_models(held), "sorted_weights", Layers("all"))[0, 1]
-    assert found == pytest.approx(stats.wasserstein_distance(held["a"]["x"].ravel(), held["b"]["x"].ravel()), rel=1e-6)
+    result = distances(write_models(held), "sorted_weights", Layers("all"))[0, 1]
+    assert result == pytest.approx(stats.wasserstein_distance(held["a"]["x"].ravel(), held["b"]["x"].ravel()), rel=1e-6)
 
 
 def test_forms_equal_their_definitions():
@@ -58,9 +58,9 @@ def test_alignment_is_the_best_of_all_orders_of_rows_or_columns(shape):
     one, two = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     tried = [float((one - two[list(order)]).norm()) for order in permutations(range(shape[0]))]
     tried += [float((one - two[:, list(order)]).norm()) for order in permutations(range(shape[1]))]
-    found = aligned(torch.stack([one, two]))
-    assert found[0, 1] == pytest.approx(2 * min(tried) / float(one.norm() + two.norm()), rel=1e-12)
-    assert found[0, 1] == found[1, 0]
+    result = aligned(torch.stack([one, two]))
+    assert result[0, 1] == pytest.approx(2 * min(tried) / float(one.norm() + two.norm()), rel=1e-12)
+    assert result[0, 1] == result[1, 0]
 
 
 def test_alignment_does_not_reorder_rows_and_columns_at_once():

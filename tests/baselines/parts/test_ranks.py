@@ -49,10 +49,10 @@ def test_ranks_add_up_along_chains_of_merges(write_models, stored):
     sibling = merged(chain[3], 4, generator, stored, 0.3)
     models = write_models({str(i): {"x": weights} for i, weights in enumerate([*chain, sibling])})
     place = [models.ids.index(str(i)) for i in range(6)]
-    found = distances(models, "rank", MATRICES)[np.ix_(place, place)]
+    result = distances(models, "rank", MATRICES)[np.ix_(place, place)]
     steps = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
-    np.testing.assert_array_equal(found[:5, :5], 4 * steps)
-    np.testing.assert_array_equal(found[5, :5], [16, 12, 8, 4, 8])
+    np.testing.assert_array_equal(result[:5, :5], 4 * steps)
+    np.testing.assert_array_equal(result[5, :5], [16, 12, 8, 4, 8])
 
 
 def test_rank_of_an_update_rounded_to_eight_bits(write_models):
@@ -118,11 +118,11 @@ def lora_tree(rows, columns, stored, seed, rank=3):
 def all_values(stack, dtypes):
     """Returns the ranks by the definition: how many singular values exceed the floor."""
     floors = [float(ranks._noise(matrix, dtype)) for matrix, dtype in zip(stack, dtypes, strict=True)]
-    found = np.zeros((len(stack), len(stack)))
+    result = np.zeros((len(stack), len(stack)))
     for i, j in zip(*np.triu_indices(len(stack), 1), strict=True):
         values = torch.linalg.svdvals(stack[i].double() - stack[j].double())
-        found[i, j] = found[j, i] = (values > ranks.RANK_MARGIN * np.hypot(floors[i], floors[j])).sum()
-    return found
+        result[i, j] = result[j, i] = (values > ranks.RANK_MARGIN * np.hypot(floors[i], floors[j])).sum()
+    return result
 
 
 @pytest.mark.parametrize("stored", KINDS)
@@ -147,10 +147,10 @@ def test_values_near_the_floor_count_as_they_do_by_the_definition(stored):
         values.append((values[0] + update).to(stored).float())
     values += [(0.02 * torch.randn(side, side, generator=generator)).to(stored).float(), values[1].clone()]
     stack, dtypes = torch.stack(values), (*[KINDS[stored]] * 5, "F32")
-    found = rank(stack, dtypes)
-    np.testing.assert_array_equal(found, all_values(stack, dtypes))
-    assert found[1, 5] == 0
-    assert (found[4, :4] > side - 3).all()
+    result = rank(stack, dtypes)
+    np.testing.assert_array_equal(result, all_values(stack, dtypes))
+    assert result[1, 5] == 0
+    assert (result[4, :4] > side - 3).all()
 
 
 @pytest.mark.parametrize(("stored", "kind"), [(torch.float64, "F64"), (torch.float32, "F32"), (torch.float32, "I8")])
@@ -166,8 +166,8 @@ def test_ranks_do_not_depend_on_the_budget(write_models):
     models = write_models({str(node): {"x": values.half()} for node, values in enumerate(stack)})
     order = [models.ids.index(str(node)) for node in range(7)]
     with use_resources(budget=2_400_000):
-        found = distances(models, "rank", MATRICES, cache=None)
-    np.testing.assert_array_equal(found[np.ix_(order, order)], truth)
+        result = distances(models, "rank", MATRICES, cache=None)
+    np.testing.assert_array_equal(result[np.ix_(order, order)], truth)
 
 
 # Ranks and norms without a noise floor

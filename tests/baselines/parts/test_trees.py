@@ -84,9 +84,9 @@ def test_a_forest_of_given_spans_is_rooted_by_the_truth_where_the_truth_is_the_e
 def test_positions_become_ids(grown):
     models, _ = grown((None, 0))
     first, second = models.ids
-    found = forest_prediction(models, np.zeros(2, dtype=np.int64), [(1, 0)])
-    assert found.graph == ModelGraph({second: (), first: (second,)})
-    assert found.trees == {first: 0, second: 0}
+    result = forest_prediction(models, np.zeros(2, dtype=np.int64), [(1, 0)])
+    assert result.graph == ModelGraph({second: (), first: (second,)})
+    assert result.trees == {first: 0, second: 0}
 
 
 def test_shared_layers_are_those_of_all_models_unless_few_are(write_models):
