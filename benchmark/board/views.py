@@ -27,6 +27,9 @@ METRIC_LABELS = {
     "brier": "Brier",
     "ece": "ECE",
     "aurc": "AURC",
+    "relation_f1": "Relation F1",
+    "direction_auroc": "Direction AUROC",
+    "adjacency_ap": "Adjacency AP",
 }
 """Metric -> the head of its column."""
 SETTINGS = {"known-trees": "the partition into trees is given", "open": "the partition into trees is not given"}
