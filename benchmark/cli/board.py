@@ -18,7 +18,8 @@ def leaderboard(
 ) -> None:
     """Write the board: index.html, a page with every forest drawn as predicted over true, and README.md, its tables.
 
-    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one, and how far models are from each
+    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one, and how far
+    models are from each
     other where 'mothr pairs' wrote it.
 
     Example: mothr leaderboard results --out board
@@ -73,7 +74,8 @@ def gaps(
 ) -> None:
     """List the runs that a board lacks: absent, skipped, or made on other weights.
 
-    The plan of the board is plan.toml in that folder: methods with their fields, in their present version. Without a plan, every method is
+    The plan of the board is plan.toml in that folder: methods with their fields, in their present version. Without
+    a plan, every method is
     expected on every split. A split that a later version supersedes lacks nothing.
 
     Example: mothr gaps results
@@ -105,7 +107,7 @@ def score_submissions(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of a method on each board.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Score submissions into the results: predictions as self-run, methods are run here and count as verified. For the maintainers.
+    """Score submissions: predictions count as self-run, methods are run here and count as verified. For the maintainers.
 
     Example: mothr score-submissions results --data data
     """

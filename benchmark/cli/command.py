@@ -65,7 +65,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Returns a value as a cell of a table: floats with three digits, lists with commas, ``-`` for None and empty lists."""
+    """Returns a cell of a table: floats with three digits, lists with commas, ``-`` for None and empty lists."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     if value is None:

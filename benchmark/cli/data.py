@@ -17,7 +17,7 @@ def verify(
     labels: LabelsOption = None,
     as_json: Json = False,
 ) -> None:
-    """Check a data set: hashes, shapes, finite values, truth, that every model learned, and that file names and times tell nothing.
+    """Check a data set: hashes, shapes, finite values, truth, that models learned, and that file names tell nothing.
 
     Example: mothr verify data/vthr-ft --leaks
     """

@@ -62,7 +62,7 @@ def main() -> None:
 def one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Returns a warning as text: one line for users; with its place in the code for developers (deprecations, numerics)."""
+    """Returns a warning as one line. Warnings for developers (deprecations, numerics) name their place in the code."""
     place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
     return f"warning: {place}{message}\n"
 

@@ -1,7 +1,7 @@
 """Commands on methods: ``run``, ``predict``, ``score``, ``check``, ``submit``."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,7 @@ from mothr.benchmark.weights.engine import one_thread
 if TYPE_CHECKING:
     from mothr.benchmark.records.record import RunRecord
     from mothr.benchmark.run.outcome import RunRequest
-    from mothr.benchmark.run.plan import Planned
+    from mothr.benchmark.run.plan import Plan, Planned
 
 SHOWN = ("edge_f1", "edge_accuracy", "ancestor_f1", "undirected_f1", "direction_accuracy")
 """The metrics that ``run`` prints."""
@@ -48,21 +48,17 @@ def run(
     memory_limit: Annotated[
         float, typer.Option(min=0, help="GiB that the processes of a run may hold before they are stopped.")
     ] = 16,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="Make only the runs that --out lacks: continue after an interruption.")
-    ] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Make only the runs that --out lacks.")] = False,
     in_process: Annotated[
-        bool, typer.Option("--in-process", help="Run methods in this process, without limits and without isolation.")
+        bool, typer.Option("--in-process", help="Run methods here, without limits or isolation.")
     ] = False,
     labels: LabelsOption = None,
     as_json: Json = False,
 ) -> None:
     """Run methods on a data set, score them, and add the records to the results.
 
-    Settings: known-trees gives a method the partition of the models into trees, open gives it the weights alone.
-
-    Each run is a process of its own. It sees copies of the models under new ids and, on Linux, no other data and no TCP network.
-
+    In the setting known-trees, methods are given the partition of the models into trees; in open, the weights alone. Each run is a
+    process of its own. It sees copies of the models under new ids and, on Linux, no other data and no TCP network.
     A plan is a TOML file of methods with their fields and seeds. The plan of the board is results/plan.toml.
 
     Example: mothr run mother-v2 data/vthr-ft --setting known-trees --out scores
@@ -80,11 +76,7 @@ def run(
     requested = plan.requested(methods, field_values(settings or []), seeds)
     chosen = plan.settings_for(setting, hidden=labels is not None)
     truth = datasets.open_truth(dataset, labels)
-    planned = requested.on(truth.split)
-    if labels is not None and (methods == "all" or methods.endswith(".toml")):
-        planned = _without_oracles(planned)
-    if not planned:
-        raise MothrError(f"{methods}: has nothing to run on the split {truth.split!r}; see the 'splits' of its rows")
+    planned = _planned(requested, methods, truth.split, hidden=labels is not None)
     place = out / store.folder_name(truth.split, truth.version)
     requests = plan.requests(planned, chosen)
     if missing and place.is_dir():
@@ -97,8 +89,17 @@ def run(
     rows = _written(records, out, truth.split, len(requests))
     order = [(item.method, item.fields) for item in planned]
     rows.sort(key=lambda row: (order.index((row["method"], row["fields"])), chosen.index(row["setting"]), row["seed"]))
-    hidden = {"error"} if any(fields for _, fields in order) else {"error", "fields"}
-    say(rows, as_json, lambda: table([{name: cell(row[name]) for name in row if name not in hidden} for row in rows]))
+    _report(rows, as_json, with_fields=any(fields for _, fields in order))
+
+
+def _report(rows: list[dict[str, Any]], as_json: bool, *, with_fields: bool) -> None:
+    """Prints a row for each run.
+
+    Raises:
+        MothrError: a run failed.
+    """
+    left_out = {"error"} if with_fields else {"error", "fields"}
+    say(rows, as_json, lambda: table([{name: cell(row[name]) for name in row if name not in left_out} for row in rows]))
     failed = [row for row in rows if row["status"] != "ok"]
     if failed:
         raise MothrError(
@@ -106,12 +107,21 @@ def run(
         )
 
 
-def _without_oracles(planned: Sequence["Planned"]) -> list["Planned"]:
-    """Returns the methods that are no oracles of this package: their predictions would publish a hidden truth."""
+def _planned(requested: "Plan", methods: str, split: str, *, hidden: bool) -> list["Planned"]:
+    """Returns the methods to run on a split. Oracles of this package are left out of ``all`` and plans if the truth is hidden.
+
+    Raises:
+        MothrError: there is none.
+    """
     from mothr.benchmark.run.method import kind
     from mothr.benchmark.run.registry import find_method, is_own
 
-    return [item for item in planned if not is_own(item.method) or kind(find_method(item.method)) != "oracle"]
+    planned = requested.on(split)
+    if hidden and (methods == "all" or methods.endswith(".toml")):
+        planned = [item for item in planned if not is_own(item.method) or kind(find_method(item.method)) != "oracle"]
+    if not planned:
+        raise MothrError(f"{methods}: has nothing to run on the split {split!r}; see the 'splits' of its rows")
+    return planned
 
 
 def _written(
@@ -150,7 +160,7 @@ def predict(
     memory: MemoryOption = 2,
     as_json: Json = False,
 ) -> None:
-    """Recover the Model Graph of a folder of models, from weights alone; no truth is needed. 'mothr export' shows it as a tree.
+    """Predict the Model Graph of a folder of models, from weights alone. 'mothr export' shows the prediction as a tree.
 
     Example: mothr predict linea models/ --out prediction.json
     """

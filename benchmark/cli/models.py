@@ -17,7 +17,7 @@ def export(
     min_confidence: Annotated[float | None, typer.Option(help="Leave out edges with a lower confidence.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a predicted or true graph for other tools, as a graph, drawing, table, model card or bill of materials; or show it as a tree.
+    """Write a predicted or true graph as a graph, drawing, table, model card or bill of materials; or show it as a tree.
 
     Example: mothr export prediction.json --out lineage.graphml
     """

@@ -283,7 +283,10 @@ def _content(home: Path) -> dict[str, str]:
 
 @contextmanager
 def _separate_surroundings(place: Path) -> Iterator[Path]:
-    """Gives a folder that holds the working directory, with an empty cache elsewhere. Restores random states and standard output."""
+    """Gives a folder that holds the working directory, with an empty cache elsewhere.
+
+    Restores random states and standard output.
+    """
     states = random.getstate(), np.random.get_state()
     cache = os.environ.get("MOTHR_CACHE")
     home = place / "home"

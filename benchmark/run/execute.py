@@ -1,7 +1,7 @@
 """The one way to run methods on a data set. Executors differ in where the method's code runs.
 
-``InProcess`` runs it in this process, ``Isolated`` in a process of its own. Both return a :class:`RunOutcome` for each
-:class:`RunRequest`. The truth is used after that, to score the outcome.
+``InProcess`` runs it in this process, ``Isolated`` in a process of its own. Both return a :class:`RunOutcome` for
+each :class:`RunRequest`. The truth is used after that, to score the outcome.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,7 @@ class Source:
     """Whether the truth is secret. The predictions of an oracle would publish it."""
 
     def given(self, method: str, about: About, setting: Setting) -> SideInformation:
-        """Returns the side information of a method in ``setting``: the partition if it is known, and what the method needs.
+        """Returns the side information of a method, see :func:`side_information`.
 
         Raises:
             MothrError: the method needs a truth that is secret.
@@ -47,7 +47,7 @@ class Source:
 
 
 def side_information(about: About, setting: Setting, folder: Path, truth: Truth) -> SideInformation:
-    """Returns what a method is given beside the weights: the partition if ``setting`` is known-trees, and what it needs.
+    """Returns what a method is given: the partition if ``setting`` is known-trees, and what it needs.
 
     Args:
         about: what the method declares about itself.
@@ -64,7 +64,10 @@ def side_information(about: About, setting: Setting, folder: Path, truth: Truth)
 
 
 class Executor(Protocol):
-    """Runs methods. It is a context, which can be entered again within itself: what it starts ends with the outermost block."""
+    """Runs methods.
+
+    It is a context, which can be entered again within itself: what it starts ends with the outermost block.
+    """
 
     sees_code: bool
     """Whether methods of other packages are imported into this process."""
@@ -86,7 +89,8 @@ def execute(
 ) -> Iterator[tuple[RunRequest, RunRecord]]:
     """Returns an iterator of (request, scored record). Each run is made when the iterator reaches it.
 
-    Names, settings and the hashes of the data set's files are checked at once. A run that fails has a record, too. It scores zero.
+    Names, settings and the hashes of the data set's files are checked at once. A run that fails has a record, too.
+    It scores zero.
 
     Args:
         requests: the runs, in the order in which they are made. Runs of one seed are best kept together.
@@ -96,7 +100,8 @@ def execute(
         hidden: whether the truth is secret.
 
     Raises:
-        MothrError: a method or a setting does not exist, a model cannot be read, or an oracle would publish a secret truth.
+        MothrError: a method or a setting does not exist, a model cannot be read, or an oracle would publish a
+            secret truth.
     """
     listed = list(requests)
     for request in listed:

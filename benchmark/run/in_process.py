@@ -35,7 +35,10 @@ class InProcess:
     memory: float = 2
     """GiB that computing features may take, in all processes together, if there are ``workers``."""
     models: ModelSet | None = None
-    """The models that methods are given: all of the data set, opened already, or a part of them. None for all of them."""
+    """The models that methods are given: all of the data set, opened already, or a part of them.
+
+    None for all of them.
+    """
     sees_code: bool = field(default=True, init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
     _depth: int = field(default=0, init=False, repr=False)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """A callable that maps models and a random generator to a Prediction.
 
-    By convention a method is a frozen dataclass. Its fields are all its parameters. A field may itself be a frozen dataclass, a group
+    By convention a method is a frozen dataclass. Its fields are all its parameters. A field may itself be a frozen
+    dataclass, a group
     of parameters. A method may have these class attributes:
 
     * ``kind``: a value of :data:`MethodKind`; ``"method"`` if absent, or if ``kind`` is a field.
@@ -50,7 +51,10 @@ class About:
 
 
 def parameters(method: Method) -> dict[str, Any]:
-    """Returns the parameters of ``method``: its dataclass fields, groups as nested dictionaries. Empty for other callables."""
+    """Returns the parameters of ``method``: its dataclass fields, groups as nested dictionaries.
+
+    Empty for other callables.
+    """
     return asdict(method) if is_dataclass(method) and not isinstance(method, type) else {}
 
 
@@ -68,7 +72,7 @@ def needs(method: Method) -> frozenset[Need]:
 
 
 def kind(method: Method) -> MethodKind:
-    """Returns the kind of ``method``: its attribute ``kind``, unless that is a field, which is a parameter of the method.
+    """Returns the kind of ``method``: its attribute ``kind``. A field of that name is a parameter, and no kind.
 
     Raises:
         MothrError: an unknown kind.

@@ -180,7 +180,8 @@ def requests(planned: Sequence[Planned], settings: Sequence[Setting]) -> list[Ru
 def missing(requests: Iterable[RunRequest], records: Iterable[RunRecord]) -> list[RunRequest]:
     """Returns the ``requests`` that have no record with the method's present version.
 
-    Every request of another package's method is returned. Its version is known to its code alone, which is not imported here.
+    Every request of another package's method is returned. Its version is known to its code alone, which is not
+    imported here.
 
     Raises:
         MothrError: a method or a field does not exist.

@@ -49,7 +49,8 @@ def with_settings(method: Method, name: str, settings: Mapping[str, str]) -> Met
     Args:
         method: the method.
         name: its name, for errors.
-        settings: dotted path of a field -> value as text. The text is converted to the type of the field. ``none`` is None where
+        settings: dotted path of a field -> value as text. The text is converted to the type of the field. ``none``
+            is None where
             the type allows it. A sequence is separated by commas, or is a JSON list.
 
     Raises:
@@ -104,7 +105,7 @@ def _is_group(value: object) -> bool:
 
 
 def _leaves(group: Any, prefix: str = "") -> dict[str, tuple[Any, Any, Any]]:
-    """Returns dotted path -> (the dataclass that has the field, its type, its value) of every field that is no group."""
+    """Returns dotted path -> (dataclass of the field, its type, its value) of every field that is no group."""
     if not _is_group(group):
         return {}
     found: dict[str, tuple[Any, Any, Any]] = {}
@@ -182,7 +183,7 @@ def _convert(text: str, hint: Any, where: str) -> Any:
 
 
 def _readings(text: str) -> Iterator[Any]:
-    """Yields what ``text`` may stand for, the likeliest first: None, the text itself, a JSON list, a list with commas."""
+    """Yields the possible values of ``text``: None, the text itself, a JSON list, a list with commas."""
     if text.lower() == "none":
         yield None
     yield text
@@ -194,7 +195,10 @@ def _readings(text: str) -> Iterator[Any]:
 
 
 def as_text(value: Any) -> str:
-    """Returns ``value`` as text that :func:`_convert` turns into the same value. Floats are written with all their digits."""
+    """Returns ``value`` as text that :func:`_convert` turns into the same value.
+
+    Floats are written with all their digits.
+    """
     if value is None:
         return "none"
     if isinstance(value, str):
@@ -223,7 +227,7 @@ def _type_text(hint: Any) -> str:
 
 @cache
 def _docstrings(group: Any) -> dict[str, str]:
-    """Returns field -> the docstring below it, for a dataclass and its bases; a field without one, or without source, is absent."""
+    """Returns field -> the docstring below it, for a dataclass and its bases. Fields without a docstring are absent."""
     found: dict[str, str] = {}
     for base in reversed(group.__mro__):
         try:

@@ -6,9 +6,9 @@
 * ``guard``: the guard process. It starts the method's processes, watches their time and memory, and kills them.
 * ``sandbox``: the lock that the method's process puts on itself before it imports the method's code.
 
-The sandbox is Landlock, a part of the Linux kernel since version 5.13. It needs no rights and no configuration. A locked process can open
-the files that were allowed beforehand. The kernel refuses all others, also to the processes that the locked one starts. The lock cannot be
-removed. What Landlock locks depends on its version:
+The sandbox is Landlock, a part of the Linux kernel since version 5.13. It needs no rights and no configuration. A
+locked process can open the files that were allowed beforehand. The kernel refuses all others, also to the processes
+that the locked one starts. The lock cannot be removed. What Landlock locks depends on its version:
 
 ========================================================  =======================
 locked                                                    since Linux
@@ -20,9 +20,9 @@ TCP: listening and connecting                             6.7 (4)
 signals and abstract sockets to processes outside         6.12 (6)
 ========================================================  =======================
 
-Not locked: UDP, the times, modes and attributes of files that can be seen, and the processor. On other systems, or where Landlock is
-switched off, nothing is locked: the method still has a process of its own with limits, and the record says ``process`` instead of
-``sandbox``.
+Not locked: UDP, the times, modes and attributes of files that can be seen, and the processor. On other systems, or
+where Landlock is switched off, nothing is locked: the method still has a process of its own with limits, and the
+record says ``process`` instead of ``sandbox``.
 """
 
 from mothr.benchmark.run.isolation.executor import Isolated as Isolated

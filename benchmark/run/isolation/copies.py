@@ -101,7 +101,10 @@ class ModelCopies:
             yield from (self.folder / self._names[model] / path for path in inside)
 
     def _fingerprint(self) -> Fingerprint | None:
-        """Returns path -> what changes if anybody touches the file; None if a file is gone. A new file changes its folder."""
+        """Returns path -> what changes if anybody touches the file; None if a file is gone.
+
+        A new file changes its folder.
+        """
         found: Fingerprint = {}
         try:
             for path in self._present_paths():
@@ -113,7 +116,10 @@ class ModelCopies:
 
 
 def _copy_folder(source: Path, target: Path) -> list[Path]:
-    """Copies the files below ``source``, without their modes and attributes. Returns the paths of all copies, relative to ``target``."""
+    """Copies the files below ``source``, without their modes and attributes.
+
+    Returns the paths of all copies, relative to ``target``.
+    """
     paths = []
     for place, folders, names in os.walk(source, followlinks=True):
         folders.sort()

@@ -87,7 +87,10 @@ class Isolated:
 
     @contextmanager
     def opened(self, source: Source) -> Iterator[Callable[[RunRequest], RunOutcome]]:
-        """Gives the function that runs a request on ``source``. The copies that methods read are removed after the block."""
+        """Gives the function that runs a request on ``source``.
+
+        The copies that methods read are removed after the block.
+        """
         with tempfile.TemporaryDirectory(prefix="mothr-") as place:
             copies = ModelCopies(source.folder, Path(place).resolve())
             yield lambda request: self._run(request, source, copies)
@@ -203,7 +206,7 @@ class Isolated:
 
 
 def code_folders(method: str) -> tuple[list[Path], list[Path]]:
-    """Returns the files and folders that a method's process may read to import code, and the folders that it may list for that.
+    """Returns the paths that a method's process may read to import code, and the folders that it may list for that.
 
     In a folder of Python's path, only modules and packages can be read: data may lie beside them.
     """

@@ -1,8 +1,8 @@
-"""The process that starts methods, watches them, and ends them with all they have started.
+"""The guard process: it starts the methods' processes, watches them, and kills them with all their descendants.
 
-:mod:`mothr.benchmark.run.isolation` starts it, once for many runs, since importing torch takes longer than most runs. For each run it
-forks a child, which shuts itself off before any of the method's code is imported, and to which the harness speaks directly: a guard
-never holds what a method is told.
+The harness starts one guard for many runs, because importing torch takes longer than most runs. For each run the
+guard forks a child. The child locks itself in the sandbox, and imports the method's code after that. The harness
+talks to the child directly. So the guard, which is not locked, never holds side information or predictions.
 """
 
 import contextlib
@@ -24,31 +24,36 @@ from typing import Any
 
 import psutil
 
-from mothr.benchmark.run.isolation.sandbox import shut_off
+from mothr.benchmark.run.isolation.sandbox import lock
 
 PROCESSES = 64
-"""How many processes a method may have at a time."""
+"""Largest number of processes that a method may have at a time."""
 SUBREAPER = 36
-"""The option by which a process inherits the orphans among its descendants: so none gets away."""
+"""Option of ``prctl``: this process becomes the parent of descendants whose own parent has ended. So none escapes."""
 
 
-def serve(line: socket.socket) -> None:
-    """Starts a method for each message, {"seconds", "memory"} with a socket beside it, until ``line`` is closed."""
+def serve(control: socket.socket) -> None:
+    """Starts a process for each message of the harness, until the harness closes the connection.
+
+    Args:
+        control: the connection to the harness. A message is ``{"seconds", "memory"}`` with a socket, over which the harness
+            talks to the new process. The answer to a message is the report of :func:`_watch`.
+    """
     import torch
 
-    import mothr.benchmark.run.check  # noqa: F401 (so that no child has to)
+    import mothr.benchmark.run.check  # noqa: F401 (once here instead of in every child)
 
     torch.set_num_threads(1)
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -20)  # to be heard above a method that starts processes without end
+        os.setpriority(os.PRIO_PROCESS, 0, -20)  # so that a method which starts processes without end cannot starve it
     while True:
-        message, handles, _, _ = socket.recv_fds(line, 1 << 16, 1)
+        message, handles, _, _ = socket.recv_fds(control, 1 << 16, 1)
         if not message:
             return
-        if not handles:  # asked to end what had ended by itself
+        if not handles:  # a request to end a process that has ended already
             continue
         limits = json.loads(message)
         child = os.fork()
@@ -56,34 +61,34 @@ def serve(line: socket.socket) -> None:
             os.setpriority(os.PRIO_PROCESS, 0, usual)
             _become_the_method(handles[0])
         os.close(handles[0])
-        ended = _watch(child, line, limits["seconds"], limits["memory"])
-        line.sendall(json.dumps(ended).encode())
+        report = _watch(child, control, limits["seconds"], limits["memory"])
+        control.sendall(json.dumps(report).encode())
 
 
-def _watch(child: int, line: socket.socket, seconds: float, memory: int) -> dict[str, Any]:
-    """Returns how the child ended, {"why", "status", "peak_bytes"}; nothing that it started runs on.
+def _watch(child: int, control: socket.socket, seconds: float, memory: int) -> dict[str, Any]:
+    """Waits until the child ends, or ends it. Returns ``{"why", "status", "peak_bytes"}``. Its descendants have ended, too.
 
     Args:
         child: its process id.
-        line: says when to end it; so does its being closed.
-        seconds: how long it may take.
-        memory: bytes that it may hold, with all that it has started.
+        control: a message, or the end of the connection, requests the end of the child.
+        seconds: wall-clock limit.
+        memory: limit of the resident bytes of the child and its descendants.
     """
-    start, peak, why, waited = time.monotonic(), 0, None, 0.01
-    ends = [os.pidfd_open(child)] if hasattr(os, "pidfd_open") else []  # ready when the child has ended
+    start, peak, why, pause = time.monotonic(), 0, None, 0.01
+    ends = [os.pidfd_open(child)] if hasattr(os, "pidfd_open") else []  # readable when the child has ended
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if line.fileno() in select.select([line.fileno(), *ends], [], [], waited)[0]:
-            asked = line.recv(1 << 16)
+        if control.fileno() in select.select([control.fileno(), *ends], [], [], pause)[0]:
+            message = control.recv(1 << 16)
             _end_all(child)
-            if not asked:
+            if not message:
                 sys.exit()  # the harness is gone
             why = why or "stopped"
             continue
         held, count = _held()
-        peak, waited = max(peak, held), min(0.2 if ends else 0.02, waited * 1.5)
+        peak, pause = max(peak, held), min(0.2 if ends else 0.02, pause * 1.5)
         if time.monotonic() - start > seconds:
             why = "seconds"
         elif held > memory:
@@ -103,36 +108,39 @@ def _watch(child: int, line: socket.socket, seconds: float, memory: int) -> dict
 
 
 def _held() -> tuple[int, int]:
-    """Returns the resident bytes and the number of all processes below this one."""
-    total, below = 0, psutil.Process().children(recursive=True)
-    for one in below:
+    """Returns the resident bytes and the number of all descendants of this process."""
+    total, descendants = 0, psutil.Process().children(recursive=True)
+    for process in descendants:
         with contextlib.suppress(psutil.Error):
-            total += one.memory_info().rss
-    return total, len(below)
+            total += process.memory_info().rss
+    return total, len(descendants)
 
 
 def _end_all(child: int) -> None:
-    """Kills the child's process group, and every process below this one that has left it."""
+    """Kills the child's process group, and every descendant of this process that has left the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
-    for one in psutil.Process().children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            one.kill()
+            process.kill()
 
 
 def _become_the_method(handle: int) -> None:
-    """Runs the method that the harness describes over the socket ``handle``, answers over it, and never returns."""
+    """Turns this process into a method's process, which talks to the harness over the socket ``handle``.
+
+    Never returns.
+    """
     try:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
-        os.dup2(2, 1)  # what a method prints is for its author
+        os.dup2(2, 1)  # what a method prints goes to stderr, for its author
         os.closerange(3, handle)
         os.closerange(handle + 1, os.sysconf("SC_OPEN_MAX"))
         os.setpgid(0, 0)
         _limit_processes()
         with socket.socket(fileno=handle).makefile("rwb") as channel:
-            _answer(channel)
-    except BaseException as problem:  # whatever happens, this process is not to go on as a guard
+            _run_job(channel)
+    except BaseException as problem:  # whatever happens, this process must not continue as a guard
         with contextlib.suppress(BaseException):
             print(f"the method's process failed: {problem!r}", file=sys.stderr)
         os._exit(1)
@@ -140,16 +148,24 @@ def _become_the_method(handle: int) -> None:
 
 
 def _limit_processes() -> None:
-    """Keeps the user from having many more processes and threads than there are now; root is not bound by it."""
+    """Limits the number of the user's processes and threads to little more than there are now.
+
+    This does not bind root.
+    """
     with contextlib.suppress(OSError, ValueError):
-        there = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-        resource.setrlimit(resource.RLIMIT_NPROC, (there + PROCESSES, there + PROCESSES))
+        present = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+        resource.setrlimit(resource.RLIMIT_NPROC, (present + PROCESSES, present + PROCESSES))
 
 
-def _answer(channel: io.BufferedRWPair) -> None:
-    """Reads the job, shuts the process off, says what the method is, reads what it is told, and says what it answers.
+def _run_job(channel: io.BufferedRWPair) -> None:
+    """Runs one job of the harness. The messages, one JSON value a line, are in this order:
 
-    Without models, it says what the conformance suite finds.
+    1. from the harness: the job;
+    2. to the harness: what the method declares about itself, or ``{"refused"}`` with an error;
+    3. from the harness: the side information;
+    4. to the harness: ``{"prediction", "warnings"}`` or ``{"error", "warnings"}``.
+
+    A job without models gets ``{"findings"}`` of the conformance suite instead of 3 and 4.
     """
     from mothr.benchmark.errors import MothrError, MothrWarning, describe_error
     from mothr.benchmark.run.check import check_method
@@ -161,7 +177,7 @@ def _answer(channel: io.BufferedRWPair) -> None:
     from mothr.benchmark.weights.engine import engine
     from mothr.benchmark.weights.streaming import device
 
-    def say(value: Mapping[str, Any]) -> None:
+    def send(value: Mapping[str, Any]) -> None:
         channel.write(json.dumps(value).encode() + b"\n")
         channel.flush()
 
@@ -169,41 +185,30 @@ def _answer(channel: io.BufferedRWPair) -> None:
     sys.path[:] = job["path"]
     os.chdir(job["scratch"])
     os.environ.update(job["environment"])
-    locked = shut_off(*([Path(path) for path in job[key]] for key in ("readable", "writable", "listed")))
+    locked = lock(*([Path(path) for path in job[key]] for key in ("readable", "writable", "listed")))
+    torch_device = device().type
     models = open_folder(Path(job["models"])) if job["models"] else None
     try:
         method = find_method(job["method"], job["settings"])
-        said = about(method, job["method"])
+        declared = about(method, job["method"])
     except MothrError as error:
-        return say({"refused": str(error)})
-    say(
-        {
-            "version": said.version,
-            "tuned_on": said.tuned_on,
-            "parameters": said.parameters,
-            "needs": sorted(said.needs),
-            "kind": said.kind,
-            "locked": locked,
-            "device": device().type,
-        }
-    )
+        return send({"refused": str(error)})
+    send(asdict(declared) | {"needs": sorted(declared.needs), "locked": locked, "device": torch_device})
     if models is None:
-        return say({"findings": [asdict(finding) for finding in check_method(method)]})
-    told = SideInformation.from_json(json.loads(channel.readline()))
+        return send({"findings": [asdict(finding) for finding in check_method(method)]})
+    given = SideInformation.from_json(json.loads(channel.readline()))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MothrWarning)
         try:
             with engine(job["workers"], job["budget"]):
-                given: dict[str, Any] = {
-                    "prediction": predict_as_named(method, models.with_given(told), job["seed"]).to_json()
+                result: dict[str, Any] = {
+                    "prediction": predict_as_named(method, models.with_given(given), job["seed"]).to_json()
                 }
-                json.dumps(given)  # may fail, too
-        except (
-            Exception,
-            SystemExit,
-        ) as problem:  # a method is foreign code: whatever it raises is recorded in its row
-            given = {"error": describe_error(problem)}
-    return say(given | {"warnings": [str(one.message) for one in caught if issubclass(one.category, MothrWarning)]})
+                json.dumps(result)  # may fail, too
+        except (Exception, SystemExit) as problem:  # the code of a method may raise anything; its record says what
+            result = {"error": describe_error(problem)}
+    shown = [str(warning.message) for warning in caught if issubclass(warning.category, MothrWarning)]
+    return send(result | {"warnings": shown})
 
 
 if __name__ == "__main__":

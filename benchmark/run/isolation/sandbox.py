@@ -1,7 +1,11 @@
-"""Shuts the running process off from all files but those it is given, and from TCP, where the system can do that.
+"""The sandbox: locks a process out of TCP and of all files but the given ones, if the system can do that.
 
-Linux can since 5.13 (Landlock, https://docs.kernel.org/userspace-api/landlock.html), and no rights are needed. What is asked for
-is granted; everything else is refused by the kernel, to this process and to all that it starts, and nothing can take that back.
+Linux can, since version 5.13, by Landlock (https://docs.kernel.org/userspace-api/landlock.html). No rights are
+needed. The process names the files and folders that it will use, and then locks itself. From then on the kernel
+refuses to open any other file. The lock also holds for every process that the locked one starts, and cannot be
+removed. What each version of Landlock locks stands in the docstring of :mod:`mothr.benchmark.run.isolation`.
+
+The calls are made through ctypes, because neither Python nor the C library has functions for them.
 """
 
 import ctypes
@@ -11,47 +15,54 @@ from collections.abc import Iterable
 from pathlib import Path
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-"""Numbers of the system calls, the same on every kind of machine."""
+"""Numbers of the system calls, the same on every processor."""
 PATH_BENEATH = 1
+"""Kind of rule: rights on a file, or on everything below a folder."""
 NO_NEW_PRIVILEGES = 38
+"""Option of ``prctl``: programs cannot gain rights any more. Landlock asks for it."""
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
-"""Rights that mean something for a file; the others are for folders."""
+"""Rights on a file. The other rights are on folders."""
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""Version of Landlock -> how many rights on files it knows; later versions know 16."""
+"""Version of Landlock -> number of the rights that it knows. Later versions know 16."""
 TCP = (1 << 0) | (1 << 1)
-"""To listen and to connect (version 4)."""
+"""Rights on TCP: to listen and to connect. Known since version 4."""
 SCOPED = (1 << 0) | (1 << 1)
-"""Abstract sockets and signals reach only what is shut off as well (version 6)."""
+"""Abstract sockets and signals reach only processes in the same sandbox. Known since version 6."""
 
 
 class _Ruleset(ctypes.Structure):
+    """The rights that a ruleset takes away: bits of rights on files, on the network, and of scopes."""
+
     _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
 class _Beneath(ctypes.Structure):
+    """A rule that gives rights on a file or folder back."""
+
     _pack_ = 1
-    _layout_ = "ms"  # Python 3.14 asks for it where fields are packed
+    _layout_ = "ms"  # Python 3.14 requires it if fields are packed
     _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
 def version() -> int:
-    """Returns the version of Landlock that the system has; 0 where it has none."""
+    """Returns the version of Landlock that the system has; 0 if it has none."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
-def shut_off(readable: Iterable[Path], writable: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
-    """Returns whether this process now reaches nothing but these files and folders, and no TCP network.
+def lock(readable: Iterable[Path], writable: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
+    """Locks this process, if the system has Landlock. Returns whether it is locked.
 
     Args:
-        readable: what may be read and run, with all that is below it; what does not exist is passed over.
-        writable: what may be read, written, made and removed likewise.
-        listed: folders whose names, and those below them, may be listed, and nothing read.
+        readable: files and folders that can still be read and executed, with everything below. One that does not
+            exist is passed over.
+        writable: files and folders that can still be read, written, made and removed, with everything below.
+        listed: folders whose entries, also of folders below, can still be listed. Their files cannot be read.
 
     Raises:
-        OSError: the system has Landlock and refuses its use.
+        OSError: the system has Landlock and refuses to use it.
     """
     known = version()
     if known == 0:
@@ -87,10 +98,10 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 
 
 def _call(*arguments: object) -> int:
-    found = int(ctypes.CDLL(None, use_errno=True).syscall(*arguments))
-    if found < 0:
+    result = int(ctypes.CDLL(None, use_errno=True).syscall(*arguments))
+    if result < 0:
         raise _last_error()
-    return found
+    return result
 
 
 def _last_error() -> OSError:
