@@ -175,7 +175,7 @@ def _checked_confidence(confidence: Mapping[Edge, SupportsFloat], graph: ModelGr
         if edge not in edges:
             parent, child = edge
             raise MothrError(f"confidence of {parent!r} -> {child!r}, which is no predicted edge")
-        number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else None
+        number = float(value) if isinstance(value, float | SupportsFloat) and not isinstance(value, bool) else None
         if number is None or not 0 <= number <= 1:
             shown = value if number is None else number
             raise MothrError(f"confidence of {edge[0]!r} -> {edge[1]!r} is {shown!r}; it must be in [0, 1]")
@@ -194,7 +194,7 @@ def _checked_trees(trees: Mapping[NodeId, SupportsIndex | SupportsFloat], graph:
 
 def _whole_number(node: NodeId, label: SupportsIndex | SupportsFloat) -> int:
     if not isinstance(label, bool):
-        if isinstance(label, SupportsIndex):
+        if isinstance(label, int | SupportsIndex):  # int first: a check of a protocol is slow
             return operator.index(label)
         if isinstance(label, float) and label.is_integer():
             return int(label)
