@@ -107,7 +107,8 @@ def quickstart(
     workers: Annotated[int | None, WORKERS] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a small forest, recover it with every method, score the results, and write the page. Takes a few minutes.
+    """Make a small forest, recover it with every method, score the results, and write the page. Takes a few
+    minutes.
 
     Example: mothr quickstart --out quickstart
     """
@@ -146,7 +147,7 @@ def quickstart(
     typer.echo("3/4 scoring", err=True)
     records.sort(key=lambda record: -(record.metrics.get("edge_f1") or 0))
     table = [
-        {"method": r.method, "told": ", ".join(r.given) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
+        {"method": r.method, "given": ", ".join(r.given) or "-", "edge_f1": cli.cell(r.metrics.get("edge_f1"))}
         for r in records
     ]
     typer.echo("4/4 writing the page", err=True)

@@ -1,6 +1,6 @@
 """Estimates the cost of a recipe on this machine, before anything is downloaded or trained.
-
-Fresh models of the recipe's sizes are trained for a few timed steps, on data that needs no download. The rest is counted or computed.
+ Fresh models of the recipe's sizes are trained for a few timed steps, on data that needs no download. The
+rest is counted or computed.
 """
 
 import itertools
@@ -29,8 +29,8 @@ from mothr.generators.values.training import Lora
 STEPS = 5
 """Number of steps of each kind of training. All but the first, which allocates memory, are timed."""
 MAX_OPERATIONS = 2e11
-"""Largest number of operations (6 x parameters x positions x examples) of a timed step on a CPU. A larger step is timed with fewer
-examples, and its time is scaled up."""
+"""Largest number of operations (6 x parameters x positions x examples) of a timed step on a CPU. A larger
+step is timed with fewer examples, and its time is scaled up."""
 BASE_BYTES = 520 << 20
 """Memory of a worker process without a model: interpreter, torch, transformers, data (measured)."""
 STAND_IN = "digits"
@@ -54,7 +54,8 @@ class TrainingCost:
     seconds_a_step: float
     """Median time of a step on this machine, in seconds."""
     seconds_a_test: float
-    """Time of one of the two tests of each model, in seconds. If steps were scaled up: a third of the training time of as many examples."""
+    """Time of one of the two tests of each model, in seconds. If steps were scaled up: a third of the
+    training time of as many examples."""
     trained: int
     """Number of trained parameters."""
     activation_bytes: int
@@ -98,11 +99,12 @@ class Estimate:
 def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
     """Returns the cost of ``recipe`` on ``device`` with ``workers`` processes of one thread each.
 
-    Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + s)) + activations. The optimizer state s is two
-    values per parameter for AdamW and one for momentum. The teacher of a student counts as a second model.
+    Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + s)) + activations. The
+    optimizer state s is two values per parameter for AdamW and one for momentum. The teacher of a student
+    counts as a second model.
 
-    Time = the maximum of two values: all work divided by the number of processes, and the longest chain of models that wait for each
-    other. Processes on one GPU share it, so there all work is divided by one.
+    Time = the maximum of two values: all work divided by the number of processes, and the longest chain of
+    models that wait for each other. Processes on one GPU share it, so there all work is divided by one.
     """
     family = FAMILIES[recipe.family](**recipe.model)
     nodes = plan(recipe)
@@ -166,7 +168,8 @@ def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:
 def _measure_all(
     family: Family, groups: dict[tuple[Any, ...], list[PlannedNode]], device: torch.device, place: Path
 ) -> tuple[int, float, tuple[TrainingCost, ...]]:
-    """Returns a model's number of parameters, the seconds to train the frozen parts of a tree, and the cost of each kind of training."""
+    """Returns a model's number of parameters, the seconds to train the frozen parts of a tree, and the cost
+    of each kind of training."""
     parameters = sum(value.numel() for value in _fresh(family).parameters())
     companions, companion_seconds = None, 0.0
     if family.has_companions:
@@ -184,7 +187,8 @@ def _measure_all(
 def _measure(
     name: str, family: Family, objective: Objective, group: Sequence[PlannedNode], parameters: int, device: torch.device
 ) -> TrainingCost:
-    """Returns the cost of the kind of training that the nodes of ``group`` have, measured with the largest rank among them."""
+    """Returns the cost of the kind of training that the nodes of ``group`` have, measured with the largest
+    rank among them."""
     model, node = _fresh(family).to(device), max(group, key=lambda node: node.rank or 0)
     training = node.training
     assert training is not None
@@ -231,7 +235,8 @@ def _fresh(family: Family) -> nn.Module:
 
 
 def _positions(family: Family) -> int:
-    """Returns the approximate number of positions per example: bytes, patches, or pixels of the latents of a UNet."""
+    """Returns the approximate number of positions per example: bytes, patches, or pixels of the latents of a
+    UNet."""
     side, patch = getattr(family, "image_size", 0), getattr(family, "patch_size", 1)
     return getattr(family, "context", 0) or (side // patch) ** 2 or 64
 
@@ -288,7 +293,8 @@ class _ActivationCounter:
 
 
 def _companions(family: Any, root: Any, folder: Path, device: torch.device) -> float:
-    """Trains the frozen parts of a tree for a few steps, and returns the estimated time of all steps in seconds."""
+    """Trains the frozen parts of a tree for a few steps, and returns the estimated time of all steps in
+    seconds."""
     fields = {name: value for name, value in family if name.endswith("_steps")}
     stamps = [_now(device)]
     brief = family.model_copy(update=dict.fromkeys(fields, STEPS))

@@ -1,4 +1,5 @@
-"""generate(): the only function that writes data sets. It can be resumed node by node, and writes the manifest last."""
+"""generate(): the only function that writes data sets. It can be resumed node by node, and writes the
+manifest last."""
 
 import fcntl
 import os
@@ -63,9 +64,9 @@ def generate(
 ) -> Manifest:
     """Makes the data set of ``recipe`` in the folder ``out`` and returns its manifest.
 
-    After an interruption, a second call makes only the missing nodes. If the data set of the same recipe is complete, nothing changes.
-    On one machine type the files are the same byte for byte, with any number of workers and interruptions. A data set that was started
-    on another machine type is therefore not continued.
+    After an interruption, a second call makes only the missing nodes. If the data set of the same recipe is
+    complete, nothing changes. On one machine type the files are the same byte for byte, with any number of
+    workers and interruptions. A data set that was started on another machine type is therefore not continued.
 
     Args:
         recipe: The recipe.
@@ -78,8 +79,8 @@ def generate(
 
     Raises:
         Skipped: a package with a root, or torchvision, is absent and cannot be downloaded.
-        MothrError: ``out`` holds something else or was started on another machine type; the device is absent; an existing model cannot
-            be read or does not fit; or the disk is full.
+        MothrError: ``out`` holds something else or was started on another machine type; the device is absent;
+            an existing model cannot be read or does not fit; or the disk is full.
     """
     target = choose_device(device)
     if hidden is not None:
@@ -145,7 +146,8 @@ def _open_complete(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None
 
 @contextmanager
 def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
-    """Locks ``out`` for this process and yields its folder of temporary files. Any other content of ``out`` is an error."""
+    """Locks ``out`` for this process and yields its folder of temporary files. Any other content of ``out``
+    is an error."""
     state = out / STATE
     started, this_machine = state / "recipe.json", {"torch": torch.__version__, **machine(device)}
     if out.exists() and not out.is_dir():
@@ -285,7 +287,8 @@ def _finish(
 
 
 def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) -> Mapping[str, str]:
-    """Writes all files of an open data set except models and manifest; returns the hashes of the training data."""
+    """Writes all files of an open data set except models and manifest; returns the hashes of the training
+    data."""
     write_json(out / TRUTH, truth.model_dump(mode="json"))
     write_text(out / RECIPE, tomli_w.dumps(resolved(recipe)))
     family = FAMILIES[recipe.family](**recipe.model)
@@ -296,7 +299,8 @@ def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) 
 
 
 def _truth_of(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
-    """Returns the truth of ``node``. Its ``record`` holds ``training``, ``transform``, or neither for fresh weights."""
+    """Returns the truth of ``node``. Its ``record`` holds ``training``, ``transform``, or neither for fresh
+    weights."""
     relation, subtype = relation_of(node)
     return TruthNode(
         parents=node.parents,

@@ -1,7 +1,8 @@
-"""Hidden splits: all seeds of a recipe are derived from a secret, and the labels are written to a folder of their own.
-
-The public data set holds the models, the recipe without seeds, and a commitment to the labels. The owner of the secret can make
-everything again. Roots are not cached, and the seeds are wide (see :mod:`mothr.generators.values.seeds`).
+"""Hidden splits: all seeds of a recipe are derived from a secret, and the labels are written to a folder of
+their own.
+ The public data set holds the models, the recipe without seeds, and a commitment to the labels. The owner of
+the secret can make everything again. Roots are not cached, and the seeds are wide (see
+:mod:`mothr.generators.values.seeds`).
 """
 
 import os
@@ -47,10 +48,12 @@ class Hidden:
 
 
 def read_secret(path: Path, out: Path) -> str:
-    """Returns the secret in the file ``path``. If there is no file, a secret is drawn and written to it, readable by its owner only.
+    """Returns the secret in the file ``path``. If there is no file, a secret is drawn and written to it,
+    readable by its owner only.
 
     Raises:
-        MothrError: the file holds something else, is inside the data set ``out``, can be read by others, or cannot be written.
+        MothrError: the file holds something else, is inside the data set ``out``, can be read by others, or
+            cannot be written.
     """
     if path.resolve().is_relative_to(out.resolve()):
         raise MothrError(f"--hidden {path}: everybody with {out} would have the secret; choose a file outside of it")
@@ -99,7 +102,8 @@ def hide(recipe: Recipe, secret: str) -> Recipe:
 
 
 def check_folders(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
-    """Checks, before anything is made, that the labels are outside of the data set and that no other labels are there.
+    """Checks, before anything is made, that the labels are outside of the data set and that no other labels
+    are there.
 
     Raises:
         MothrError: one of the two folders contains the other, or the folder holds the labels of other models.
@@ -115,7 +119,8 @@ def check_folders(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
 
 
 def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) -> str:
-    """Writes the labels, and all files of the data set ``out`` except models and manifest; returns the commitment to the labels.
+    """Writes the labels, and all files of the data set ``out`` except models and manifest; returns the
+    commitment to the labels.
 
     Raises:
         MothrError: a file cannot be written.

@@ -19,7 +19,8 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
     Args:
         recipe: The recipe of the data set.
         truth: Its truth.
-        measured: Lines about shortcuts that were measured on the weights (see :mod:`mothr.generators.cards.shortcuts`).
+        measured: Lines about shortcuts that were measured on the weights (see
+            :mod:`mothr.generators.cards.shortcuts`).
         checksum: The checksum of the data set (see :func:`mothr.generators.cards.croissant.checksum`).
     """
     family = FAMILIES[recipe.family](**recipe.model)
@@ -35,7 +36,8 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
 
 
 def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
-    """Returns the card of a hidden split. It holds the content of the recipe, and nothing that was drawn or measured.
+    """Returns the card of a hidden split. It holds the content of the recipe, and nothing that was drawn or
+    measured.
 
     Args:
         recipe: The recipe without its seeds.
@@ -168,7 +170,8 @@ def _training(training: Training | None) -> str:
 
 
 def _learned(truth: Truth, family: Family) -> list[str]:
-    """Returns a table of the models by relation, subtype and depth, with the metric before and after training."""
+    """Returns a table of the models by relation, subtype and depth, with the metric before and after
+    training."""
     groups: dict[tuple[str, str, int], list[TruthNode]] = {}
     for node in truth.nodes.values():
         groups.setdefault(

@@ -1,4 +1,5 @@
-"""croissant.json: the metadata of a data set in the format MLCommons Croissant 1.0, for search engines and loaders.
+"""croissant.json: the metadata of a data set in the format MLCommons Croissant 1.0, for search engines and
+loaders.
 
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html.
 """
@@ -38,14 +39,16 @@ LICENCE = "https://spdx.org/licenses/Apache-2.0.html"
 
 
 def hashes(out: Path) -> dict[str, str]:
-    """Returns path -> SHA-256 of every file of the models and companions in the data set ``out``, sorted by the bytes of the path."""
+    """Returns path -> SHA-256 of every file of the models and companions in the data set ``out``, sorted by
+    the bytes of the path."""
     paths = [path for part in (MODELS, COMPANIONS) for path in (out / part).rglob("*") if path.is_file()]
     names = sorted((path.relative_to(out).as_posix() for path in paths), key=str.encode)
     return {name: sha256_of(out / name) for name in names}
 
 
 def checksum(files: Mapping[str, str]) -> str:
-    """Returns one SHA-256 for all files: the hash of the lines that ``sha256sum`` prints for them, sorted by path."""
+    """Returns one SHA-256 for all files: the hash of the lines that ``sha256sum`` prints for them, sorted by
+    path."""
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
@@ -119,7 +122,8 @@ def _lineage(truth: Truth) -> dict[str, Any]:
 def _records(
     name: str, description: str, columns: Mapping[str, str], key: str, rows: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Returns a table of strings. ``columns`` holds the name of each column and its description, which may be empty."""
+    """Returns a table of strings. ``columns`` holds the name of each column and its description, which may be
+    empty."""
     fields = [
         {"@type": "cr:Field", "@id": f"{name}/{column}", "name": column, "dataType": "sc:Text"}
         | ({"description": text} if text else {})

@@ -1,4 +1,5 @@
-"""Measures traces in the weights of a finished data set that reveal its lineage. The card shows them, so that they are known."""
+"""Measures traces in the weights of a finished data set that reveal its lineage. The card shows them, so that
+they are known."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ Pairs = NDArray[np.intp]
 PAIRS = 40
 """Largest number of pairs of one kind that are compared."""
 RANKED_PAIRS, RANKED_TENSORS = 8, 8
-"""Largest number of pairs of one kind, and of matrices of a pair, for which the rank of the difference is computed."""
+"""Largest number of pairs of one kind, and of matrices of a pair, for which the rank of the difference is
+computed."""
 FARTHEST = 4
 """Largest number of edges between the two models of a pair that has a row of its own."""
 ROUNDING = float(np.finfo(np.float32).eps)
@@ -60,7 +62,8 @@ class Comparison:
 
 
 def shortcuts(models: ModelSet, truth: Truth) -> list[str]:
-    """Returns lines of Markdown: a table of the differences between two models by their relation, and remarkable tensors."""
+    """Returns lines of Markdown: a table of the differences between two models by their relation, and
+    remarkable tensors."""
     kinds = kinds_of_pairs(truth, models.ids)
     if not kinds:
         return []
@@ -97,9 +100,11 @@ def shortcuts(models: ModelSet, truth: Truth) -> list[str]:
 
 
 def kinds_of_pairs(truth: Truth, ids: Sequence[str]) -> Mapping[str, Pairs]:
-    """Returns kind -> at most ``PAIRS`` drawn pairs, (m, 2) positions in ``ids``. Kinds without a pair are left out.
+    """Returns kind -> at most ``PAIRS`` drawn pairs, (m, 2) positions in ``ids``. Kinds without a pair are
+    left out.
 
-    The kind of an edge is the child's subtype. The kind of another pair in a tree is the number of edges between the two models.
+    The kind of an edge is the child's subtype. The kind of another pair in a tree is the number of edges
+    between the two models.
     """
     rng = np.random.default_rng(0)  # the card of a data set is the same on every call
     position = {node: index for index, node in enumerate(ids)}
@@ -128,7 +133,8 @@ def kinds_of_pairs(truth: Truth, ids: Sequence[str]) -> Mapping[str, Pairs]:
 
 
 def _ranked(models: ModelSet) -> set[str]:
-    """Returns names of matrices for which ranks are computed: evenly spaced among those that differ between most models."""
+    """Returns names of matrices for which ranks are computed: evenly spaced among those that differ between
+    most models."""
     differing = [
         name
         for (name, shape), positions in models.shapes.items()
@@ -140,12 +146,14 @@ def _ranked(models: ModelSet) -> set[str]:
 
 
 def _exact(models: ModelSet, name: str, positions: Sequence[int]) -> NDArray[np.bool_]:
-    """Returns (n,) bool: whether each model stores the tensor with at least 32 bits, so that rounding does not hide the rank."""
+    """Returns (n,) bool: whether each model stores the tensor with at least 32 bits, so that rounding does
+    not hide the rank."""
     return np.array([models.checkpoints[position].tensors[name].dtype in ("F32", "F64") for position in positions])
 
 
 def _add(comparison: Comparison, values: NDArray[np.float32], pairs: Pairs, exact: NDArray[np.bool_] | None) -> float:
-    """Adds one tensor to ``comparison``; returns the fraction of untouched rows, over pairs in which the tensor is not identical.
+    """Adds one tensor to ``comparison``; returns the fraction of untouched rows, over pairs in which the
+    tensor is not identical.
 
     Args:
         comparison: The comparison; it is changed.

@@ -1,10 +1,10 @@
 """Drawn pictures with captions: domains for text-to-image models that need no download.
-
-Every domain has uint8 pictures (n, 3, 32, 32) and one caption per picture, the same on every call. The caption is written from the
-same factors as the picture, in words of one closed vocabulary. It therefore describes the picture exactly.
-
-FROZEN: the published splits were trained on exactly these pictures. New domains may be added, but no new words, because published
-tokenizers hold the whole vocabulary. An existing domain must not change by one pixel. A test holds the hashes.
+ Every domain has uint8 pictures (n, 3, 32, 32) and one caption per picture, the same on every call. The
+caption is written from the same factors as the picture, in words of one closed vocabulary. It therefore
+describes the picture exactly.
+ FROZEN: the published splits were trained on exactly these pictures. New domains may be added, but no new
+words, because published tokenizers hold the whole vocabulary. An existing domain must not change by one
+pixel. A test holds the hashes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,8 @@ class CaptionDomain(Task):
 
 @lru_cache(maxsize=32)
 def load(name: str, subset: Subset) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Returns the pictures, uint8 (n, 3, 32, 32), and captions of a domain. All calls share these values: do not modify them.
+    """Returns the pictures, uint8 (n, 3, 32, 32), and captions of a domain. All calls share these values: do
+    not modify them.
 
     Raises:
         MothrError: no domain, or no subset, has this name.
@@ -87,14 +88,16 @@ def _ink(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
 
 
 def _ground(rng: np.random.Generator, kind: np.ndarray, low: float = 0.05, high: float = 0.2) -> np.ndarray:
-    """Returns grounds (n, 3, 32, 32) of the named kinds (n,): a grey between ``low`` and ``high``, with a pattern in a lighter grey."""
+    """Returns grounds (n, 3, 32, 32) of the named kinds (n,): a grey between ``low`` and ``high``, with a
+    pattern in a lighter grey."""
     first = drawing.tints(rng, len(kind), low, high, spread=0.03)
     second = first + rng.uniform(0.15, 0.25, (len(kind), 1)).astype(np.float32)
     return drawing.grounds(rng, kind, first, second)
 
 
 def _blend(mask: np.ndarray, ink: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """Returns ``ground`` (n, 3, 32, 32) with ``ink`` (n, 3) where the mask (n, 32, 32) covers it, without grain."""
+    """Returns ``ground`` (n, 3, 32, 32) with ``ink`` (n, 3) where the mask (n, 32, 32) covers it, without
+    grain."""
     return ground + mask[:, None] * (ink[:, :, None, None] - ground)
 
 
@@ -136,7 +139,8 @@ def _draw_shapes(
     grounds: Sequence[str] = ("plain",),
     style: str = "",
 ) -> Scenes:
-    """Draws "<count> <size> [<style>] <colour> <shape> on a <ground> ground"; several shapes are always small."""
+    """Draws "<count> <size> [<style>] <colour> <shape> on a <ground> ground"; several shapes are always
+    small."""
     kind, colour, ground = (_pick(rng, choices, n) for choices in (kinds, colours, grounds))
     count = rng.choice(counts, n)
     size = np.where(count > 1, "small", _pick(rng, sizes, n))

@@ -1,7 +1,6 @@
 """Draws glyphs, shapes and grounds, and blends them into pictures of 32 x 32 pixels.
-
-A mask is float32 in 0..1, (n, 32, 32): the fraction of each pixel that the ink covers. Colours are float32 in 0..1. All functions draw
-n pictures at once. Lengths are in pixels, angles in degrees.
+ A mask is float32 in 0..1, (n, 32, 32): the fraction of each pixel that the ink covers. Colours are float32
+in 0..1. All functions draw n pictures at once. Lengths are in pixels, angles in degrees.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,8 @@ GLYPH_SIDE = 40
 
 
 def paint(rng: np.random.Generator, mask: np.ndarray, ink: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """Returns uint8 pictures (n, 3, 32, 32): ``ink`` (n, 3) over ``ground`` (n, 3, 32, 32) or (n, 3, 1, 1), with grain."""
+    """Returns uint8 pictures (n, 3, 32, 32): ``ink`` (n, 3) over ``ground`` (n, 3, 32, 32) or (n, 3, 1, 1),
+    with grain."""
     pictures = ground + mask[:, None] * (ink[:, :, None, None] - ground)
     strength = rng.uniform(0, 0.05, (len(mask), 1, 1, 1)).astype(np.float32)
     return to_bytes(pictures + strength * rng.standard_normal(pictures.shape, dtype=np.float32))
@@ -35,7 +35,8 @@ def to_bytes(pictures: np.ndarray) -> np.ndarray:
 
 
 def tints(rng: np.random.Generator, n: int, low: float, high: float, spread: float = 0.2) -> np.ndarray:
-    """Returns n colours (n, 3): the mean of the channels is between ``low`` and ``high``, and each channel is within ``spread`` of it."""
+    """Returns n colours (n, 3): the mean of the channels is between ``low`` and ``high``, and each channel is
+    within ``spread`` of it."""
     offsets = rng.uniform(-spread, spread, (n, 3))
     offsets -= offsets.mean(axis=1, keepdims=True)
     return np.clip(rng.uniform(low, high, (n, 1)) + offsets, 0, 1).astype(np.float32)
@@ -62,7 +63,8 @@ def vivid(rng: np.random.Generator, hue: np.ndarray) -> np.ndarray:
 
 @cache
 def glyph(font: str, text: str, size: int) -> np.ndarray:
-    """Returns the coverage (40, 40) of ``text`` centred, in a font file of matplotlib, ``size`` pixels per em."""
+    """Returns the coverage (40, 40) of ``text`` centred, in a font file of matplotlib, ``size`` pixels per
+    em."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     face = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     left, top, right, bottom = face.getbbox(text)
@@ -73,7 +75,8 @@ def glyph(font: str, text: str, size: int) -> np.ndarray:
 
 
 def place(rng: np.random.Generator, glyphs: np.ndarray, shift: float = 2.0, turn: float = 5.0) -> np.ndarray:
-    """Returns masks of ``glyphs`` (n, 40, 40) each scaled, turned by up to ``turn`` and moved by up to ``shift``."""
+    """Returns masks of ``glyphs`` (n, 40, 40) each scaled, turned by up to ``turn`` and moved by up to
+    ``shift``."""
     n = len(glyphs)
     scale, angle = rng.uniform(0.85, 1.1, n), np.deg2rad(rng.uniform(-turn, turn, n))
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
@@ -120,7 +123,8 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _pixels(x: np.ndarray, y: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two coordinates of each pixel, (n, 32, 32) each, relative to centres ``x``, ``y`` and axes turned by ``angle``."""
+    """Returns the two coordinates of each pixel, (n, 32, 32) each, relative to centres ``x``, ``y`` and axes
+    turned by ``angle``."""
     x, y, angle = (np.asarray(value, np.float32)[:, None, None] for value in (x, y, np.deg2rad(angle)))
     centres = np.arange(SIDE, dtype=np.float32) + 0.5
     across, down = centres[None, None, :] - x, centres[None, :, None] - y
@@ -160,7 +164,8 @@ GROUNDS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] =
 
 
 def grounds(rng: np.random.Generator, kind: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns grounds (n, 3, 32, 32) of the named kinds (n,) between two colours (n, 3), each at a random angle and period."""
+    """Returns grounds (n, 3, 32, 32) of the named kinds (n,) between two colours (n, 3), each at a random
+    angle and period."""
     n = len(kind)
     u, v = _pixels(rng.uniform(8, 24, n), rng.uniform(8, 24, n), rng.uniform(0, 360, n))
     period = rng.uniform(6, 9, (n, 1, 1)).astype(np.float32)

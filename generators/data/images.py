@@ -1,10 +1,9 @@
 """Picture classification tasks that need no download: real and drawn pictures.
-
-Every task has uint8 pictures (n, 3, 32, 32) and int64 labels (n,), the same on every call. All classes are equally frequent. No
-picture is in both subsets. Where possible the test subset differs in more than chance, e.g. a letter is drawn in another font.
-
-FROZEN: the published splits were trained on exactly these pictures. New tasks may be added. An existing task must not change by one
-pixel, because its recipes would then give other weights. A test holds the hashes.
+ Every task has uint8 pictures (n, 3, 32, 32) and int64 labels (n,), the same on every call. All classes are
+equally frequent. No picture is in both subsets. Where possible the test subset differs in more than chance,
+e.g. a letter is drawn in another font.
+ FROZEN: the published splits were trained on exactly these pictures. New tasks may be added. An existing task
+must not change by one pixel, because its recipes would then give other weights. A test holds the hashes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,8 @@ class PictureTask(Task):
 
 @lru_cache(maxsize=16)
 def load(name: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pictures, uint8 (n, 3, 32, 32), and labels, int64 (n,), of a task. All calls share these tensors: do not modify them.
+    """Returns the pictures, uint8 (n, 3, 32, 32), and labels, int64 (n,), of a task. All calls share these
+    tensors: do not modify them.
 
     Raises:
         MothrError: no task, or no subset, has this name.
@@ -261,7 +261,8 @@ FILTERS: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
 
 @cache
 def _windows(photo: str) -> np.ndarray:
-    """Returns a view (y, x, 3, 32, 32) of every window of a photograph, float32 in 0..1; (y, x) is the window's corner."""
+    """Returns a view (y, x, 3, 32, 32) of every window of a photograph, float32 in 0..1; (y, x) is the
+    window's corner."""
     pixels = load_sample_image(f"{photo}.jpg").astype(np.float32).transpose(2, 0, 1) / 255
     half = (pixels[:, :-1, :-1] + pixels[:, 1:, :-1] + pixels[:, :-1, 1:] + pixels[:, 1:, 1:]) / 4
     view = np.lib.stride_tricks.sliding_window_view(half, (WINDOW - 1, WINDOW - 1), axis=(1, 2))
@@ -278,7 +279,8 @@ def _detail(photo: str) -> np.ndarray:
 
 @cache
 def _corners(photo: str, subset: Subset) -> np.ndarray:
-    """Returns the corners (k, 2) of the windows that lie inside the squares of one subset and have enough detail."""
+    """Returns the corners (k, 2) of the windows that lie inside the squares of one subset and have enough
+    detail."""
     rows, columns = (side // BLOCK for side in load_sample_image(f"{photo}.jpg").shape[:2])
     squares = [(r, c) for r in range(rows) for c in range(columns) if ((r + 2 * c) % 5 == 0) == (subset == "test")]
     inside = np.stack(np.meshgrid(np.arange(BLOCK - WINDOW + 1), np.arange(BLOCK - WINDOW + 1)), -1).reshape(-1, 2)
@@ -311,7 +313,8 @@ def _draw_photos(task: str, rng: np.random.Generator, subset: Subset) -> Picture
 
 
 def _fill_regions(rng: np.random.Generator, subset: Subset, pictures: np.ndarray, labels: np.ndarray) -> None:
-    """Fills ``pictures`` with windows of their regions. Both subsets see all regions; one window in five is in the test subset."""
+    """Fills ``pictures`` with windows of their regions. Both subsets see all regions; one window in five is
+    in the test subset."""
     for label in range(len(PHOTOS) * GRID[0] * GRID[1]):
         photo, cell = divmod(label, GRID[0] * GRID[1])
         windows = _windows(PHOTOS[photo])

@@ -20,7 +20,8 @@ def find(name: str) -> images.PictureTask | vision.VisionTask:
 
 
 def load(name: str, subset: registry.Subset, side: int = drawing.SIDE) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pictures, uint8 (n, 3, s, s), and labels, int64 (n,), of a task. All calls share these tensors: do not modify them.
+    """Returns the pictures, uint8 (n, 3, s, s), and labels, int64 (n,), of a task. All calls share these
+    tensors: do not modify them.
 
     Downloaded pictures have s = ``side``. Drawn pictures always have s = 32; models enlarge each batch of them.
 

@@ -9,7 +9,8 @@ from mothr.benchmark.errors import MothrError
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yields each field of a message: its number, and an integer, or the bytes of a string, message, float or packed list.
+    """Yields each field of a message: its number, and an integer, or the bytes of a string, message, float or
+    packed list.
 
     Raises:
         MothrError: the bytes are not such a message.
@@ -55,7 +56,8 @@ def content(value: int | memoryview) -> memoryview:
 
 
 def integers(value: int | memoryview) -> list[int]:
-    """Returns the integers of a repeated field: one, or many if they are packed. Negative integers are decoded as such."""
+    """Returns the integers of a repeated field: one, or many if they are packed. Negative integers are
+    decoded as such."""
     if isinstance(value, int):
         return [_signed(value)]
     numbers, position = [], 0

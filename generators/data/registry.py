@@ -1,4 +1,5 @@
-"""What the tasks of all families share: the two subsets of their data, a registry by name, and the generator of their draws."""
+"""What the tasks of all families share: the two subsets of their data, a registry by name, and the generator
+of their draws."""
 
 import hashlib
 from collections.abc import Iterable
@@ -64,7 +65,8 @@ def check_subset(subset: str) -> None:
 
 
 def subset_generator(name: str, subset: Subset) -> np.random.Generator:
-    """Returns the numpy generator of one subset of a task: its seed is the first 64 bits of SHA-256("<name>/<subset>")."""
+    """Returns the numpy generator of one subset of a task: its seed is the first 64 bits of
+    SHA-256("<name>/<subset>")."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name}/{subset}".encode()).digest()[:8], "big"))
 
 

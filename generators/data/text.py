@@ -1,8 +1,7 @@
 """Text domains that need no download: bytes of real and generated documents.
-
-The documents of a domain are files that Python and the packages of the ``generate`` extra contain, entries of such files, or pages
-generated here. A hash of its name assigns each document to one subset, so no document is in both. The content of a domain depends
-only on the installed versions.
+ The documents of a domain are files that Python and the packages of the ``generate`` extra contain, entries
+of such files, or pages generated here. A hash of its name assigns each document to one subset, so no document
+is in both. The content of a domain depends only on the installed versions.
 """
 
 import ast
@@ -46,7 +45,8 @@ class TextDomain(Task):
 
 
 def load(name: str, subset: Subset) -> torch.Tensor:
-    """Returns the text of a domain, uint8 (n,): documents joined by newlines. All calls share this tensor: do not modify it.
+    """Returns the text of a domain, uint8 (n,): documents joined by newlines. All calls share this tensor: do
+    not modify it.
 
     Raises:
         MothrError: no domain, or no subset, has this name, or the package that contains the text is absent.
@@ -57,7 +57,8 @@ def load(name: str, subset: Subset) -> torch.Tensor:
 
 
 def digest(name: str) -> str:
-    """Returns the SHA-256, in hex, of both subsets of a domain. It changes with the versions of Python and of the packages."""
+    """Returns the SHA-256, in hex, of both subsets of a domain. It changes with the versions of Python and of
+    the packages."""
     return registry.digest(load(name, subset) for subset in SIZES)
 
 
@@ -95,7 +96,8 @@ def _subsets(name: str) -> dict[Subset, torch.Tensor]:
 
 
 def _files(root: Path, *patterns: str) -> Documents:
-    """Returns the files below ``root`` that match a pattern, by their relative paths, without the packages' own tests."""
+    """Returns the files below ``root`` that match a pattern, by their relative paths, without the packages'
+    own tests."""
     paths = {path.relative_to(root): path for pattern in patterns for path in root.glob(pattern)}
     return {
         place.as_posix(): path.read_bytes

@@ -1,7 +1,8 @@
-"""The picture tasks of VTHR, for users with a network: fifteen tasks of VTAB (Zhai et al. 2019, arXiv 1910.04867).
-
-torchvision downloads and reads nine of the data sets. Three are read from files that the user puts into place. Labels are made as in
-VTAB. VTAB's choice of examples is not repeated: a generator seeded by the task's name draws the examples of each subset.
+"""The picture tasks of VTHR, for users with a network: fifteen tasks of VTAB (Zhai et al. 2019, arXiv
+1910.04867).
+ torchvision downloads and reads nine of the data sets. Three are read from files that the user puts into
+place. Labels are made as in VTAB. VTAB's choice of examples is not repeated: a generator seeded by the task's
+name draws the examples of each subset.
 """
 
 import functools
@@ -47,7 +48,8 @@ def download(names: Sequence[str]) -> None:
 
 @functools.lru_cache(maxsize=4)
 def load(name: str, subset: Subset, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pictures, uint8 (n, 3, side, side), and labels, int64 (n,), of a task. All calls share these tensors: do not modify them.
+    """Returns the pictures, uint8 (n, 3, side, side), and labels, int64 (n,), of a task. All calls share
+    these tensors: do not modify them.
 
     Raises:
         Skipped: torchvision is absent.

@@ -42,7 +42,8 @@ class _Arrays:
 
 
 DSPRITES = (1, 3, 6, 40, 32, 32)
-"""Number of values of each factor of dSprites: colour, shape, scale, orientation, x, y. All combinations are pictures; y varies fastest."""
+"""Number of values of each factor of dSprites: colour, shape, scale, orientation, x, y. All combinations are
+pictures; y varies fastest."""
 
 
 def dsprites(factor: int, root: Path, subset: Subset) -> Examples:
@@ -76,7 +77,8 @@ def norb(column: int, step: int, root: Path, subset: Subset) -> Examples:
 
 
 def _norb_file(path: Path) -> np.ndarray:
-    """Returns the array in a file of NORB: a magic number for the dtype, the shape (padded to three numbers), and the values."""
+    """Returns the array in a file of NORB: a magic number for the dtype, the shape (padded to three numbers),
+    and the values."""
     head = path.open("rb").read(64)
     magic, count = struct.unpack_from("<II", head)
     kinds = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}

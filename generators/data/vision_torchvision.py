@@ -1,6 +1,6 @@
 """VTAB data sets that torchvision downloads and reads.
-
-torchvision is imported here only. If it was built for another torch, its import fails, and so do those of transformers and peft.
+ torchvision is imported here only. If it was built for another torch, its import fails, and so do those of
+transformers and peft.
 """
 
 import json
@@ -60,7 +60,8 @@ class Selected:
 
 
 def take_subset(examples: Any, subset: Subset, label: Callable[[Any], int] = int) -> Selected:
-    """Returns one subset of a data set that has labels for one part only: one example in ``TEST_SHARE`` is a test example."""
+    """Returns one subset of a data set that has labels for one part only: one example in ``TEST_SHARE`` is a
+    test example."""
     return Selected(
         examples, [row for row in range(len(examples)) if (row % TEST_SHARE == 0) == (subset == "test")], label
     )
@@ -90,7 +91,8 @@ def caltech(root: Path, subset: Subset) -> Examples:
 
 
 def _scenes(root: Path, subset: Subset) -> tuple[Any, dict[str, Any]]:
-    """Returns CLEVR's pictures, and the objects in each picture by file name. CLEVR's own test part has no labels."""
+    """Returns CLEVR's pictures, and the objects in each picture by file name. CLEVR's own test part has no
+    labels."""
     split = "train" if subset == "train" else "val"
     pictures = _torchvision().CLEVRClassification(str(root), split=split, download=True)
     file = root / "clevr" / "CLEVR_v1.0" / "scenes" / f"CLEVR_{split}_scenes.json"
@@ -137,7 +139,8 @@ def kitti(root: Path, subset: Subset) -> Examples:
 
 
 def nearest_vehicle(objects: Sequence[dict[str, Any]]) -> int:
-    """Returns the class of the distance, in metres, to the nearest vehicle. The last class means that there is no vehicle."""
+    """Returns the class of the distance, in metres, to the nearest vehicle. The last class means that there
+    is no vehicle."""
     depths = [entry["location"][2] for entry in objects if entry["type"] in ("Car", "Van", "Truck")]
     return _step(min(depths, default=1000.0), (-100.0, 8.0, 20.0, 999.0))
 

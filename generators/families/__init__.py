@@ -1,4 +1,5 @@
-"""One file per family of models: how to build, load, save and train its models, and what a card says about them."""
+"""One file per family of models: how to build, load, save and train its models, and what a card says about
+them."""
 
 from mothr.generators.families.dinov2 import Dinov2
 from mothr.generators.families.family import Family

@@ -32,7 +32,8 @@ class Backbone(Protocol):
 class Classification:
     """One or more picture tasks with one linear head each: batches, loss and accuracy.
 
-    The heads are stored in one matrix. The logits of other tasks are masked, so each example is classified within its own task.
+    The heads are stored in one matrix. The logits of other tasks are masked, so each example is classified
+    within its own task.
     """
 
     metric = "accuracy"
@@ -58,7 +59,8 @@ class Classification:
         self._train = self._gather("train")
 
     def _gather(self, subset: Subset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns the pictures of all tasks, their labels as columns of the head, and the positions of their tasks."""
+        """Returns the pictures of all tasks, their labels as columns of the head, and the positions of their
+        tasks."""
         parts = [picture_tasks.load(task, subset, self._family.image_size) for task in self.tasks]
         pictures = torch.cat([pictures for pictures, _ in parts])
         labels = torch.cat([labels + start for (_, labels), start in zip(parts, self._starts, strict=True)])
@@ -103,7 +105,8 @@ class Classification:
 
     @torch.no_grad()
     def outputs(self, model: nn.Module) -> torch.Tensor:
-        """Returns the logits (at most 64, classes of all tasks) of evenly spaced test pictures, without masks."""
+        """Returns the logits (at most 64, classes of all tasks) of evenly spaced test pictures, without
+        masks."""
         pictures, _, _ = self._gather("test")
         rows = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
         return self.head(self._features(model, pictures[rows])).cpu()
@@ -117,7 +120,8 @@ class Classification:
         self.head.load_state_dict(dict(state))
 
     def distillation_loss(self, teacher: nn.Module, teacher_objective: "Classification") -> BatchLoss:
-        """Returns a student's loss: Kullback-Leibler divergence of the classes from the teacher's, in nats (Hinton et al. 2015)."""
+        """Returns a student's loss: Kullback-Leibler divergence of the classes from the teacher's, in nats
+        (Hinton et al. 2015)."""
         pictures, _, owners = self._train
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:

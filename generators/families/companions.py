@@ -1,6 +1,7 @@
-"""The frozen parts that the Stable Diffusion models of one tree share: a VAE, a text encoder, a tokenizer and a noise schedule.
-
-They are trained once per tree, on all caption domains, including those of the root's children. The published models do likewise.
+"""The frozen parts that the Stable Diffusion models of one tree share: a VAE, a text encoder, a tokenizer and
+a noise schedule.
+ They are trained once per tree, on all caption domains, including those of the root's children. The published
+models do likewise.
 """
 
 import math
@@ -124,7 +125,8 @@ def minimise(
     rate: float,
     on_step: Callable[[int], None],
 ) -> None:
-    """Minimises ``loss`` with AdamW. The learning rate rises over a twentieth of the steps, and then falls along a cosine."""
+    """Minimises ``loss`` with AdamW. The learning rate rises over a twentieth of the steps, and then falls
+    along a cosine."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     warmup_steps = max(1, steps // 20)
     for step in range(steps):
@@ -149,10 +151,12 @@ def train_vae(
     device: torch.device,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Any:
-    """Returns an AutoencoderKL trained on uint8 ``pictures`` (n, 3, 32, 32). The loss is the squared error plus a small KL term.
+    """Returns an AutoencoderKL trained on uint8 ``pictures`` (n, 3, 32, 32). The loss is the squared error
+    plus a small KL term.
 
-    Errors of colour have a larger weight than errors of brightness, because captions name colours. The latents of a picture are
-    (4, 8, 8). Over ``pictures``, each channel of the latents has mean 0 and variance 1.
+    Errors of colour have a larger weight than errors of brightness, because captions name colours. The
+    latents of a picture are (4, 8, 8). Over ``pictures``, each channel of the latents has mean 0 and variance
+    1.
     """
     from diffusers import AutoencoderKL
 
@@ -186,7 +190,8 @@ def train_vae(
 
 
 def _standardise(vae: Any, latents: torch.Tensor) -> None:
-    """Changes the two 1 x 1 convolutions around the latents so that each channel of ``latents`` gets mean 0 and variance 1.
+    """Changes the two 1 x 1 convolutions around the latents so that each channel of ``latents`` gets mean 0
+    and variance 1.
 
     A single ``scaling_factor`` cannot subtract a mean, nor scale channels differently; it is 1 here.
     """
@@ -201,7 +206,8 @@ def _standardise(vae: Any, latents: torch.Tensor) -> None:
 
 @torch.no_grad()
 def encode(vae: Any, pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns the scaled latents (n, 4, 8, 8), on the CPU, of uint8 pictures: the means of the VAE's distributions."""
+    """Returns the scaled latents (n, 4, 8, 8), on the CPU, of uint8 pictures: the means of the VAE's
+    distributions."""
     modes = [vae.encode(pixels(part.to(device))).latent_dist.mode().cpu() for part in pictures.split(256)]
     return torch.cat(modes) * vae.config.scaling_factor
 
@@ -253,7 +259,8 @@ def train_text_encoder(
         pictures: uint8 (n, 3, 32, 32).
         ids: token ids of their captions, int64 (n, 16).
         width: Width of the embeddings.
-        steps: Training steps, 128 pairs each. If captions of a batch are equal, all of their pictures count as correct.
+        steps: Training steps, 128 pairs each. If captions of a batch are equal, all of their pictures count
+            as correct.
         generator: Generator of weights and batches.
         device: The device to train on.
         on_step: Called after each step with its number.
@@ -309,8 +316,8 @@ def embed(encoder: Any, ids: torch.Tensor, device: torch.device) -> torch.Tensor
 def noise_schedule() -> Any:
     """Returns the noise schedule of Stable Diffusion, 1000 steps, for sampling with DDIM.
 
-    Its last step keeps a trace of the picture. Without one, the predicted noise would carry no information about the picture, and the
-    first sampling step would multiply the error of this prediction by hundreds.
+    Its last step keeps a trace of the picture. Without one, the predicted noise would carry no information
+    about the picture, and the first sampling step would multiply the error of this prediction by hundreds.
     """
     from diffusers import DDIMScheduler
 

@@ -1,4 +1,5 @@
-"""DINOv2's Vision Transformers (``Dinov2Model`` of transformers), trained on picture tasks; a root may be the published model."""
+"""DINOv2's Vision Transformers (``Dinov2Model`` of transformers), trained on picture tasks; a root may be the
+published model."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,11 +14,13 @@ from mothr.generators.families.vit import ViT
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of each colour over ImageNet, as DINOv2 standardises its pictures."""
 GRID = 37
-"""Number of patches along each side for which positions are stored. Positions of smaller pictures are interpolated."""
+"""Number of patches along each side for which positions are stored. Positions of smaller pictures are
+interpolated."""
 
 
 class Dinov2(ViT):
-    """The configuration of one DINOv2 backbone: a ViT with a learned scale on each branch and positions for pictures of any size."""
+    """The configuration of one DINOv2 backbone: a ViT with a learned scale on each branch and positions for
+    pictures of any size."""
 
     architecture: ClassVar[str] = "dinov2"
     # Positions are fitted to small pictures by bicubic interpolation, whose gradient is not deterministic on a GPU.
@@ -33,7 +36,8 @@ class Dinov2(ViT):
         return self
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
-        """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights and scales 1."""
+        """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights
+        and scales 1."""
         from transformers import Dinov2Config, Dinov2Model
 
         model = Dinov2Model(Dinov2Config(
@@ -52,11 +56,13 @@ class Dinov2(ViT):
         return Dinov2Model.from_pretrained(folder)
 
     def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Returns pictures, uint8 (n, 3, s, s), as the model's input: float32 (n, 3, image_size, image_size), standardised."""
+        """Returns pictures, uint8 (n, 3, s, s), as the model's input: float32 (n, 3, image_size, image_size),
+        standardised."""
         unit = (super().pixels(pictures) + 1) / 2
         mean, spread = (unit.new_tensor(values)[:, None, None] for values in (MEAN, SPREAD))
         return (unit - mean) / spread
 
     def summary(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns the heads' input: the mean over patches, because after only the first blocks the class token holds little information."""
+        """Returns the heads' input: the mean over patches, because after only the first blocks the class
+        token holds little information."""
         return states[:, 1:].mean(dim=1)

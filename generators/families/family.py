@@ -16,7 +16,8 @@ class Family(Protocol):
     """The configuration of one model: a recipe's ``[model]`` table is read into it."""
 
     architecture: ClassVar[str]
-    """``model_type`` in the ``config.json`` of models that can be roots; empty if no existing model can be a root."""
+    """``model_type`` in the ``config.json`` of models that can be roots; empty if no existing model can be a
+    root."""
     packages: ClassVar[tuple[str, ...]]
     """Packages whose versions decide the weights of a root: torch, and the packages of its model and data."""
     stored: ClassVar[str]
@@ -24,15 +25,19 @@ class Family(Protocol):
     measured: ClassVar[str]
     """A sentence for the card about the metric."""
     fresh: ClassVar[str]
-    """A sentence for the card about the parts of a child that are not taken from its parent; empty if there are none."""
+    """A sentence for the card about the parts of a child that are not taken from its parent; empty if there
+    are none."""
     shortcuts: ClassVar[tuple[str, ...]]
     """Sentences for the card about traces of full fine-tuning in the weights that reveal the lineage."""
     has_heads: ClassVar[bool]
-    """Whether objectives have heads of their own. They are kept while a data set is made, but are not stored in it."""
+    """Whether objectives have heads of their own. They are kept while a data set is made, but are not stored
+    in it."""
     has_companions: ClassVar[bool]
-    """Whether the models of a tree share frozen parts. These are made together with the root and stored beside the models."""
+    """Whether the models of a tree share frozen parts. These are made together with the root and stored
+    beside the models."""
     repeats_on_gpu: ClassVar[bool]
-    """Whether all operations of its models are deterministic on a GPU, so that the bytes are the same every time."""
+    """Whether all operations of its models are deterministic on a GPU, so that the bytes are the same every
+    time."""
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises MothrError if one of ``tasks`` does not exist."""
@@ -44,7 +49,8 @@ class Family(Protocol):
         """Returns a description of the data of ``task``, and its origin and licence."""
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
-        """Returns the hash of the data of each task that depends on more than the code and the versions of ``packages``."""
+        """Returns the hash of the data of each task that depends on more than the code and the versions of
+        ``packages``."""
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
         """Returns a fresh model whose weights are drawn from the distribution ``init`` with ``generator``."""
@@ -56,15 +62,18 @@ class Family(Protocol):
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
 
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
-        """Trains the frozen parts that all models of one tree share, from the seed of its root, and writes them to ``folder``."""
+        """Trains the frozen parts that all models of one tree share, from the seed of its root, and writes
+        them to ``folder``."""
 
     def objective(
         self, tasks: Sequence[str], generator: torch.Generator, device: torch.device, companions: Path | None = None
     ) -> Objective:
-        """Returns the objective of ``tasks``, with fresh heads, for models of the tree that owns ``companions``."""
+        """Returns the objective of ``tasks``, with fresh heads, for models of the tree that owns
+        ``companions``."""
 
     def symmetries(self) -> Sequence[Symmetry]:
         """Returns the permutations of neurons and heads that leave a model's function unchanged."""
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
-        """Returns lines of Markdown for the card about the outputs of the models in the data set ``out``; writes pictures beside it."""
+        """Returns lines of Markdown for the card about the outputs of the models in the data set ``out``;
+        writes pictures beside it."""

@@ -9,9 +9,9 @@ from torch import nn
 def initialise(model: nn.Module, init: str, std: float, generator: torch.Generator) -> None:
     """Draws every parameter of ``model`` with ``generator``. Biases become 0, other vectors (norm weights) 1.
 
-    Distributions that take their scale from the sides of a matrix do not suit embeddings, which are then drawn from a normal one. The
-    time embedding of a UNet consists of linear layers and is not such an embedding. ``kaiming-uniform`` is PyTorch's default for linear
-    layers and convolutions.
+    Distributions that take their scale from the sides of a matrix do not suit embeddings, which are then
+    drawn from a normal one. The time embedding of a UNet consists of linear layers and is not such an
+    embedding. ``kaiming-uniform`` is PyTorch's default for linear layers and convolutions.
     """
     for name, value in model.named_parameters():
         if name.endswith("bias"):

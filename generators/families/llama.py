@@ -23,9 +23,11 @@ WINDOWS = 64
 
 
 class Llama(BaseModel):
-    """The configuration of one Llama with its language-model head. The head has the same shape for every domain.
+    """The configuration of one Llama with its language-model head. The head has the same shape for every
+    domain.
 
-    The head and the token embeddings are separate matrices (``tie_word_embeddings`` is off), as in Llama 1, 2 and most sizes of 3.
+    The head and the token embeddings are separate matrices (``tie_word_embeddings`` is off), as in Llama 1, 2
+    and most sizes of 3.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,7 +60,8 @@ class Llama(BaseModel):
     mlp_size: PositiveInt
     """Width of the hidden layer of each gated MLP."""
     context: Annotated[int, Field(ge=1, lt=text.LEAST)]
-    """Length of the windows that the model is trained and tested on, in bytes; shorter than the shortest text."""
+    """Length of the windows that the model is trained and tested on, in bytes; shorter than the shortest
+    text."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "Llama":
@@ -77,7 +80,8 @@ class Llama(BaseModel):
             text.DOMAINS.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
-        """Raises ValueError if a target is not a linear layer of a block, or if a rank is above the shorter side of its matrix."""
+        """Raises ValueError if a target is not a linear layer of a block, or if a rank is above the shorter
+        side of its matrix."""
         ranks_of = dict.fromkeys(LINEAR_LAYERS, self.hidden_size)
         ranks_of |= dict.fromkeys(("k_proj", "v_proj"), self.hidden_size // self.heads * self.kv_heads)
         ranks_of |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), min(self.hidden_size, self.mlp_size))
@@ -89,11 +93,13 @@ class Llama(BaseModel):
         return domain.description, domain.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
-        """Returns the hash of each domain's text. It changes with the versions of Python and of the packages that contain the text."""
+        """Returns the hash of each domain's text. It changes with the versions of Python and of the packages
+        that contain the text."""
         return {task: text.digest(task) for task in tasks}
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
-        """Returns a fresh model: matrices drawn from ``init`` with ``generator``, norm weights 1; Llama has no biases."""
+        """Returns a fresh model: matrices drawn from ``init`` with ``generator``, norm weights 1; Llama has
+        no biases."""
         from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds, and most commands build no model
 
         config = LlamaConfig(
@@ -135,8 +141,8 @@ class Llama(BaseModel):
     def symmetries(self) -> Sequence[Symmetry]:
         """Returns three symmetries per block.
 
-        The first permutes key and value heads together with their query heads. The second permutes the query heads of each such group.
-        The third permutes the hidden neurons of the MLP.
+        The first permutes key and value heads together with their query heads. The second permutes the query
+        heads of each such group. The third permutes the hidden neurons of the MLP.
 
         Query heads g * k to g * (k + 1) - 1 read key and value head k, where g is ``heads // kv_heads``.
         """
@@ -200,7 +206,8 @@ class LanguageModelling:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
-        """Returns the accuracy of the most probable next byte on the test windows; every domain has equally many."""
+        """Returns the accuracy of the most probable next byte on the test windows; every domain has equally
+        many."""
         correct = [_logits(model, windows).argmax(-1) == windows[:, 1:] for windows in self._test.to(self.device)]
         return float(torch.stack(correct).float().mean())
 
@@ -222,7 +229,8 @@ class LanguageModelling:
         """Does nothing: there are no heads."""
 
     def distillation_loss(self, teacher: nn.Module, teacher_objective: "LanguageModelling") -> BatchLoss:
-        """Returns a student's loss: Kullback-Leibler divergence of the next bytes from the teacher's, in nats (Hinton et al. 2015)."""
+        """Returns a student's loss: Kullback-Leibler divergence of the next bytes from the teacher's, in nats
+        (Hinton et al. 2015)."""
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             windows = self._batch(batch_size, generator)

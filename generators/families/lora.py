@@ -9,7 +9,8 @@ def check_lora(ranks: Sequence[int], targets: Sequence[str], layer_ranks: Mappin
     Args:
         ranks: Ranks of the updates.
         targets: Names of linear layers.
-        layer_ranks: Name of each linear layer that can have an update -> the shorter side of its smallest matrix.
+        layer_ranks: Name of each linear layer that can have an update -> the shorter side of its smallest
+            matrix.
 
     Raises:
         ValueError: a target is not such a layer, or a rank is too large for an update of low rank.

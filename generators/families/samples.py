@@ -36,7 +36,8 @@ PICTURE = "samples.png"
 
 
 def open_pipeline(dataset: Path, model: NodeId, tree: int | None) -> Any:
-    """Returns the StableDiffusionPipeline of one model of a data set: its UNet between the frozen parts of its tree.
+    """Returns the StableDiffusionPipeline of one model of a data set: its UNet between the frozen parts of
+    its tree.
 
     Raises:
         MothrError: the frozen parts are absent, or do not fit the UNet.
@@ -63,7 +64,8 @@ def open_pipeline(dataset: Path, model: NodeId, tree: int | None) -> Any:
 
 
 def draw(pipeline: Any, prompts: Sequence[str], seed: int) -> torch.Tensor:
-    """Returns one picture per prompt, uint8 (n, 3, 32, 32), from noise drawn with ``seed`` (DDIM, 25 steps, guidance 3)."""
+    """Returns one picture per prompt, uint8 (n, 3, 32, 32), from noise drawn with ``seed`` (DDIM, 25 steps,
+    guidance 3)."""
     noise = torch.randn(
         len(prompts), shared.LATENTS, shared.SIDE, shared.SIDE, generator=torch_generator(seed, "samples")
     )
@@ -78,7 +80,8 @@ def draw(pipeline: Any, prompts: Sequence[str], seed: int) -> torch.Tensor:
 
 
 def labels(texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the rows of the captions that name one large shape and one colour, int64 (m,), and both classes, int64 (m, 2).
+    """Returns the rows of the captions that name one large shape and one colour, int64 (m,), and both
+    classes, int64 (m, 2).
 
     Small shapes have only a few pixels, which a VAE of this size does not resolve.
     """
@@ -92,7 +95,8 @@ def labels(texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train_reader(tasks: Sequence[str]) -> nn.Module:
-    """Returns a classifier of shape and colour, (n, 3, 32, 32) -> logits (n, 10 + 6), trained on the real pictures of ``tasks``."""
+    """Returns a classifier of shape and colour, (n, 3, 32, 32) -> logits (n, 10 + 6), trained on the real
+    pictures of ``tasks``."""
     parts = [captions.load(task, "train") for task in tasks]
     rows, classes = labels([text for _, captions_of in parts for text in captions_of])
     pictures = torch.cat([pictures for pictures, _ in parts])[rows]
@@ -115,7 +119,8 @@ def train_reader(tasks: Sequence[str]) -> nn.Module:
 
 @torch.no_grad()
 def read(reader: nn.Module, pictures: torch.Tensor, texts: Sequence[str]) -> tuple[float, float, int]:
-    """Returns the accuracy of the classifier for shape and for colour against the captions, and the number of captions used."""
+    """Returns the accuracy of the classifier for shape and for colour against the captions, and the number of
+    captions used."""
     rows, classes = labels(texts)
     kinds, hues = reader(shared.pixels(pictures[rows])).split((len(captions.SHAPES), len(HUES)), 1)
     correct = torch.stack([kinds.argmax(1), hues.argmax(1)], 1) == classes
@@ -167,7 +172,8 @@ def _figures(out: Path, truth: Truth, tasks: Mapping[NodeId, Sequence[str]], roo
 
 
 def _clear(tasks: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
-    """Returns test pictures whose captions name one large shape and its colour, equally many per task, and the captions."""
+    """Returns test pictures whose captions name one large shape and its colour, equally many per task, and
+    the captions."""
     pictures, texts = [], []
     for task in tasks:
         task_pictures, task_texts = captions.load(task, "test")
@@ -178,7 +184,8 @@ def _clear(tasks: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
 
 
 def _grid(out: Path, truth: Truth, tasks: Mapping[NodeId, Sequence[str]], root: NodeId) -> list[str]:
-    """Writes a picture with one row per model and one column per prompt, and returns lines about it. A column has the same noise."""
+    """Writes a picture with one row per model and one column per prompt, and returns lines about it. A column
+    has the same noise."""
     tree = truth.nodes[root].tree
     models = [root, *sorted(node for node, value in truth.nodes.items() if value.parents == (root,))][:5]
     prompts = [text for model in models for task in tasks[model][:1] for text in captions.load(task, "test")[1][:3]]

@@ -1,4 +1,5 @@
-"""Small Stable Diffusion models: a UNet (diffusers), trained on pictures with captions, between frozen parts that its tree shares."""
+"""Small Stable Diffusion models: a UNet (diffusers), trained on pictures with captions, between frozen parts
+that its tree shares."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from mothr.generators.values.symmetry import Symmetry
 
 LINEAR_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 DROPPED = 0.1
-"""Fraction of the training captions that is dropped, so that a model also learns to draw without one (classifier-free guidance)."""
+"""Fraction of the training captions that is dropped, so that a model also learns to draw without one
+(classifier-free guidance)."""
 TESTED = 256
 """Number of test pictures per domain."""
 TIMES = 2
@@ -28,7 +30,8 @@ TIMES = 2
 
 
 class StableDiffusion(BaseModel):
-    """The configuration of one UNet, and of the frozen parts of each tree: VAE, text encoder, tokenizer and noise schedule.
+    """The configuration of one UNet, and of the frozen parts of each tree: VAE, text encoder, tokenizer and
+    noise schedule.
 
     A stored model is a UNet. The frozen parts are in ``companions/<tree>/`` of the data set.
     """
@@ -54,7 +57,8 @@ class StableDiffusion(BaseModel):
     repeats_on_gpu: ClassVar[bool] = True
 
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=4)]
-    """Channels of the UNet at full, half, ... resolution of the latents. All resolutions but the last have attention."""
+    """Channels of the UNet at full, half, ... resolution of the latents. All resolutions but the last have
+    attention."""
     layers: PositiveInt
     """Residual blocks at each resolution."""
     heads: PositiveInt
@@ -86,7 +90,8 @@ class StableDiffusion(BaseModel):
             captions.DOMAINS.find(task)
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
-        """Raises ValueError if a target is not a linear layer of attention, or if a rank is above the shorter side of its matrix."""
+        """Raises ValueError if a target is not a linear layer of attention, or if a rank is above the shorter
+        side of its matrix."""
         ranks_of = dict.fromkeys(LINEAR_LAYERS, min(self.channels))
         ranks_of |= dict.fromkeys(("to_k", "to_v"), min(*self.channels, self.text_size))
         check_lora(ranks, targets, ranks_of)
@@ -101,7 +106,8 @@ class StableDiffusion(BaseModel):
         return {}
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
-        """Returns a fresh UNet: matrices and kernels drawn from ``init`` with ``generator``, biases 0, norm weights 1."""
+        """Returns a fresh UNet: matrices and kernels drawn from ``init`` with ``generator``, biases 0, norm
+        weights 1."""
         from diffusers import UNet2DConditionModel  # takes seconds, and most commands build no model
 
         depth = len(self.channels) - 1
@@ -126,7 +132,8 @@ class StableDiffusion(BaseModel):
         model.save_pretrained(folder)
 
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
-        """Trains and writes the VAE, text encoder, tokenizer and noise schedule of one tree, from the seed of its root."""
+        """Trains and writes the VAE, text encoder, tokenizer and noise schedule of one tree, from the seed of
+        its root."""
         shared.write(folder, seed, self.text_size, self.vae_steps, self.text_steps, device, on_step)
 
     def symmetries(self) -> Sequence[Symmetry]:
@@ -148,7 +155,8 @@ class StableDiffusion(BaseModel):
         return Denoising(tasks, companions, self.text_size, device)
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
-        """Returns lines about samples of the models, and writes a picture of them to ``samples.png`` in ``out``."""
+        """Returns lines about samples of the models, and writes a picture of them to ``samples.png`` in
+        ``out``."""
         from mothr.generators.families import samples  # imports much that training does not need
 
         return samples.show(out, truth)
@@ -180,7 +188,8 @@ class Denoising:
     def _latents(
         self, vae: Any, rows: Mapping[str, int], parts: Sequence[tuple[torch.Tensor, Sequence[str]]], most: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the scaled latents (n, 4, 8, 8) of at most ``most`` pictures of each domain, and the rows of their captions."""
+        """Returns the scaled latents (n, 4, 8, 8) of at most ``most`` pictures of each domain, and the rows
+        of their captions."""
         pictures = torch.cat([pictures[:most] for pictures, _ in parts])
         caption_rows = torch.tensor([rows[text] for _, texts_of in parts for text in texts_of[:most]])
         return shared.encode(vae, pictures, self.device), caption_rows
@@ -190,12 +199,14 @@ class Denoising:
         return []
 
     def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-        """Returns the mean squared error of the noise that ``model`` predicts for one random batch. The noise has variance 1."""
+        """Returns the mean squared error of the noise that ``model`` predicts for one random batch. The noise
+        has variance 1."""
         noised, times, texts, noise = self._batch(batch_size, generator)
         return nn.functional.mse_loss(_predict(model, noised, times, texts), noise)
 
     def _batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Returns a random batch on the device: noised latents, noise steps, embeddings of the captions, and the noise."""
+        """Returns a random batch on the device: noised latents, noise steps, embeddings of the captions, and
+        the noise."""
         latents, captions_of = self._train
         rows = torch.randint(len(captions_of), (batch_size,), generator=generator)
         dropped = torch.rand(batch_size, generator=generator) < DROPPED
@@ -212,7 +223,8 @@ class Denoising:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
-        """Returns the fraction of the noise that ``model`` explains on the test pictures; the noise is the same every time."""
+        """Returns the fraction of the noise that ``model`` explains on the test pictures; the noise is the
+        same every time."""
         error = total = torch.zeros((), dtype=torch.float64)
         for noised, times, texts, noise in self._probe():
             error = error + (_predict(model, noised, times, texts) - noise).double().square().sum().cpu()
@@ -233,7 +245,8 @@ class Denoising:
 
     @torch.no_grad()
     def outputs(self, model: nn.Module) -> torch.Tensor:
-        """Returns the noise (at most 128, 4, 8, 8) that ``model`` predicts for the first noised test pictures."""
+        """Returns the noise (at most 128, 4, 8, 8) that ``model`` predicts for the first noised test
+        pictures."""
         noised, times, texts, _ = self._probe()[0]
         return _predict(model, noised, times, texts).cpu()
 
@@ -245,7 +258,8 @@ class Denoising:
         """Does nothing: there are no heads."""
 
     def distillation_loss(self, teacher: nn.Module, teacher_objective: "Denoising") -> BatchLoss:
-        """Returns a student's loss: the squared error between the noise predicted by the student and by the teacher."""
+        """Returns a student's loss: the squared error between the noise predicted by the student and by the
+        teacher."""
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             noised, times, texts, _ = self._batch(batch_size, generator)

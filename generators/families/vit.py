@@ -21,8 +21,8 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 class ViT(BaseModel):
     """The configuration of one ViT backbone.
 
-    A classification head is trained together with the backbone. Only the backbone is stored, because a head's shape would name the
-    task.
+    A classification head is trained together with the backbone. Only the backbone is stored, because a head's
+    shape would name the task.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,13 +79,15 @@ class ViT(BaseModel):
         return picture_task.description, picture_task.source
 
     def data_digests(self, tasks: Sequence[str]) -> Mapping[str, str]:
-        """Returns the hash of each task with downloaded pictures. Drawn pictures depend only on the code and on ``packages``."""
+        """Returns the hash of each task with downloaded pictures. Drawn pictures depend only on the code and
+        on ``packages``."""
         return {
             task: picture_tasks.digest(task, self.image_size) for task in tasks if picture_tasks.is_downloaded(task)
         }
 
     def build(self, init: str, std: float, generator: torch.Generator) -> nn.Module:
-        """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights 1."""
+        """Returns a fresh backbone: matrices drawn from ``init`` with ``generator``, biases 0, norm weights
+        1."""
         from transformers import ViTConfig, ViTModel  # this import takes seconds, and most commands build no model
 
         config = ViTConfig(
@@ -119,7 +121,8 @@ class ViT(BaseModel):
         """Writes nothing: the models of a tree share no frozen parts."""
 
     def symmetries(self) -> Sequence[Symmetry]:
-        """Returns two symmetries per block: of its attention heads, and of the hidden neurons of its MLP. Names are those in the files."""
+        """Returns two symmetries per block: of its attention heads, and of the hidden neurons of its MLP.
+        Names are those in the files."""
         first, second = self.mlp_layers
         symmetries = []
         for block in (f"encoder.layer.{layer}" for layer in range(self.layers)):
@@ -143,12 +146,14 @@ class ViT(BaseModel):
         return Classification(tasks, self, generator, device)
 
     def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Returns the model's input for pictures, uint8 (n, 3, s, s): float32 (n, 3, image_size, image_size) in -1..1."""
+        """Returns the model's input for pictures, uint8 (n, 3, s, s): float32 (n, 3, image_size, image_size)
+        in -1..1."""
         values = pictures.float() / 127.5 - 1
         if values.shape[-1] == self.image_size:
             return values
         return nn.functional.interpolate(values, size=self.image_size, mode="bilinear", align_corners=False)
 
     def summary(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns the heads' input (n, hidden_size) from the last states (n, 1 + patches, hidden_size): the state of the class token."""
+        """Returns the heads' input (n, hidden_size) from the last states (n, 1 + patches, hidden_size): the
+        state of the class token."""
         return states[:, 0]

@@ -56,7 +56,8 @@ def _derived_node(
     path: str,
     seed: int,
 ) -> PlannedNode:
-    """Returns one derived node. A duplicate has its original's parents, a student has none, and any other has its sources as parents."""
+    """Returns one derived node. A duplicate has its original's parents, a student has none, and any other has
+    its sources as parents."""
     number = members[0].root_number
     ids = tuple(source.id for source in sources)
     student = derived.transform.kind == "distilled"

@@ -26,11 +26,12 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str) -> Recipe:
     """Returns the recipe called ``name``, or the recipe in the TOML file with that path.
 
-    A recipe may contain ``extends = "<name or path>"``. It then starts from the other recipe, and each of its own top-level entries
-    replaces the entry of the other recipe.
+    A recipe may contain ``extends = "<name or path>"``. It then starts from the other recipe, and each of its
+    own top-level entries replaces the entry of the other recipe.
 
     Raises:
-        MothrError: unknown name, malformed TOML, an unknown key, or values that do not fit together. The message names each.
+        MothrError: unknown name, malformed TOML, an unknown key, or values that do not fit together. The
+            message names each.
     """
     values, place = _read(name)
     try:

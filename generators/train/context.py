@@ -1,4 +1,5 @@
-"""What all nodes of one data set have in common while they are made: the family, the device, and where files go."""
+"""What all nodes of one data set have in common while they are made: the family, the device, and where files
+go."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ class Context:
     device: str
     """``cpu`` or ``cuda``."""
     hidden: bool = False
-    """Whether the split is hidden. Its roots are not cached, because the cache would show which models are roots."""
+    """Whether the split is hidden. Its roots are not cached, because the cache would show which models are
+    roots."""
 
     @property
     def family(self) -> Family:
@@ -56,7 +58,8 @@ class Context:
         return folder if folder.is_dir() else self.new_folder(node, withheld=True)
 
     def companions(self, node: PlannedNode) -> Path | None:
-        """Returns the folder of the frozen parts that the models of the node's tree share; None if the family has none."""
+        """Returns the folder of the frozen parts that the models of the node's tree share; None if the family
+        has none."""
         return self.out / COMPANIONS / str(node.root_number) if self.family.has_companions else None
 
     def heads(self, node: NodeId) -> Path:
@@ -64,7 +67,8 @@ class Context:
         return self.state / "heads" / f"{node}.safetensors"
 
     def objective(self, node: PlannedNode, *, fresh_heads: bool) -> Objective:
-        """Returns the objective of ``node``, with freshly drawn heads or with the heads that were kept when it was made."""
+        """Returns the objective of ``node``, with freshly drawn heads or with the heads that were kept when
+        it was made."""
         objective = self.family.objective(
             node.tasks, torch_generator(node.seed, "head"), torch.device(self.device), self.companions(node)
         )

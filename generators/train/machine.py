@@ -1,4 +1,5 @@
-"""The parts of a machine that decide the last bits of trained weights: processor, instruction set, GPU and its libraries."""
+"""The parts of a machine that decide the last bits of trained weights: processor, instruction set, GPU and
+its libraries."""
 
 import os
 import platform
@@ -10,7 +11,8 @@ import torch
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Returns the type of the processor, and the vector instructions that torch uses on it.
 
-    Rented machines of different generations may report the same name. The result therefore names the processor's family and model too.
+    Rented machines of different generations may report the same name. The result therefore names the
+    processor's family and model too.
 
     Args:
         cpuinfo: Linux's description of the processors. If the file is absent, the platform's name is used.
@@ -27,7 +29,8 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def gpu(device: str) -> dict[str, str]:
-    """Returns, under the key ``gpu``, the type of the GPU and the versions of CUDA and cuDNN; empty unless ``device`` is ``cuda``."""
+    """Returns, under the key ``gpu``, the type of the GPU and the versions of CUDA and cuDNN; empty unless
+    ``device`` is ``cuda``."""
     if device != "cuda":
         return {}
     major, minor = torch.cuda.get_device_capability()
@@ -36,7 +39,8 @@ def gpu(device: str) -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, str]:
-    """Returns the machine type: all properties of a machine that decide the last bits of weights trained on ``device``."""
+    """Returns the machine type: all properties of a machine that decide the last bits of weights trained on
+    ``device``."""
     return {"processor": processor(), "device": device, **gpu(device)}
 
 

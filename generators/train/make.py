@@ -1,4 +1,5 @@
-"""Makes one node: the files of its sources -> its own model folder, and then a mark that the node is complete."""
+"""Makes one node: the files of its sources -> its own model folder, and then a mark that the node is
+complete."""
 
 import os
 import shutil
@@ -31,14 +32,17 @@ from mothr.generators.values.transforms import Merge
 
 HEADS = "heads.safetensors"
 PERMUTATION_TOLERANCE = 1e-3
-"""A permuted copy computes the same function if no output changes by more than this fraction of the largest output."""
+"""A permuted copy computes the same function if no output changes by more than this fraction of the largest
+output."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
-    """Makes ``node`` from its finished ``sources``, together with the checkpoints that are kept during its training.
+    """Makes ``node`` from its finished ``sources``, together with the checkpoints that are kept during its
+    training.
 
     Raises:
-        MothrError: the disk or the GPU's memory is full, the sources do not fit together, or a permuted copy computes another function.
+        MothrError: the disk or the GPU's memory is full, the sources do not fit together, or a permuted copy
+            computes another function.
     """
     work = _new_work_folder(node.id, context)
     if context.device == "cuda":
@@ -64,7 +68,8 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
 
 
 def _new_work_folder(node: NodeId, context: Context) -> Path:
-    """Returns the path of this process's temporary folder for ``node``, and removes what an interrupted run left there."""
+    """Returns the path of this process's temporary folder for ``node``, and removes what an interrupted run
+    left there."""
     work = context.state / "work" / f"{node}.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     return work
@@ -110,7 +115,8 @@ def _train(
 
 
 def _step_counter(node: PlannedNode, context: Context) -> Callable[[int], None]:
-    """Returns a function that writes the current step to a file, at most once a second, for the progress bar."""
+    """Returns a function that writes the current step to a file, at most once a second, for the progress
+    bar."""
     last = time.monotonic()
 
     def count(step: int) -> None:
@@ -160,7 +166,8 @@ def _make_root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any
 
 
 def _train_root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
-    """Trains a root, after the frozen parts that its tree shares, and writes it to ``work``; returns its training record."""
+    """Trains a root, after the frozen parts that its tree shares, and writes it to ``work``; returns its
+    training record."""
     root, family, device = node.root, context.family, torch.device(context.device)
     assert root is not None
     companions = context.companions(node)
@@ -221,7 +228,8 @@ def _make_student(node: PlannedNode, teacher_node: PlannedNode, context: Context
 
 
 def _make_copy(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path) -> dict[str, Any]:
-    """Makes a node by transforming the weights of its sources; returns its record, with the sources' metrics before and after."""
+    """Makes a node by transforming the weights of its sources; returns its record, with the sources' metrics
+    before and after."""
     assert node.derived is not None
     spec, family = node.derived.transform, context.family
     first = context.model_folder(sources[0].id)

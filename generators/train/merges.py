@@ -11,8 +11,9 @@ from mothr.generators.values.transforms import TIES_DENSITY, Merge, MergeMethod
 Weights = Mapping[str, torch.Tensor]
 """A state dict: tensor name -> tensor, as in a safetensors file."""
 PARALLEL = 1e-4
-"""Angle in radians. Tensors with a smaller angle between them, or as close to opposite, are merged linearly. The arc is then undefined,
-or differs from the straight line by less than the square of the angle, which is below the resolution of float32."""
+"""Angle in radians. Tensors with a smaller angle between them, or as close to opposite, are merged linearly.
+The arc is then undefined, or differs from the straight line by less than the square of the angle, which is
+below the resolution of float32."""
 
 
 def merged(
@@ -26,8 +27,9 @@ def merged(
 
     Args:
         models: The models W_1, W_2, ..., with the same tensor names and shapes.
-        method: ``linear``: sum_i a_i W_i with mixing weights a_i. ``slerp``: spherical interpolation of each tensor (Shoemake 1985); mixing
-            weights (1, 0) give the first model, (0, 1) the second. ``ties``: Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
+        method: ``linear``: sum_i a_i W_i with mixing weights a_i. ``slerp``: spherical interpolation of each
+            tensor (Shoemake 1985); mixing weights (1, 0) give the first model, (0, 1) the second. ``ties``:
+            Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
         mixing: One weight a_i per model, 0 or more, with sum 1.
         base: For ``ties``, the model that all models were fine-tuned from.
         density: For ``ties``, the fraction of each task vector that is kept.
@@ -74,9 +76,11 @@ def _linear(tensors: Sequence[torch.Tensor], mixing: Sequence[float]) -> torch.T
 
 
 def _slerp(first: torch.Tensor, second: torch.Tensor, mixing: Sequence[float]) -> torch.Tensor:
-    """Returns (sin(a t) first + sin(b t) second) / sin(t), with mixing weights a, b and the angle t between the tensors.
+    """Returns (sin(a t) first + sin(b t) second) / sin(t), with mixing weights a, b and the angle t between
+    the tensors.
 
-    The merge is linear if the angle is undefined (a zero tensor), or if it is within :data:`PARALLEL` of 0 or of half a turn.
+    The merge is linear if the angle is undefined (a zero tensor), or if it is within :data:`PARALLEL` of 0 or
+    of half a turn.
     """
     norms = first.norm() * second.norm()
     cosine = float((first * second).sum() / norms) if norms > 0 else 1.0
@@ -89,11 +93,13 @@ def _slerp(first: torch.Tensor, second: torch.Tensor, mixing: Sequence[float]) -
 def _ties(
     models: Sequence[Weights], names: Sequence[str], mixing: Sequence[float], base: Weights, density: float
 ) -> dict[str, torch.Tensor]:
-    """Returns the base plus the merged task vector. The task vector of a model is the model minus the base, over all of its tensors.
+    """Returns the base plus the merged task vector. The task vector of a model is the model minus the base,
+    over all of its tensors.
 
-    Trim: only the fraction ``density`` of largest magnitudes of each task vector is kept; all other entries are set to zero. Elect: the
-    sign of each entry is that of the weighted sum. Merge: the weighted mean of the non-zero entries with this sign. The paper's
-    method is the case of equal mixing weights and of its factor lambda = 1.
+    Trim: only the fraction ``density`` of largest magnitudes of each task vector is kept; all other entries
+    are set to zero. Elect: the sign of each entry is that of the weighted sum. Merge: the weighted mean of
+    the non-zero entries with this sign. The paper's method is the case of equal mixing weights and of its
+    factor lambda = 1.
     """
     start = torch.cat([base[name].double().flatten() for name in names])
     vectors = torch.stack(
@@ -108,7 +114,8 @@ def _ties(
 
 
 def _trimmed(vector: torch.Tensor, density: float) -> torch.Tensor:
-    """Returns ``vector`` with only its round(density x size) entries of largest magnitude, and ties with them; the others are zero."""
+    """Returns ``vector`` with only its round(density x size) entries of largest magnitude, and ties with
+    them; the others are zero."""
     count, magnitude = round(density * vector.numel()), vector.abs()
     if count == 0:
         return torch.zeros_like(vector)

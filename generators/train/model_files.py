@@ -1,4 +1,5 @@
-"""Writes the files of a model without any trace of its parent: no metadata, no names, one order of tensors, one file time."""
+"""Writes the files of a model without any trace of its parent: no metadata, no names, one order of tensors,
+one file time."""
 
 import errno
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ def weight_file(folder: Path) -> Path:
 
 
 def save_model(family: Family, model: nn.Module, folder: Path) -> None:
-    """Writes ``model`` to ``folder`` and removes what could name its parent: metadata, the order of tensors, config entries, times.
+    """Writes ``model`` to ``folder`` and removes what could name its parent: metadata, the order of tensors,
+    config entries, times.
 
     Raises:
         MothrError: the disk is full.

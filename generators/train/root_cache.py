@@ -1,4 +1,5 @@
-"""The cache of trained roots. The address of an entry is a hash of everything that the root's weights depend on.
+"""The cache of trained roots. The address of an entry is a hash of everything that the root's weights depend
+on.
 
 Recipes that hold the same root share its weights, so that each root is trained once on a machine.
 """

@@ -1,4 +1,5 @@
-"""The training loop of one model: start weights and an objective -> trained weights and a record of the training."""
+"""The training loop of one model: start weights and an objective -> trained weights and a record of the
+training."""
 
 import copy
 import math
@@ -34,10 +35,12 @@ class Recorder:
     before: float
     """The metric before training."""
     losses: torch.Tensor
-    """(steps,) float32: the loss of each step. One tensor for all steps does not keep the memory of each step alive."""
+    """(steps,) float32: the loss of each step. One tensor for all steps does not keep the memory of each step
+    alive."""
 
     def record(self, after: float, steps: int) -> dict[str, Any]:
-        """Returns the record after ``steps`` steps: the metric before and ``after``, mean losses, and all settings."""
+        """Returns the record after ``steps`` steps: the metric before and ``after``, mean losses, and all
+        settings."""
         ends = max(1, steps // 20)
         curve = self.losses[:steps].cpu()
         update = {}
@@ -76,8 +79,8 @@ def train(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Returns the trained model and its training record.
 
-    With ``lora``, only the low-rank updates and the objective's own parameters are trained. The updates are added to the dense
-    weights at the end, so the result has the same tensors as ``model``.
+    With ``lora``, only the low-rank updates and the objective's own parameters are trained. The updates are
+    added to the dense weights at the end, so the result has the same tensors as ``model``.
 
     Args:
         model: The start of the training; it is changed.

@@ -1,7 +1,7 @@
 """Transforms weights without training: merges, quantized, pruned, noised and permuted copies, and duplicates.
-
-Weights are state dicts as in safetensors files. Every function returns a new dict of contiguous tensors and does not change its
-arguments. Arithmetic is in float64. Results have the precision of their source, unless they are quantized.
+ Weights are state dicts as in safetensors files. Every function returns a new dict of contiguous tensors and
+does not change its arguments. Arithmetic is in float64. Results have the precision of their source, unless
+they are quantized.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,8 @@ def transform(
         symmetries: For a permutation, the symmetries of the family.
 
     Raises:
-        MothrError: a weight is NaN or infinite, the models have different architectures, or a weight is too large for the precision.
+        MothrError: a weight is NaN or infinite, the models have different architectures, or a weight is too
+            large for the precision.
     """
     for weights in [*sources, *([base] if base is not None else [])]:
         for name, tensor in weights.items():
@@ -77,19 +78,22 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _is_matrix(tensor: torch.Tensor) -> bool:
-    """Returns whether a tensor is a matrix or kernel: at least two sides are longer than 1. A class token (1, 1, n) is a vector."""
+    """Returns whether a tensor is a matrix or kernel: at least two sides are longer than 1. A class token (1,
+    1, n) is a vector."""
     return tensor.is_floating_point() and sum(side > 1 for side in tensor.shape) >= 2
 
 
 def quantized(weights: Weights, precision: Precision, stored: Storage = "as-is") -> dict[str, torch.Tensor]:
     """Returns ``weights`` rounded to ``precision``, stored as they are or in floating point.
 
-    Integer quantization is symmetric: a number is a scale times an integer in -127..127 (int8) or -7..7 (int4). Each channel of axis 0
-    has one scale: its largest magnitude divided by 127 or 7. Stored as it is, an int8 matrix (channels, ...) is followed by its float32
-    scales ``<name>_scale`` of shape (channels, 1, ...), as in compressed-tensors.
+    Integer quantization is symmetric: a number is a scale times an integer in -127..127 (int8) or -7..7
+    (int4). Each channel of axis 0 has one scale: its largest magnitude divided by 127 or 7. Stored as it is,
+    an int8 matrix (channels, ...) is followed by its float32 scales ``<name>_scale`` of shape (channels, 1,
+    ...), as in compressed-tensors.
 
     Raises:
-        MothrError: a magnitude is above the largest number of a 16-bit precision, or safetensors cannot store the precision as it is.
+        MothrError: a magnitude is above the largest number of a 16-bit precision, or safetensors cannot store
+            the precision as it is.
     """
     if precision == "int4" and stored == "as-is":
         raise MothrError("safetensors has no 4-bit integers; choose stored = 'float16' or 'float32'")
@@ -112,7 +116,8 @@ def quantized(weights: Weights, precision: Precision, stored: Storage = "as-is")
 
 
 def _quantization_steps(tensor: torch.Tensor, largest: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the integers in -largest..largest nearest to ``tensor`` / scale, and the scales (channels, 1, ...), both float32."""
+    """Returns the integers in -largest..largest nearest to ``tensor`` / scale, and the scales (channels, 1,
+    ...), both float32."""
     matrix = tensor.float()
     scale = matrix.abs().amax(dim=tuple(range(1, matrix.ndim)), keepdim=True) / largest
     scale[scale < torch.finfo(torch.float32).tiny] = (
@@ -122,7 +127,8 @@ def _quantization_steps(tensor: torch.Tensor, largest: int) -> tuple[torch.Tenso
 
 
 def pruned(weights: Weights, share: float) -> dict[str, torch.Tensor]:
-    """Returns ``weights`` with the round(share x size) smallest magnitudes of each matrix set to zero. Vectors are unchanged."""
+    """Returns ``weights`` with the round(share x size) smallest magnitudes of each matrix set to zero.
+    Vectors are unchanged."""
     result = {name: _copy(tensor) for name, tensor in weights.items()}
     for tensor in result.values():
         if _is_matrix(tensor):
@@ -148,7 +154,8 @@ def permuted(weights: Weights, symmetries: Sequence[Symmetry], generator: torch.
     """Returns ``weights`` with the blocks of each symmetry in a random order that differs from the present one.
 
     Raises:
-        MothrError: there is nothing to permute, or a symmetry names an absent tensor or an axis that cannot be cut into its blocks.
+        MothrError: there is nothing to permute, or a symmetry names an absent tensor or an axis that cannot
+            be cut into its blocks.
     """
     symmetries = [symmetry for symmetry in symmetries if symmetry.blocks > 1]
     if not symmetries:
@@ -174,7 +181,8 @@ def permuted(weights: Weights, symmetries: Sequence[Symmetry], generator: torch.
 
 
 def _random_order(size: int, generator: torch.Generator) -> torch.Tensor:
-    """Returns a random permutation, (size,) int64. All permutations except the identity have equal probability."""
+    """Returns a random permutation, (size,) int64. All permutations except the identity have equal
+    probability."""
     while True:
         order = torch.randperm(size, generator=generator)
         if not torch.equal(order, torch.arange(size)):

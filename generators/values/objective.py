@@ -32,7 +32,8 @@ class Objective(Protocol):
         """Returns the metric on the test examples."""
 
     def outputs(self, model: nn.Module) -> torch.Tensor:
-        """Returns the model's outputs, float32, on a small fixed sample of the test examples, to compare the functions of two models."""
+        """Returns the model's outputs, float32, on a small fixed sample of the test examples, to compare the
+        functions of two models."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """Returns copies of the objective's own parameters by name; empty if it has none."""
@@ -41,4 +42,5 @@ class Objective(Protocol):
         """Loads parameters that :meth:`state` returned for the same tasks."""
 
     def distillation_loss(self, teacher: nn.Module, teacher_objective: Any) -> BatchLoss:
-        """Returns the loss of a student that imitates ``teacher`` with the heads of ``teacher_objective``, of the same class."""
+        """Returns the loss of a student that imitates ``teacher`` with the heads of ``teacher_objective``, of
+        the same class."""

@@ -1,8 +1,9 @@
-"""Seeds that are derived by hashing names. A draw therefore never depends on the order in which models are made.
-
-An ordinary seed has 63 bits, and torch uses the lower 32 of them. Someone who has the models of a hidden split could try all 2^32
-values and find the one that a root was drawn from. The seeds of a hidden split are therefore wide: they have 256 bits, the seeds
-derived from them have 256 bits too, and the generators use all of them.
+"""Seeds that are derived by hashing names. A draw therefore never depends on the order in which models are
+made.
+ An ordinary seed has 63 bits, and torch uses the lower 32 of them. Someone who has the models of a hidden
+split could try all 2^32 values and find the one that a root was drawn from. The seeds of a hidden split are
+therefore wide: they have 256 bits, the seeds derived from them have 256 bits too, and the generators use all
+of them.
 """
 
 import hashlib
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 
 MERSENNE_TWISTER_STATE = slice(24, 24 + 8 * 624)
-"""Bytes of ``torch.Generator.get_state()`` that hold the 624 words of the Mersenne Twister: 32 bits each, stored in 8 bytes."""
+"""Bytes of ``torch.Generator.get_state()`` that hold the 624 words of the Mersenne Twister: 32 bits each,
+stored in 8 bytes."""
 
 
 def derive(*words: str | int) -> int:

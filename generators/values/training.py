@@ -28,11 +28,13 @@ class Training(Table):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay of matrices and kernels. Vectors (biases, norm weights) have none."""
     warmup: Fraction = 0.1
-    """Fraction of the steps in which the learning rate rises linearly. After that it falls to zero along a cosine."""
+    """Fraction of the steps in which the learning rate rises linearly. After that it falls to zero along a
+    cosine."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest L2 norm of the gradient; a larger gradient is scaled down to it."""
     keep_every: Count | None = None
-    """Steps between two checkpoints that become nodes of their own. A root also keeps its fresh weights. Absent: no checkpoints."""
+    """Steps between two checkpoints that become nodes of their own. A root also keeps its fresh weights.
+    Absent: no checkpoints."""
 
 
 class Lora(Table):

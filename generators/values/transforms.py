@@ -19,11 +19,13 @@ class Merge(Table):
     kind: Literal["merge"]
     """Selects this transform."""
     method: MergeMethod
-    """``linear``: weighted mean. ``slerp``: spherical interpolation of two models. ``ties``: trimmed, sign-elected task vectors."""
+    """``linear``: weighted mean. ``slerp``: spherical interpolation of two models. ``ties``: trimmed,
+    sign-elected task vectors."""
     parents: Annotated[int, Field(ge=2, le=3)] = 2
     """Number of models that are merged."""
     mixing_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.3, 0.7)
-    """The weight of each parent is drawn uniformly from this interval. Then the weights are divided by their sum."""
+    """The weight of each parent is drawn uniformly from this interval. Then the weights are divided by their
+    sum."""
     density: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, validate_default=True)
     """Fraction of each task vector that is kept. For ``ties`` only; absent means 0.2."""
 
@@ -55,9 +57,11 @@ class Quantize(Table):
     kind: Literal["quantized"]
     """Selects this transform."""
     precision: Precision
-    """Numbers are rounded to this precision. Integers have one scale per output channel of a matrix; vectors stay in floating point."""
+    """Numbers are rounded to this precision. Integers have one scale per output channel of a matrix; vectors
+    stay in floating point."""
     stored: Storage = "as-is"
-    """How the rounded numbers are stored: as they are (int8 with its scales), or as ``float16`` or ``float32``."""
+    """How the rounded numbers are stored: as they are (int8 with its scales), or as ``float16`` or
+    ``float32``."""
 
     @model_validator(mode="after")
     def _check_storage(self) -> "Quantize":
@@ -101,7 +105,8 @@ class Duplicate(Table):
 
 
 class Distil(Table):
-    """A freshly initialised student, trained to give the outputs of its teacher. No weight of the teacher is copied."""
+    """A freshly initialised student, trained to give the outputs of its teacher. No weight of the teacher is
+    copied."""
 
     kind: Literal["distilled"]
     """Selects this transform."""

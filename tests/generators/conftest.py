@@ -1,5 +1,7 @@
 """A recipe small enough to be trained in a test: two trees of 1 + 2 + 2 models, 16 wide, a few steps each."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,14 @@ def edited(tmp_path: Path):
         return str(path)
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def file_hashes() -> Callable[[Path], dict[str, str]]:
+    """Returns a function that returns relative path -> SHA-256 of all files below a folder."""
+
+    def hashes(folder: Path) -> dict[str, str]:
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return hashes

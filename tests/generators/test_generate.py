@@ -1,6 +1,5 @@
 """generate(): whole or resumable, the same bytes however it was run, and nothing of others touched."""
 
-import hashlib
 import json
 import os
 import resource
@@ -23,14 +22,6 @@ from mothr.generators.recipe.loading import load_recipe, resolved
 from mothr.generators.recipe.topology import plan
 
 IDS = 2 * (1 + 2 + 2)
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def make(recipe: str | Path, out: Path, **options):
@@ -98,19 +89,21 @@ def test_a_second_run_changes_nothing(undisturbed, tiny):
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
 
 
-def test_two_worker_processes_write_the_same_bytes_as_one_thread(undisturbed, tiny, tmp_path):
+def test_two_worker_processes_write_the_same_bytes_as_one_thread(file_hashes, undisturbed, tiny, tmp_path):
     generate(load_recipe(str(tiny)), tmp_path / "data", workers=2, progress=False)
-    assert hashes(tmp_path / "data") == hashes(undisturbed)
+    assert file_hashes(tmp_path / "data") == file_hashes(undisturbed)
 
 
-def test_cached_roots_have_the_same_bytes_and_a_damaged_entry_is_replaced(undisturbed, tiny, tmp_path, monkeypatch):
+def test_cached_roots_have_the_same_bytes_and_a_damaged_entry_is_replaced(
+    file_hashes, undisturbed, tiny, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     make(tiny, tmp_path / "first")
     weights = sorted((tmp_path / "cache" / "roots").rglob("model.safetensors"))
     assert len(weights) == 2
     weights[0].write_bytes(weights[0].read_bytes()[:-1])
     make(tiny, tmp_path / "second")
-    assert hashes(tmp_path / "first") == hashes(tmp_path / "second") == hashes(undisturbed)
+    assert file_hashes(tmp_path / "first") == file_hashes(tmp_path / "second") == file_hashes(undisturbed)
 
 
 def start(recipe: Path, out: Path, cache: Path) -> "subprocess.Popen[bytes]":
@@ -134,7 +127,7 @@ def finished_nodes(out: Path) -> int:
 
 
 @pytest.mark.parametrize("nodes", [1, 5])
-def test_after_a_kill_a_second_run_gives_the_same_bytes(undisturbed, tiny, tmp_path, nodes):
+def test_after_a_kill_a_second_run_gives_the_same_bytes(file_hashes, undisturbed, tiny, tmp_path, nodes):
     out, cache = tmp_path / "data", tmp_path / "cache"
     process = start(tiny, out, cache)
     while finished_nodes(out) < nodes and process.poll() is None:
@@ -150,7 +143,7 @@ def test_after_a_kill_a_second_run_gives_the_same_bytes(undisturbed, tiny, tmp_p
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr.decode()
     assert b"10 models" in stdout
-    assert hashes(out) == hashes(undisturbed)
+    assert file_hashes(out) == file_hashes(undisturbed)
 
 
 def test_workers_do_not_outlive_a_killed_parent(tiny, tmp_path):
@@ -195,11 +188,11 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tiny, tmp_path):
     assert (tmp_path / "out").read_text() == "a file"
 
 
-def test_the_data_set_of_another_recipe_is_refused_and_left_alone(undisturbed, edited):
-    before = hashes(undisturbed)
+def test_the_data_set_of_another_recipe_is_refused_and_left_alone(file_hashes, undisturbed, edited):
+    before = file_hashes(undisturbed)
     with pytest.raises(MothrError, match=r"already holds the data set tiny v1, made from another recipe"):
         make(edited("seed = 5", "seed = 6"), undisturbed)
-    assert hashes(undisturbed) == before
+    assert file_hashes(undisturbed) == before
 
 
 def test_an_unfinished_data_set_of_another_recipe_is_an_error(tiny, edited, tmp_path):
@@ -212,7 +205,7 @@ def test_an_unfinished_data_set_of_another_recipe_is_an_error(tiny, edited, tmp_
     assert finished_nodes(out) == 3
 
 
-def test_a_data_set_of_another_machine_type_is_not_continued(undisturbed, tiny, tmp_path, monkeypatch):
+def test_a_data_set_of_another_machine_type_is_not_continued(file_hashes, undisturbed, tiny, tmp_path, monkeypatch):
     out = tmp_path / "data"
     with pytest.raises(RuntimeError, match="no more"):
         make(tiny, out, executor=_Stops(2))
@@ -225,7 +218,7 @@ def test_a_data_set_of_another_machine_type_is_not_continued(undisturbed, tiny, 
             make(tiny, out)
     assert finished_nodes(out) == 2
     make(tiny, out)
-    assert hashes(out) == hashes(undisturbed)
+    assert file_hashes(out) == file_hashes(undisturbed)
 
 
 class _Stops(ThreadPoolExecutor):
@@ -261,7 +254,7 @@ def test_an_absent_gpu_is_an_error_that_names_the_remedy(tiny, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_full_disk_is_one_clear_error_and_the_run_can_go_on(undisturbed, tiny, tmp_path):
+def test_a_full_disk_is_one_clear_error_and_the_run_can_go_on(file_hashes, undisturbed, tiny, tmp_path):
     """A limit on file sizes stands in for the disk: a write fails in the middle of a model."""
     out, cache = tmp_path / "data", tmp_path / "cache"
     script = (
@@ -276,5 +269,5 @@ def test_a_full_disk_is_one_clear_error_and_the_run_can_go_on(undisturbed, tiny,
     assert "Traceback" not in done.stderr
     assert finished_nodes(out) == 0
     make(tiny, out)
-    assert hashes(out) == hashes(undisturbed)
+    assert file_hashes(out) == file_hashes(undisturbed)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

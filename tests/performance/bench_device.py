@@ -1,11 +1,11 @@
 """Compares training on a GPU with training on two cores: the same loop, batches and seeds.
 
     python tests/performance/bench_device.py
-
-Two cores are two processes with one torch thread each, as in ``mothr generate --workers 2``. The GPU is used by one process, and then
-by ``--workers`` processes. Each process makes a few steps that do not count, waits for the others, and then trains. The rate is the
-number of steps per second of all processes. A ViT-S (22 million parameters, pictures of 224 x 224) must be MIN_SPEEDUP times as fast
-on the GPU. The small ViT of vthr-ft shows a model that does not use a GPU fully. Without a GPU the program prints that and exits.
+ Two cores are two processes with one torch thread each, as in ``mothr generate --workers 2``. The GPU is used
+by one process, and then by ``--workers`` processes. Each process makes a few steps that do not count, waits
+for the others, and then trains. The rate is the number of steps per second of all processes. A ViT-S (22
+million parameters, pictures of 224 x 224) must be MIN_SPEEDUP times as fast on the GPU. The small ViT of
+vthr-ft shows a model that does not use a GPU fully. Without a GPU the program prints that and exits.
 """
 
 import argparse

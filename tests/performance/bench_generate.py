@@ -31,7 +31,8 @@ def shrunk(recipe: Recipe, factor: int) -> Recipe:
 
 
 def seconds(recipe: Recipe, workers: int) -> float:
-    """Returns the wall-clock time of a complete data set in seconds, without cached roots and with new worker processes."""
+    """Returns the wall-clock time of a complete data set in seconds, without cached roots and with new worker
+    processes."""
     with tempfile.TemporaryDirectory() as place:
         os.environ["MOTHR_CACHE"] = str(Path(place, "cache"))
         start = time.perf_counter()

@@ -1,10 +1,9 @@
 """Measures the memory of generating for forests with more models, and for larger models.
 
     python tests/performance/bench_generate_memory.py
-
-Each forest is made by a process of its own with one worker and one optimizer step per model. The figures are the peak resident sizes
-of the planning process and of its worker. The ratio of the largest forest to the smallest must be at most 1.1. The row with a larger
-model shows that the figures do react to memory.
+ Each forest is made by a process of its own with one worker and one optimizer step per model. The figures are
+the peak resident sizes of the planning process and of its worker. The ratio of the largest forest to the
+smallest must be at most 1.1. The row with a larger model shows that the figures do react to memory.
 """
 
 import argparse

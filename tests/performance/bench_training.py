@@ -1,9 +1,9 @@
 """Compares the training loop with a bare PyTorch loop over the same model and batches, in one process.
 
     python tests/performance/bench_training.py
-
-Both loops have the same batches, optimizer, schedule and clipping. Their repetitions alternate, so that other work on the machine
-affects both. The ratio is (time of the bare loop) / (time of our loop). It must be at least 0.90; 1 means no overhead.
+ Both loops have the same batches, optimizer, schedule and clipping. Their repetitions alternate, so that
+other work on the machine affects both. The ratio is (time of the bare loop) / (time of our loop). It must be
+at least 0.90; 1 means no overhead.
 """
 
 import argparse
@@ -72,7 +72,8 @@ class Untested:
 
 
 def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]:
-    """Returns the ratio of the two loops' times: its median over repetitions, and a 95 % interval from order statistics."""
+    """Returns the ratio of the two loops' times: its median over repetitions, and a 95 % interval from order
+    statistics."""
     recipe = load_recipe(RECIPES[family_name])
     family = FAMILIES[recipe.family](**recipe.model)
     edge = recipe.edges[0]
@@ -127,7 +128,8 @@ def compare(family_name: str, steps: int, repetitions: int) -> dict[str, object]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Returns a 95 % interval of the median: the order statistics outside of which binomial(n, 1/2) has 2.5 % on each side."""
+    """Returns a 95 % interval of the median: the order statistics outside of which binomial(n, 1/2) has 2.5 %
+    on each side."""
     ordered, count = sorted(values), len(values)
     below, total = 0, 0.0
     while below < count // 2 and total + math.comb(count, below) / 2**count <= 0.025:
@@ -138,7 +140,8 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Times all families and prints the table; exits with status 1 if the loop is too slow or gives other weights."""
+    """Times all families and prints the table; exits with status 1 if the loop is too slow or gives other
+    weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", default=",".join(RECIPES))
     parser.add_argument("--steps", type=int, default=10)
