@@ -1,4 +1,4 @@
-"""Tiny forests drawn by numpy: nothing is trained, and the lineage is known because it was drawn that way."""
+"""Tiny forests of random weights, made with numpy. Nothing is trained. The lineage is known by construction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Weights = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 TREE = (None, 0, 0, 1, 1, 2)
-"""Parent of each node."""
+"""Position of the parent of each node; None for the root."""
 VIT: Shapes = {
     f"vit.encoder.layer.0.{name}.weight": shape
     for name, shape in {
@@ -37,7 +37,7 @@ LLAMA: Shapes = {
         }.items()
     },
 }  # fmt: skip
-"""Grouped queries: keys and values are not square."""
+"""Names and shapes of a Llama with grouped-query attention: key and value matrices are not square."""
 UNET: Shapes = {
     "conv_in.weight": (16, 4, 3, 3),
     "time_embedding.linear_1.weight": (24, 16),
@@ -52,23 +52,23 @@ UNET: Shapes = {
         }.items()
     },
 }  # fmt: skip
-"""As diffusers names them: convolutions, and attention to the texts beside that to the image itself."""
+"""Names and shapes of a UNet, as diffusers names them: convolutions, self-attention, and cross-attention to the text."""
 ADAPTER: Shapes = {
     f"base_model.model.vit.encoder.layer.0.attention.attention.{part}.lora_{side}.weight": shape
     for part in ("query", "value")
     for side, shape in (("A", (2, 16)), ("B", (16, 2)))
 }
-"""As peft names them: of an adapter nothing is stored but two narrow matrices beside each that it changes."""
+"""Names and shapes of a LoRA adapter, as peft names them: two narrow matrices for each matrix that is changed."""
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Models whose lineage is known because they were drawn that way."""
+    """Models with random weights whose lineage is known by construction."""
 
     name: str
-    """What is special about it."""
+    """A name that says what is special about the forest."""
     parents: Sequence[int | None]
-    """Parent of each node, None for a root."""
+    """Position of the parent of each node; None for a root."""
     weights: Sequence[Weights]
     """Tensors of each node by name."""
 
@@ -76,13 +76,13 @@ class Forest:
 def grow(
     rng: np.random.Generator, parents: Sequence[int | None], shapes: Shapes, rank: int | None = None
 ) -> list[Weights]:
-    """Returns the float32 weights of each node: heavy-tailed roots, and children that add independent updates.
+    """Returns the float32 weights of each node. Roots have Laplace weights; a child is its parent plus a random update.
 
     Args:
-        rng: what is drawn from.
-        parents: parent of each node, before its children; None for a root.
-        shapes: name -> shape of the tensors.
-        rank: None for Gaussian updates of all tensors, else that of updates of the matrices alone.
+        rng: the random generator.
+        parents: position of the parent of each node, which comes before its children; None for a root.
+        shapes: name -> shape of each tensor.
+        rank: rank of the updates, which change matrices alone; None for Gaussian updates of all tensors.
     """
 
     def update(shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -101,7 +101,7 @@ def grow(
 
 
 def quantized(weights: Weights) -> Weights:
-    """Returns the weights with their matrices in 8-bit integers and one scale a row beside each matrix."""
+    """Returns the weights with each matrix stored as 8-bit integers and one scale for each row."""
     made = dict(weights)
     for name, value in weights.items():
         if value.ndim == 2:
@@ -111,7 +111,7 @@ def quantized(weights: Weights) -> Weights:
 
 
 def forests() -> list[Forest]:
-    """Returns the forests that methods are checked on; they are the same each time."""
+    """Returns the forests that methods are checked on. They are the same in every call."""
     rng = np.random.default_rng(0)
     pair, twice = (None, 0), (*TREE, None, 6, 6, 7)
     odd = grow(rng, TREE, VIT)
@@ -140,20 +140,20 @@ def forests() -> list[Forest]:
 
 @dataclass(frozen=True)
 class Written:
-    """A forest on disk, twice: the second time under other file names, which list it the other way round."""
+    """A forest written to disk twice. The second time, other file names reverse the order in which the models are listed."""
 
     forest: Forest
-    """What was written."""
+    """The forest."""
     folder: Path
-    """Where it lies the first time, a plain folder of models."""
+    """The folder of the first copy: one file for each model."""
     truth: Truth
-    """Its truth, in the names of the first time."""
+    """The truth, in the ids of the first copy."""
     models: ModelSet
-    """The models as opened from ``folder``."""
+    """The models of the first copy."""
     others: ModelSet
-    """The same models under the other names."""
+    """The models of the second copy."""
     names: Mapping[NodeId, NodeId]
-    """Name of the first time -> name of the second."""
+    """Id in the first copy -> id in the second."""
 
     @classmethod
     def write(cls, forest: Forest, place: Path) -> "Written":
@@ -173,10 +173,10 @@ class Written:
         return cls(forest, first, truth, open_folder(first), open_folder(second), names)
 
     def tables(self) -> list[dict[str, TensorInfo]]:
-        """Returns a copy of each model's table of tensors, to see whether it has been changed."""
+        """Returns a copy of each model's table of tensors, so that a later change can be noticed."""
         return [dict(checkpoint.tensors) for models in (self.models, self.others) for checkpoint in models.checkpoints]
 
 
 def opposite(node: NodeId) -> NodeId:
-    """Returns another id of 12 hex digits; ids sort the other way round after it."""
+    """Returns 16**12 - 1 - ``node`` as an id of 12 hex digits. It reverses the order of ids."""
     return f"{(1 << 48) - 1 - int(node, 16):012x}"
