@@ -119,8 +119,8 @@ class RunRecord(BaseModel):
     tuned_on: list[str] = []
     """The splits whose truth was used to choose the parameters."""
     isolation: Literal["sandbox", "process"] | None = None
-    """``sandbox``: a process of its own that the system kept from other files and the network. ``process``: a process
-    of its own without that lock. None: the method ran in the harness's process."""
+    """``sandbox``: the method ran in a process of its own, which the system kept from other files and the network.
+    ``process``: it ran in a process of its own without that lock. None: it ran in the harness's process."""
     verified: bool = False
     """Whether the maintainers have repeated the run."""
     submission: Name | None = None
@@ -157,7 +157,7 @@ class RunRecord(BaseModel):
             except MothrError as error:
                 raise ValueError(str(error)) from None
         elif self.parents is not None or not self.error:
-            raise ValueError(f"a run that is {self.status} has no parents and says why under 'error'")
+            raise ValueError(f"a run that is {self.status} has no parents, and 'error' holds the reason")
         if self.kind != (kind := kind_of_run(self.kind, self.given)):
             raise ValueError(
                 f"kind is {self.kind!r}, but a run that was given {', '.join(self.given)} is of the kind {kind!r}"

@@ -188,9 +188,9 @@ def test_read_all_finds_records_and_passes_over_the_rest(record, failed, tmp_pat
         (tmp_path / name / "mine").mkdir(parents=True)
         (tmp_path / name / "mine" / "prediction.json").write_text("not a record")
         (tmp_path / name / "mine" / "runs.jsonl").write_text("not a record")
-    found = store.read_all(tmp_path)
-    assert {run.run_id for run in found} == {run.run_id for run in runs}
-    assert len(found) == 4
+    read = store.read_all(tmp_path)
+    assert {run.run_id for run in read} == {run.run_id for run in runs}
+    assert len(read) == 4
     assert len(store.read_all(tmp_path / "tiny-v1")) == 3
 
 
@@ -248,8 +248,8 @@ def test_a_prediction_is_read_from_a_line_by_its_id(record, failed, tmp_path):
     assert store.read_prediction(path) == record().prediction()
     store.write([record(seed=1, parents={"a": ["b"], "b": []}), failed(seed=2)], tmp_path)
     for run in (record(), record(seed=1)):
-        found = store.read_prediction(Path(f"{path}#{run.run_id}"))
-        assert dict(found.graph.parents) == ({"a": (), "b": ("a",)} if run.seed == 0 else {"a": ("b",), "b": ()})
+        graph = store.read_prediction(Path(f"{path}#{run.run_id}")).graph
+        assert dict(graph.parents) == ({"a": (), "b": ("a",)} if run.seed == 0 else {"a": ("b",), "b": ()})
     with pytest.raises(MothrError, match=r"runs\.jsonl: holds 3 runs; name one of them, as .*runs\.jsonl#null-star-"):
         store.read_prediction(path)
     with pytest.raises(MothrError, match=r"runs\.jsonl: unknown run 'null-star-0'; did you mean null-star-"):
