@@ -1,3 +1,5 @@
+"""The command line: help, lists, ``verify``, ``run``, ``predict``, ``score`` and their errors."""
+
 import json
 import os
 import re
@@ -87,26 +89,26 @@ def refused(called, *expected):
 
 def groups(text):
     """Returns group -> names of its commands, as ``mothr --help`` lists them."""
-    found = {}
+    result = {}
     for line in text.split("Options:")[1].splitlines():
         if line.endswith(":"):
-            found[line[:-1]] = []
-        elif found and (name := re.match(r"  ([\w-]+) +\S", line)):
-            list(found.values())[-1].append(name[1])
-    return found
+            result[line[:-1]] = []
+        elif result and (name := re.match(r"  ([\w-]+) +\S", line)):
+            list(result.values())[-1].append(name[1])
+    return result
 
 
 # --- help, lists, names ---
 
 
 def test_help_lists_every_command_in_its_group(mothr):
-    found = groups(mothr("--help").out)
-    assert list(found) == ["Start", "Data", "Methods", "Studies", "Board", "Own models"]
+    result = groups(mothr("--help").out)
+    assert list(result) == ["Start", "Data", "Methods", "Studies", "Board", "Own models"]
     for group, expected in {
         "Start": {"quickstart", "list"}, "Data": {"generate", "verify"}, "Methods": {"run", "predict", "score", "check", "submit"},
         "Studies": {"ablate", "map", "claims", "compare"}, "Board": {"leaderboard", "rescore", "gaps"}, "Own models": {"export"},
     }.items():  # fmt: skip
-        assert expected <= set(found[group])
+        assert expected <= set(result[group])
 
 
 def test_the_methods_are_listed_with_the_schema_of_their_fields(mothr):
@@ -248,8 +250,8 @@ def test_runs_are_written_to_the_folder_of_their_split_and_can_be_shown(mothr, t
 def test_running_again_replaces_the_row_and_other_settings_add_one(mothr, tiny, tmp_path):
     for words in ((), (), ("--set", "relatedness_threshold=0.2"), ("--seeds", "2")):
         mothr("run", "linea", tiny, "--in-process", "--setting", "open", "--out", tmp_path / "out", *words)
-    found = [(record.parameters["relatedness_threshold"], record.seed) for record in store.read_all(tmp_path / "out")]
-    assert sorted(found) == [(0.1, 0), (0.1, 1), (0.2, 0)]
+    result = [(record.parameters["relatedness_threshold"], record.seed) for record in store.read_all(tmp_path / "out")]
+    assert sorted(result) == [(0.1, 0), (0.1, 1), (0.2, 0)]
 
 
 def test_a_method_of_the_users_own_runs_and_is_recorded(mothr, tiny, tmp_path, lab):
@@ -337,11 +339,11 @@ def test_prediction_on_plain_files_folders_and_hidden_splits(mothr, data, plain,
         shutil.copy(path, folders / path.stem / "model.safetensors")
     (folders / "notes.txt").write_text("x")
     count = () if name != "mother-v2" else ("--set", "n_trees=1")
-    found = [mothr("predict", name, place, *count).json for place in (plain, folders, data)]
-    assert [set(value["parents"]) for value in found[:2]] == [{"m0", "m1", "m2", "m3"}] * 2
-    assert set(found[2]["parents"]) == {path.name for path in (data / "models").iterdir()}
+    result = [mothr("predict", name, place, *count).json for place in (plain, folders, data)]
+    assert [set(value["parents"]) for value in result[:2]] == [{"m0", "m1", "m2", "m3"}] * 2
+    assert set(result[2]["parents"]) == {path.name for path in (data / "models").iterdir()}
     if name != "null-metadata":
-        assert found[0] == found[1]
+        assert result[0] == result[1]
 
 
 def test_prediction_is_written_whole_or_not_at_all(mothr, plain, tmp_path):
@@ -389,17 +391,17 @@ def test_folders_that_hold_no_models_are_refused(mothr, tmp_path, plain):
 
 
 def test_the_truth_as_a_prediction_is_perfect(mothr, tiny, truthful):
-    found = mothr("score", truthful, tiny, "--json").json
+    result = mothr("score", truthful, tiny, "--json").json
     best = {
         name: metric.high if metric.better == "higher" else metric.low
         for name, metric in METRICS.items()
         if metric.inputs == "graphs"
     }
-    assert {name: found["metrics"][name] for name in best} == pytest.approx(best)
-    assert {found["metrics"][name] for name in METRICS.keys() - best} == {
+    assert {name: result["metrics"][name] for name in best} == pytest.approx(best)
+    assert {result["metrics"][name] for name in METRICS.keys() - best} == {
         None
     }  # nothing is said of relations and probabilities
-    assert [tree["edge_f1"] for tree in found["per_tree"]] == [1.0, 1.0]
+    assert [tree["edge_f1"] for tree in result["per_tree"]] == [1.0, 1.0]
     text = mothr("score", truthful, tiny).out
     assert re.search(r"^edge_f1 +1\.000 +0\.\d{3} +higher +Who is my parent\?$", text, flags=re.MULTILINE)
 
@@ -409,9 +411,9 @@ def test_results_are_scored_again_from_the_results_folder_alone(mothr, tiny, tmp
     [row] = mothr("run", "null-random-tree", tiny, "--in-process", "--setting", "open", "--out", out, "--json").json
     [stored] = store.read_all(out)
     for place in (tiny, out / "tiny-v1"):
-        found = mothr("score", row["file"], place, "--json").json
-        assert (found["metrics"], found["per_tree"]) == (stored.metrics, stored.per_tree)
-        assert found["chance"]["edge_f1"] < 0.5
+        result = mothr("score", row["file"], place, "--json").json
+        assert (result["metrics"], result["per_tree"]) == (stored.metrics, stored.per_tree)
+        assert result["chance"]["edge_f1"] < 0.5
 
 
 def test_there_is_no_score_without_a_truth(mothr, data, plain, truthful):

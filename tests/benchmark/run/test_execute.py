@@ -1,3 +1,5 @@
+"""Runs of methods: what a method is given, failures, records, scores, and the two executors."""
+
 import json
 import re
 import shutil
@@ -38,7 +40,7 @@ def star(models, rng, **more):
 
 def renamed(data, folder, names):
     """Returns a copy of the data set ``data`` in ``folder``, its models called ``names[id]``."""
-    shutil.copytree(data, folder, ignore=lambda place, found: found if place.endswith("models") else [])
+    shutil.copytree(data, folder, ignore=lambda place, names: names if place.endswith("models") else [])
     for old, new in names.items():
         shutil.copytree(data / "models" / old, folder / "models" / new)
     truth = json.loads((data / "truth.json").read_text())
@@ -91,20 +93,20 @@ class Spy:
         return star(models, rng)
 
 
-def test_methods_see_ids_drawn_anew_and_the_answer_comes_back_in_the_real_ones(tiny):
+def test_methods_see_fresh_ids_and_the_prediction_has_the_real_ids(tiny):
     models, spy = open_models(tiny), Spy()
-    found = [predict(spy, models, seed) for seed in (0, 0, 1)]
+    result = [predict(spy, models, seed) for seed in (0, 0, 1)]
     assert spy.seen[0] == spy.seen[1]
     assert not set(spy.seen[0][0]) & set(spy.seen[2][0])
     assert spy.seen[0][1] != spy.seen[2][1]
     for ids, _ in spy.seen:
         assert not set(ids) & set(models.ids)
         assert all(re.fullmatch("[0-9a-f]{12}", node) for node in ids)
-    assert {one.graph.roots for one in found} == {(models.ids[0],)}
+    assert {one.graph.roots for one in result} == {(models.ids[0],)}
 
 
 @pytest.mark.parametrize("name", [name for name in method_names() if name != "null-metadata"])
-def test_other_names_for_the_models_give_the_same_answer_renamed(tiny, tmp_path, sealed, name):
+def test_other_names_of_the_models_give_the_same_prediction_renamed(tiny, tmp_path, sealed, name):
     ids = [path.name for path in sorted((tiny / "models").iterdir())]
     fresh = [np.random.default_rng(1).permutation(16)[[int(letter) for letter in node]] for node in ids]
     names = {node: "".join(f"{digit:x}" for digit in digits) for node, digits in zip(ids, fresh, strict=True)}
@@ -116,7 +118,7 @@ def test_other_names_for_the_models_give_the_same_answer_renamed(tiny, tmp_path,
         assert one.confidence is None or one.relabel(names).confidence == two.confidence
 
 
-def test_metadata_reads_of_a_name_only_its_order_and_its_beginning(tiny, tmp_path, sealed):
+def test_metadata_uses_only_the_order_and_the_beginning_of_names(tiny, tmp_path, sealed):
     """Ids are all that is left for it to read in a data set: a renaming that keeps order and beginnings changes nothing."""
     ids = [path.name for path in (tiny / "models").iterdir()]
     names = {node: node.translate(str.maketrans("01234567", "89abcdef")) for node in ids}
@@ -126,15 +128,15 @@ def test_metadata_reads_of_a_name_only_its_order_and_its_beginning(tiny, tmp_pat
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_method_gives_one_tree_with_one_root_for_each_told_tree(tiny, name):
+def test_every_method_predicts_one_tree_with_one_root_for_each_given_tree(tiny, name):
     truth = open_truth(tiny)
-    found = prediction_of(find_method(name), tiny, "known-trees").graph
-    assert set(found.trees) == set(truth.graph.trees)
-    assert len(found.roots) == 2
-    assert max(len(named) for named in found.parents.values()) == 1
+    result = prediction_of(find_method(name), tiny, "known-trees").graph
+    assert set(result.trees) == set(truth.graph.trees)
+    assert len(result.roots) == 2
+    assert max(len(named) for named in result.parents.values()) == 1
 
 
-def test_methods_are_told_the_setting_and_what_they_need_and_no_more(tiny):
+def test_methods_are_given_the_setting_and_what_they_need_and_no_more(tiny):
     truth = open_truth(tiny)
     for name in method_names():
         method = find_method(name)
@@ -149,7 +151,7 @@ def test_methods_are_told_the_setting_and_what_they_need_and_no_more(tiny):
 
 
 @pytest.mark.parametrize("name", [name for name in method_names() if "truth" not in needs(find_method(name))])
-def test_one_model_two_models_and_copies_are_answered(write_models, name):
+def test_one_model_two_models_and_copies_are_predicted(write_models, name):
     generator = torch.Generator().manual_seed(0)
     keys = [f"layers.0.attention.{part}_proj.weight" for part in "qkvo"]
     first, second = ({key: torch.randn(16, 16, generator=generator) for key in keys} for _ in range(2))
@@ -161,8 +163,8 @@ def test_one_model_two_models_and_copies_are_answered(write_models, name):
     ):
         models = write_models(contents)
         told = SideInformation(tree_count=1, metadata={node: {"name": node} for node in contents})
-        found = predict(find_method(name), models.with_given(told)).graph
-        assert set(found.nodes) == set(contents)
+        result = predict(find_method(name), models.with_given(told)).graph
+        assert set(result.nodes) == set(contents)
 
 
 def test_integer_weights_are_compared_like_any_others(tiny, tmp_path):
@@ -172,9 +174,9 @@ def test_integer_weights_are_compared_like_any_others(tiny, tmp_path):
         }
         save_file(scaled, tmp_path / f"{path.parent.name}.safetensors")
     truth = open_truth(tiny).graph
-    found = predict(find_method("linea"), open_models(tmp_path)).graph
-    assert set(found.trees) == set(truth.trees)
-    assert METRICS["undirected_f1"].function(truth, found) > 0.8
+    result = predict(find_method("linea"), open_models(tmp_path)).graph
+    assert set(result.trees) == set(truth.trees)
+    assert METRICS["undirected_f1"].function(truth, result) > 0.8
 
 
 @pytest.mark.parametrize(
@@ -201,11 +203,11 @@ def test_a_model_that_lacks_a_tensor_is_named_as_the_user_calls_it_and_compared_
     save_file(tensors, path)
     models = open_models(sealed(data))
     with pytest.warns(MothrWarning) as said:
-        found = predict(find_method("linea"), models)
+        result = predict(find_method("linea"), models)
     [text] = [str(one.message) for one in said]
     assert expected.format(node=node) in text
     assert "compared on the tensors both hold, 9 to 10 of 1" in text
-    assert found.graph == truth
+    assert result.graph == truth
 
 
 def test_models_that_share_nothing_are_no_relatives(write_models):
@@ -274,7 +276,7 @@ def abstains_on_a_stranger(models, rng):
     return star(models, rng, abstained=frozenset({"stranger"}))
 
 
-def answers_with_a_dictionary(models, rng):
+def predicts_a_dictionary(models, rng):
     return Prediction(dict.fromkeys(models.ids, ()))
 
 
@@ -292,12 +294,12 @@ BAD = [
     (is_sure_of_no_edge, "which is no predicted edge"),
     (clusters_a_stranger, "'trees' names the unknown model 'stranger'"),
     (abstains_on_a_stranger, "'abstained' names the unknown model 'stranger'"),
-    (answers_with_a_dictionary, "the graph of a prediction is a dict; it must be a ModelGraph"),
+    (predicts_a_dictionary, "the graph of a prediction is a dict; it must be a ModelGraph"),
 ]
 
 
 @pytest.mark.parametrize(("method", "expected"), BAD, ids=[method.__name__ for method, _ in BAD])
-def test_a_method_that_goes_wrong_is_a_failed_row_that_scores_nothing(tiny, tmp_path, registered, method, expected):
+def test_a_method_that_fails_has_a_failed_record_without_scores(tiny, tmp_path, registered, method, expected):
     record = record_of_run(tiny, registered(method), seed=2)
     assert record.status == "failed"
     assert re.search(expected, record.error)
@@ -307,7 +309,7 @@ def test_a_method_that_goes_wrong_is_a_failed_row_that_scores_nothing(tiny, tmp_
     assert store.read_all(tmp_path) == [record]
 
 
-def test_errors_call_the_models_as_the_user_does(tiny):
+def test_errors_name_the_models_by_the_ids_of_the_user(tiny):
     models = open_models(tiny)
     error = try_to_predict(is_sure_beyond_one, models, 0).error
     assert f"confidence of {models.ids[0]!r} -> {models.ids[1]!r}" in error
@@ -361,7 +363,7 @@ def test_a_run_is_recorded_with_all_that_it_was(tiny):
 
 
 @pytest.mark.parametrize("name", ["linea", "null-random-tree", "mother-v1"])
-def test_scoring_a_written_answer_again_gives_the_stored_metrics_exactly(tiny, tmp_path, name):
+def test_scoring_a_written_prediction_again_gives_the_stored_metrics_exactly(tiny, tmp_path, name):
     store.write(record_of_run(tiny, name), tmp_path)
     [record] = store.read_all(tmp_path)
     again = score(record.prediction(), open_truth(tiny))
@@ -372,9 +374,9 @@ def test_scoring_a_written_answer_again_gives_the_stored_metrics_exactly(tiny, t
 def test_the_truth_itself_is_perfect(tiny):
     truth = open_truth(tiny)
     relations = {node: known.relation for node, known in truth.nodes.items() if known.relation}
-    found = score(Prediction(truth.graph, dict.fromkeys(truth.graph.edges, 1.0), relations=relations), truth)
-    assert set(found.whole) == set(METRICS)
-    for scores in (found.whole, *found.trees):
+    result = score(Prediction(truth.graph, dict.fromkeys(truth.graph.edges, 1.0), relations=relations), truth)
+    assert set(result.whole) == set(METRICS)
+    for scores in (result.whole, *result.trees):
         for name, value in scores.items():
             if name != "tree":
                 assert value == pytest.approx(

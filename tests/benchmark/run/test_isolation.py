@@ -1,3 +1,5 @@
+"""Isolation: what a method's process can reach, how it is stopped, and what comes back from it."""
+
 import json
 import math
 import os
@@ -142,14 +144,14 @@ def test_there_is_no_network(attempt, monkeypatch):
         ("floods", None, "failed", "digits"),
     ],
 )
-def test_what_is_no_answer_is_a_row_that_counts(name, limits, status, said, attempt):
+def test_a_run_without_a_prediction_is_a_record_that_counts(name, limits, status, said, attempt):
     record = attempt(name, limits=limits)
     assert (record.status, record.parents, record.per_tree) == (status, None, [])
     assert re.search(said, record.error), record.error
     assert attempt("by_id").status == "ok"  # and the next one runs
 
 
-def test_a_method_that_asks_for_the_truth_is_told_it_and_recorded_so(attempt):
+def test_a_method_that_needs_the_truth_is_given_it_and_the_record_says_so(attempt):
     record = attempt("Asks")
     assert (record.metrics["edge_f1"], record.given) == (1.0, ["truth"])
 
@@ -161,7 +163,7 @@ def test_a_methods_module_is_never_imported_here(attempt, lab):
     assert "cheats" not in sys.modules
 
 
-def test_names_and_fields_that_do_not_exist_are_said_before_anything_runs(attempt):
+def test_unknown_names_and_fields_are_errors_before_anything_runs(attempt):
     with pytest.raises(MothrError, match="cannot be imported"):
         attempt("nobody")
     with pytest.raises(MothrError, match="unknown field of cheats:Reads 'paht'; did you mean path"):
@@ -189,13 +191,13 @@ def test_own_methods_keep_their_features_and_others_do_not(executor, lab):
     assert not is_own("cheats:by_id")
 
 
-def test_too_large_an_answer_is_not_read(attempt, monkeypatch):
+def test_a_message_that_is_too_large_is_not_read(attempt, monkeypatch):
     monkeypatch.setattr("mothr.benchmark.run.isolation.channel.LARGEST_MESSAGE", 500)
     record = attempt("by_id")
     assert (record.status, record.error) == ("failed", "its message was no JSON, or too large")
 
 
-def test_warnings_and_errors_call_the_models_as_the_user_does(attempt, lab):
+def test_warnings_and_errors_name_the_models_by_the_ids_of_the_user(attempt, lab):
     first = open_models(lab / "data").ids[0]
     with pytest.warns(MothrWarning, match=f"{first} is odd"):
         assert attempt("warns").status == "ok"
@@ -236,7 +238,7 @@ def test_the_guard_ends_with_the_executor(lab):
     assert not guard.is_running()
 
 
-def test_a_record_says_how_it_was_kept_apart(attempt, tmp_path):
+def test_a_record_names_its_isolation(attempt, tmp_path):
     path = store.write(attempt("by_id"), tmp_path)
     assert json.loads(path.read_text())["isolation"] == ("sandbox" if sandbox.version() else "process")
     assert store.read_runs(path.parent)[0].isolation

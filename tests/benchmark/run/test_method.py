@@ -134,9 +134,9 @@ def test_what_is_no_method_says_so(own):
     ],
 )
 def test_settings_are_converted(own, field, text, value):
-    found = parameters(find_method(f"{own}:Own", {field: text}))
-    assert found[field] == value
-    assert type(found[field]) is type(value)
+    result = parameters(find_method(f"{own}:Own", {field: text}))
+    assert result[field] == value
+    assert type(result[field]) is type(value)
     assert find_method(f"{own}:INSTANCE", {field: text}).count == (12 if field == "count" else 7)  # the rest stays
 
 

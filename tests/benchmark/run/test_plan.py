@@ -133,8 +133,8 @@ def test_what_ran_is_no_gap_and_what_did_not_is_one(mothr, tiny, written):
     assert mothr("run", path, tiny, "--out", path.parent, "--missing").out == "(none)\n"
 
     written(PLAN.replace('"all", ', "").replace("seeds = 2", "seeds = 3").replace("*-lora-*", "*"))
-    found = [str(gap) for gap in gaps(rows(records), of_results(path.parent))]
-    assert found == [
+    result = [str(gap) for gap in gaps(rows(records), of_results(path.parent))]
+    assert result == [
         f"tiny-v1, {setting}: {what}"
         for setting in ("known-trees", "open")
         for what in ("linea: no run", "null-random-tree: seed 2 missing", "null-star: seed 2 missing")

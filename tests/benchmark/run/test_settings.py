@@ -208,9 +208,9 @@ def test_a_method_survives_the_way_through_text(values):
     method = Many(**values)
     settings = settings_of(method, Many(), "many")
     assert settings.keys() == values.keys()
-    found = with_settings(Many(), "many", settings)
-    assert found == method
-    assert repr(found) == repr(method)  # types and signs of zeros, too
+    result = with_settings(Many(), "many", settings)
+    assert result == method
+    assert repr(result) == repr(method)  # types and signs of zeros, too
 
 
 def test_every_float_survives_the_way_through_text():
