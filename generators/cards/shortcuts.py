@@ -25,7 +25,7 @@ ROUNDING = float(np.finfo(np.float32).eps)
 """Singular values of a difference below this fraction of the weights' norm count as rounding errors."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Comparison:
     """The differences between the two models of a pair, over all pairs of one kind."""
 
