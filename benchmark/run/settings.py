@@ -108,16 +108,16 @@ def _leaves(group: Any, prefix: str = "") -> dict[str, tuple[Any, Any, Any]]:
     """Returns dotted path -> (dataclass of the field, its type, its value) of every field that is no group."""
     if not _is_group(group):
         return {}
-    found: dict[str, tuple[Any, Any, Any]] = {}
+    leaves: dict[str, tuple[Any, Any, Any]] = {}
     for item in fields(group):
         if not item.init:
             continue
         value = getattr(group, item.name)
         if _is_group(value):
-            found |= _leaves(value, f"{prefix}{item.name}.")
+            leaves |= _leaves(value, f"{prefix}{item.name}.")
         else:
-            found[prefix + item.name] = group, _hints(group.__class__)[item.name], value
-    return found
+            leaves[prefix + item.name] = group, _hints(group.__class__)[item.name], value
+    return leaves
 
 
 def _parsed(method: Method, name: str, path: str, text: str) -> Any:
@@ -206,10 +206,10 @@ def as_text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _same(one: Any, two: Any) -> bool:
+def _same(first: Any, second: Any) -> bool:
     """Returns whether two values are equal and of the same types: 1, 1.0 and True differ; a tuple equals a list."""
     try:
-        return json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+        return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
     except (TypeError, ValueError):
         return False
 
@@ -228,7 +228,7 @@ def _type_text(hint: Any) -> str:
 @cache
 def _docstrings(group: Any) -> dict[str, str]:
     """Returns field -> the docstring below it, for a dataclass and its bases. Fields without a docstring are absent."""
-    found: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
     for base in reversed(group.__mro__):
         try:
             [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
@@ -237,5 +237,5 @@ def _docstrings(group: Any) -> dict[str, str]:
         for item, below in pairwise(getattr(definition, "body", [])):
             match item, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = " ".join(text.split())
-    return found
+                    docstrings[name] = " ".join(text.split())
+    return docstrings

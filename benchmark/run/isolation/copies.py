@@ -105,14 +105,14 @@ class ModelCopies:
 
         A new file changes its folder.
         """
-        found: Fingerprint = {}
+        fingerprint: Fingerprint = {}
         try:
             for path in self._present_paths():
                 stat = path.lstat()
-                found[str(path)] = stat.st_ino, stat.st_mode, stat.st_nlink, stat.st_size, stat.st_ctime_ns
+                fingerprint[str(path)] = stat.st_ino, stat.st_mode, stat.st_nlink, stat.st_size, stat.st_ctime_ns
         except OSError:
             return None
-        return found
+        return fingerprint
 
 
 def _copy_folder(source: Path, target: Path) -> list[Path]:
