@@ -177,9 +177,9 @@ RECORD = {
     "mothr_version": "0.1.0", "commit": None, "dirty": None, "packages": {"python": "3.12.0"}, "date": "2026-01-31T12:00:00Z",
     "tuned_on": [],
 }  # fmt: skip
-PREDICTION = {
-    key: RECORD[key] for key in ("parents", "confidence", "trees", "abstained", "relations")
-} | {"schema_version": 1}
+PREDICTION = {key: RECORD[key] for key in ("parents", "confidence", "trees", "abstained", "relations")} | {
+    "schema_version": 1
+}
 LEARNED = {"metric": "accuracy", "before": 0.2, "after": 0.9, "chance": 0.2, "tested_on": 100}
 TRUTH = {
     "schema_version": 1, "split": "tiny", "version": 1,
@@ -312,7 +312,12 @@ def _drawn(kind: str, home: Path) -> st.SearchStrategy[bytes]:
         return tensors()
     if kind == "recipes":
         return spoiled(lines(RECIPE))
-    values = {"results": RECORD | {"id": RunRecord(**RECORD).run_id}, "predictions": PREDICTION, "truths": TRUTH, "indexes": index}
+    values = {
+        "results": RECORD | {"id": RunRecord(**RECORD).run_id},
+        "predictions": PREDICTION,
+        "truths": TRUTH,
+        "indexes": index,
+    }
     return spoiled(changed(values[kind] if kind in values else json.loads((home / "manifest.json").read_text())))
 
 
