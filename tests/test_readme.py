@@ -155,6 +155,12 @@ def test_every_file_the_readme_links_to_exists():
         assert (README.parent / link).exists(), link
 
 
+def test_the_table_of_results_is_the_one_that_the_command_prints():
+    [table] = re.findall(r"<!-- results:begin -->\n(.*)\n<!-- results:end -->", TEXT, flags=re.DOTALL)
+    done = shell("mothr leaderboard results --summary", README.parent)
+    assert (done.returncode, done.stdout.strip()) == (0, table.strip()), done.stderr
+
+
 def test_the_readme_is_short_defines_its_words_and_shows_no_missing_number():
     assert len(TEXT.splitlines()) <= 150
     words = section("Words")

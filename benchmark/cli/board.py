@@ -13,19 +13,25 @@ from mothr.benchmark.weights.engine import one_thread
 
 def leaderboard(
     results: Annotated[Path, typer.Argument(help="The folder of results.")],
-    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("board"),
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("board"),
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print a short Markdown table of all splits, and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the board: index.html, a page with every forest drawn as predicted over true, and README.md, its tables.
+    """Write the leaderboard: an index page and a page for each split (HTML), and the same tables as Markdown.
 
-    The page shows the regime map, too, where 'mothr map DATA ... --out RESULTS/regimes' wrote one, and how far
-    models are from each
-    other where 'mothr pairs' wrote it.
+    The page of a split draws each prediction over the true forest. It shows distances between models if 'mothr pairs' wrote them.
+    The index page shows the map of training regimes if 'mothr map DATA --out RESULTS/regimes' wrote it.
 
     Example: mothr leaderboard results --out board
     """
     from mothr.benchmark.board import leaderboard as boards
 
+    if summary:
+        text = boards.readme_table(results)
+        say({"table": text}, as_json, text.rstrip())
+        return
     page, tables = boards.write_both(results, out)
     say({"page": str(page), "tables": str(tables)}, as_json, f"open {page} in a browser")
 
