@@ -287,15 +287,15 @@ def test_bills_of_materials_keep_to_the_schema_of_cyclonedx_1_6():
 
 
 def test_edges_of_lower_confidence_are_left_out_and_a_model_without_parents_abstains():
-    kept = confident(MODELS, 0.4)
-    assert kept.graph == ModelGraph(
+    result = confident(MODELS, 0.4)
+    assert result.graph == ModelGraph(
         {"r": (), "a": ("r",), "b": ("r",), "m": ("a", "b"), "q": (), "s": ()}
     )  # 0.4 itself stays
-    assert (kept.abstained, kept.relations) == ({"q", "s"}, {"a": "adapter"})
-    kept = confident(MODELS, 0.5)
-    assert kept.graph.parents["m"] == ("a",)
-    assert kept.abstained == {"q", "s"}
-    assert READERS["csv"](render(kept, "csv"))[1]["a", "m"] == {
+    assert (result.abstained, result.relations) == ({"q", "s"}, {"a": "adapter"})
+    result = confident(MODELS, 0.5)
+    assert result.graph.parents["m"] == ("a",)
+    assert result.abstained == {"q", "s"}
+    assert READERS["csv"](render(result, "csv"))[1]["a", "m"] == {
         "confidence": 0.75
     }  # one parent alone: no longer known to be a merge
     assert confident(MODELS, 0) == MODELS
