@@ -19,7 +19,7 @@ GRAPH = ModelGraph({"a": (), "b": ("a",), "c": ("a",), "d": ("b",), "m": ("c", "
 
 @st.composite
 def graphs(draw):
-    names = draw(st.permutations([f"n{place}" for place in range(draw(st.integers(0, 10)))]))
+    names = draw(st.permutations([f"n{index}" for index in range(draw(st.integers(0, 10)))]))
     return ModelGraph(
         {n: tuple(draw(st.sets(st.sampled_from(names[:k]), max_size=3))) if k else () for k, n in enumerate(names)}
     )
@@ -102,7 +102,7 @@ def test_agrees_with_networkx(graph):
 def test_json_edges_and_relabel_are_reversible(graph):
     assert ModelGraph.from_json(graph.to_json()) == graph
     assert ModelGraph.from_edges(graph.nodes, graph.edges) == graph
-    names = {node: f"m{place}" for place, node in enumerate(reversed(graph.nodes))}
+    names = {node: f"m{index}" for index, node in enumerate(reversed(graph.nodes))}
     assert graph.relabel(names).relabel({new: old for old, new in names.items()}) == graph
 
 

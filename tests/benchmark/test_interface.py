@@ -39,8 +39,8 @@ def test_recover_predicts_a_graph_of_a_plain_folder_and_score_compares_it_with_t
 
 
 def test_recover_takes_fields_as_python_values_and_refuses_oracles(tiny):
-    told = mothr.recover(tiny, "null-star", seed=1)
-    assert len(told.graph.roots) == 1
+    prediction = mothr.recover(tiny, "null-star", seed=1)
+    assert len(prediction.graph.roots) == 1
     by_norm = mothr.recover(tiny, "neighbour-joining", settings={"direction": "norm"})
     assert set(by_norm.graph.nodes) == set(open_truth(tiny).nodes)
     with pytest.raises(mothr.MothrError, match="oracle"):

@@ -115,14 +115,14 @@ def test_no_incomplete_file_is_read_while_writers_are_killed():
 
 @pytest.mark.parametrize("age", [0, STALE_SECONDS + 60])
 def test_old_temporary_files_of_killed_writers_are_removed(tmp_path, age):
-    others = [tmp_path / ".gitignore", tmp_path / "plan.partial"]
+    other_files = [tmp_path / ".gitignore", tmp_path / "plan.partial"]
     partial = tmp_path / ".value.json.x1y2.partial"
-    for path in (partial, *others):
+    for path in (partial, *other_files):
         path.write_text("{")
         os.utime(path, (time.time() - age, time.time() - age))
     write_json(tmp_path / "value.json", 1)
     assert partial.exists() == (age == 0)
-    assert all(path.exists() for path in others)
+    assert all(path.exists() for path in other_files)
 
 
 @pytest.mark.parametrize(

@@ -67,19 +67,19 @@ def random_forest(rng, nodes):
 
 def put(folder, method, predicted, split="tiny", truth=FIVE_TREES, family="vit", **changes):
     """Writes the record of ``predicted`` with its scores, or of a failure if it is None; returns it."""
-    place = folder / f"{split}-v1"
-    if not (place / "manifest.json").exists():
-        write_json(place / "manifest.json", {"name": split, "family": family})
+    split_folder = folder / f"{split}-v1"
+    if not (split_folder / "manifest.json").exists():
+        write_json(split_folder / "manifest.json", {"name": split, "family": family})
         nodes = {
             node: {"parents": list(parents), "task": EVIL, "relation": None} for node, parents in truth.parents.items()
         }
-        write_json(place / "truth.json", {"schema_version": 1, "split": split, "version": 1, "nodes": nodes})
+        write_json(split_folder / "truth.json", {"schema_version": 1, "split": split, "version": 1, "nodes": nodes})
     outcome = {"status": "failed", "error": EVIL, "metrics": {}, "per_tree": []}
     if predicted:
         scored = {"metrics": metrics.score(truth, predicted), "per_tree": metrics.per_tree(truth, predicted)}
         outcome = {"status": "ok", "parents": predicted.to_json(), "seconds": 1.0, **scored}
     fields = {
-        "split": split, "split_version": 1, "manifest_sha256": sha256_of(place / "manifest.json"), "setting": "open",
+        "split": split, "split_version": 1, "manifest_sha256": sha256_of(split_folder / "manifest.json"), "setting": "open",
         "method": method, "method_version": "1", "parameters": {}, "seed": 0, "kind": "method", "given": [],
         "device": "cpu", "mothr_version": "0.1.0", "commit": None, "dirty": None, "packages": {"python": "3.12.0"},
         "date": "2026-01-31T12:00:00Z",
@@ -114,7 +114,7 @@ def filled(tmp_path):
 
 def put_pairs(folder):
     """Writes what lies between the models of the split ``tiny``."""
-    place, trees = folder / "tiny-v1", []
+    split_folder, trees = folder / "tiny-v1", []
     for tree in TWO_TREES.trees:
         ids = sorted(tree)
         named = [f"{one} {other}" for at, one in enumerate(ids) for other in ids[at + 1 :]]
@@ -124,9 +124,10 @@ def put_pairs(folder):
         )
         trees.append(TreePairs(ids=ids, distances=distances, evidence=evidence))
     write_pairs(SplitPairs(
-        split="tiny", version=1, manifest_sha256=sha256_of(place / "manifest.json"), distance="relative", direction="residual_independence",
+        split="tiny", version=1, manifest_sha256=sha256_of(split_folder / "manifest.json"), distance="relative",
+        direction="residual_independence",
         layers="body", trees=trees,
-    ), place)  # fmt: skip
+    ), split_folder)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -19,19 +19,19 @@ FIELDS = {
 def run(scores=(1.0, 1.0), **changes):
     """A record with these scores, one a tree, in every metric; a failed one if they are None."""
     if scores is None:
-        answer = {"status": "failed", "error": "it broke", "metrics": {}, "per_tree": []}
+        outcome = {"status": "failed", "error": "it broke", "metrics": {}, "per_tree": []}
     else:
         per_tree = [{"tree": tree, **dict.fromkeys(TREE_METRICS, score)} for tree, score in enumerate(scores)]
-        answer = {"parents": {"a": []}, "metrics": {"adjusted_rand": scores[0]}, "per_tree": per_tree, "seconds": 2.0}
-    return RunRecord(**FIELDS | answer | changes)
+        outcome = {"parents": {"a": []}, "metrics": {"adjusted_rand": scores[0]}, "per_tree": per_tree, "seconds": 2.0}
+    return RunRecord(**FIELDS | outcome | changes)
 
 
 def only(records, **where):
-    found = board(records)
+    result = board(records)
     for name, value in where.items():
-        found = found[found[name] == value]
-    assert len(found) == 1
-    return found.iloc[0]
+        result = result[result[name] == value]
+    assert len(result) == 1
+    return result.iloc[0]
 
 
 def test_a_score_is_the_mean_over_trees_of_the_mean_over_seeds_with_its_t_interval():
@@ -56,9 +56,9 @@ def test_intervals_stay_within_the_range_of_the_metric_and_one_tree_has_none():
 
 
 def test_an_undefined_score_is_left_out_and_counted():
-    one = run((0.5, 0.7))
-    one.per_tree[0]["direction_accuracy"] = None
-    row = only([one])
+    record = run((0.5, 0.7))
+    record.per_tree[0]["direction_accuracy"] = None
+    row = only([record])
     assert (row["direction_accuracy"], row["direction_accuracy_n"]) == (pytest.approx(0.7), 1)
     assert row["edge_f1_n"] == 2
 
@@ -106,9 +106,9 @@ def test_a_skipped_run_does_not_count_as_zero():
 
 def test_the_split_s_own_manifest_decides_which_build_is_right():
     records = [run(manifest_sha256=OTHER_BUILD), run(method="a"), run(method="b")]
-    found = board(records, {("tiny", 1): OTHER_BUILD}).set_index("method")
-    assert found.loc["linea", "rank"] == 1
-    assert found.loc[["a", "b"], "rank"].isna().all()
+    result = board(records, {("tiny", 1): OTHER_BUILD}).set_index("method")
+    assert result.loc["linea", "rank"] == 1
+    assert result.loc[["a", "b"], "rank"].isna().all()
 
 
 def test_bounds_and_metadata_methods_are_shown_but_not_ranked():
@@ -119,11 +119,11 @@ def test_bounds_and_metadata_methods_are_shown_but_not_ranked():
         run(method="cheat:Cheat", kind="oracle", given=["truth"]),
         run(method="atlas", kind="metadata", given=["metadata"]),
     ]
-    found = board(records).set_index("method")
-    assert found["kind"].to_dict() == {
+    result = board(records).set_index("method")
+    assert result["kind"].to_dict() == {
         "linea": "method", "null-star": "null", "oracle-star": "oracle", "cheat:Cheat": "oracle", "atlas": "metadata",
     }  # fmt: skip
-    assert found.index[found["rank"].notna()].tolist() == ["linea"]
+    assert result.index[result["rank"].notna()].tolist() == ["linea"]
 
 
 def test_methods_share_a_rank_until_there_are_trees_enough_to_tell_them_apart():
@@ -134,12 +134,12 @@ def test_methods_share_a_rank_until_there_are_trees_enough_to_tell_them_apart():
 
 def test_splits_versions_and_settings_are_boards_of_their_own():
     records = [run([0.9] * 8)] + [
-        run([0.1] * 8, method="worse", **place)
-        for place in ({"setting": "known-trees"}, {"split_version": 2}, {"split": "other"})
+        run([0.1] * 8, method="worse", **fields)
+        for fields in ({"setting": "known-trees"}, {"split_version": 2}, {"split": "other"})
     ]
-    found = board(records)
-    assert len(found) == 4
-    assert (found["rank"] == 1).all()
+    result = board(records)
+    assert len(result) == 4
+    assert (result["rank"] == 1).all()
 
 
 def test_rows_of_one_name_are_told_apart_by_what_differs():
@@ -190,15 +190,15 @@ def test_gaps_are_what_a_full_board_would_have():
         run(), run(seed=1), run(seed=2), run(setting="known-trees", seed=1), run(None, setting="known-trees", status="skipped"),
         run(split="other", manifest_sha256=OTHER_BUILD), run(split="other", method="null-star"),
     ]  # fmt: skip
-    found = gaps(rows(records, {("other", 1): BUILD}))
-    assert [str(gap) for gap in found] == [
+    result = gaps(rows(records, {("other", 1): BUILD}))
+    assert [str(gap) for gap in result] == [
         "other-v1, open: linea: no run",  # it was run on other weights
         "tiny-v1, known-trees: linea: seed 0, 2 missing",
         "tiny-v1, known-trees: null-star: no run",
         "tiny-v1, open: null-star: no run",
     ]
-    assert found[1] == Gap("linea", "tiny-v1", "known-trees", (0, 2), 3)
-    assert gaps(rows(records[::-1], {("other", 1): BUILD})) == found
+    assert result[1] == Gap("linea", "tiny-v1", "known-trees", (0, 2), 3)
+    assert gaps(rows(records[::-1], {("other", 1): BUILD})) == result
 
 
 def test_only_the_newest_version_is_missed():

@@ -120,10 +120,10 @@ def test_the_index_holds_every_row_of_the_tidy_table_in_words(filled):
         ("tiny-v1", "open", "vit"), ("tiny-v1", "known-trees", "vit"), ("other-v1", "open", "vit"),
     }  # fmt: skip
     expected = board(read_all(filled)).set_index("id")
-    found = {row["id"]: (row, own_board, method) for row, own_board, method in rows_of(data)}
-    assert set(found) == set(expected.index)
+    result = {row["id"]: (row, own_board, method) for row, own_board, method in rows_of(data)}
+    assert set(result) == set(expected.index)
     for row_id, wanted in expected.iterrows():
-        row, own_board, method = found[row_id]
+        row, own_board, method = result[row_id]
         names = ("method", "label", "kind", "version")
         assert [method[name] for name in names] == [wanted[name.replace("version", "method_version")] for name in names]
         assert json.dumps(method["parameters"], sort_keys=True) == wanted["parameters"]
@@ -133,10 +133,10 @@ def test_the_index_holds_every_row_of_the_tidy_table_in_words(filled):
             wanted[name] for name in ("seeds", "failed", "standing")
         ]
         main = row["scores"]["edge_f1"]
-        ends = [None if pd.isna(wanted[f"edge_f1_{end}"]) else wanted[f"edge_f1_{end}"] for end in ("low", "high")]
+        interval = [None if pd.isna(wanted[f"edge_f1_{end}"]) else wanted[f"edge_f1_{end}"] for end in ("low", "high")]
         assert (
-            [main.get("low"), main.get("high")] == pytest.approx(ends, abs=6e-5)
-            if ends[0] is not None
+            [main.get("low"), main.get("high")] == pytest.approx(interval, abs=6e-5)
+            if interval[0] is not None
             else [None, None]
         )
         assert {name: score["mean"] for name, score in row["scores"].items() if "mean" in score} == pytest.approx(
@@ -215,7 +215,7 @@ def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled, sampl
     data = data_of(page_of(filled, "tiny-v1")[1])
     assert "pair_sources" not in data
     assert not [tree for tree in data["trees"] if "distances" in tree or "evidence" in tree]
-    place, rng = filled / "tiny-v1", np.random.default_rng(4)
+    folder, rng = filled / "tiny-v1", np.random.default_rng(4)
     trees = [
         TreePairs(
             ids=sorted(tree),
@@ -224,7 +224,7 @@ def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled, sampl
         )
         for tree in sample.truth.trees
     ]
-    manifest = sha256_of(place / "manifest.json")
+    manifest = sha256_of(folder / "manifest.json")
     known = {
         "split": "tiny",
         "version": 1,
@@ -233,23 +233,23 @@ def test_what_lies_between_models_is_in_the_page_where_it_is_known(filled, sampl
         "layers": "body",
         "trees": trees,
     }
-    path = write_pairs(SplitPairs(manifest_sha256=manifest, **known), place)
+    path = write_pairs(SplitPairs(manifest_sha256=manifest, **known), folder)
     text, page = page_of(filled, "tiny-v1")
-    found = data_of(page)
+    result = data_of(page)
     assert "<script>alert" not in text
-    assert found["pair_sources"] == {"distance": "relative", "direction": sample.evil, "layers": "body"}
-    assert found["drawings"] == data["drawings"]
+    assert result["pair_sources"] == {"distance": "relative", "direction": sample.evil, "layers": "body"}
+    assert result["drawings"] == data["drawings"]
     upper = np.triu_indices(21, 1)
-    for drawn, tree in zip(found["trees"], trees, strict=True):
+    for drawn, tree in zip(result["trees"], trees, strict=True):
         distances, evidence = (np.array(drawn[name], dtype=float) for name in ("distances", "evidence"))
         assert np.array_equal(distances[upper], np.array(tree.distances, dtype=float), equal_nan=True)
         assert np.array_equal(evidence[upper], np.array(tree.evidence, dtype=float), equal_nan=True)
         assert np.array_equal(distances, distances.T, equal_nan=True)
         assert np.array_equal(evidence, -evidence.T, equal_nan=True)
-    (place / "truth.json").rename(place / "hidden")
+    (folder / "truth.json").rename(folder / "hidden")
     assert "pair_sources" not in data_of(page_of(filled, "tiny-v1")[1])
-    (place / "hidden").rename(place / "truth.json")
-    write_pairs(SplitPairs(manifest_sha256="0" * 64, **known), place)
+    (folder / "hidden").rename(folder / "truth.json")
+    write_pairs(SplitPairs(manifest_sha256="0" * 64, **known), folder)
     with pytest.raises(MothrError, match=re.escape(f"{path}: is of the manifest 000000000000")):
         write_pages(filled, filled / "page")
 
@@ -262,14 +262,14 @@ def test_the_regime_map_is_in_the_index_where_there_is_one(filled):
     path.write_text(
         f"{head}\nkind,full,norm,0.75,0.6,0.9,5,100,True\nkind,lora,norm,,,,0,0,False\nkind,full,drift,0.5,,,1,20,False\n"
     )
-    found = data_of(page_of(filled)[1])["regime_map"]
-    assert found["scores"] == ["norm", "drift"]
+    result = data_of(page_of(filled)[1])["regime_map"]
+    assert result["scores"] == ["norm", "drift"]
     full = [
         {"accuracy": 0.75, "low": 0.6, "high": 0.9, "trees": 5, "edges": 100},
         {"accuracy": 0.5, "trees": 1, "edges": 20},
     ]
-    assert found["groups"] == {"kind": {"full": full, "lora": [{"trees": 0, "edges": 0}, None]}}
-    assert found["about"] == ""
+    assert result["groups"] == {"kind": {"full": full, "lora": [{"trees": 0, "edges": 0}, None]}}
+    assert result["about"] == ""
     path.with_name("about.md").write_text("What it says.\n")
     assert data_of(page_of(filled)[1])["regime_map"]["about"] == "What it says."
     path.write_text("grouping,regime\nkind,full\n")

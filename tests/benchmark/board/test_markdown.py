@@ -39,7 +39,7 @@ def test_a_score_on_a_single_tree_says_so_and_has_no_interval(filled, sample):
 def test_the_summary_explains_numbers_and_has_a_row_for_each_split(filled, tmp_path, sample):
     sample.put(filled, "null-mst-random-root", sample.truth, kind="null")
     text = write_markdown(filled, tmp_path).read_text(encoding="utf-8")
-    _, guide, known, opened, *others = text.split("\n## ")
+    _, guide, known, opened, *sections = text.split("\n## ")
     assert guide.startswith("How to read a number")
     for word in ("Model Tree", "split", "setting", "known-trees", "open", "interval", "rank"):
         assert f"**{word}**" in guide
@@ -51,7 +51,7 @@ def test_the_summary_explains_numbers_and_has_a_row_for_each_split(filled, tmp_p
         ["| [tiny](tiny-v1/README.md)", "linea"],
     ]
     assert lines[1].endswith("| 1.00 (0.48–1.00) |")  # the null
-    assert not others  # no method ran on both splits
+    assert not sections  # no method ran on both splits
 
 
 def test_the_summary_has_the_mean_of_methods_that_ran_everywhere(filled, tmp_path, sample):

@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_table_and_can_be_downloaded_whole(page, results_f
         else {name for name in expected.columns if name.endswith(("_low", "_high")) and not name.startswith("edge_f1_")}
     )
     assert list(lines[0]) == [name for name in expected.columns if name not in absent]
-    assert {line["id"] for line in lines} == {one["id"] for one in json.loads(whole)} == set(expected["id"])
+    assert {line["id"] for line in lines} == {row["id"] for row in json.loads(whole)} == set(expected["id"])
     scores = dict(zip(expected["id"], expected["edge_f1"], strict=True))
     assert {line["id"]: float(line["edge_f1"]) for line in lines} == pytest.approx(scores, abs=1e-4)
     assert {line["method"] for line in lines} == set(expected["method"])
@@ -61,12 +61,12 @@ def test_all_splits_stand_side_by_side_and_each_number_leads_to_its_row(page, re
     scores = board(read_all(results_folder)).query("setting == 'open'").set_index(["split", "method"])["edge_f1"]
     shown = {name: f"{score:.2f}" for name, score in scores.items()}
     both = [float(scores[split, "seen"]) for split in ("other", "tiny")]
-    head, first, *others = page.run(cells)  # known-trees is one board, and no table
+    head, first, *rest = page.run(cells)  # known-trees is one board, and no table
     assert head == ["Method", "mean", "other", "tiny"]
     mean = f"{sum(both) / 2:.2f}"
     assert first == ["seen", mean, shown["other", "seen"], shown["tiny", "seen"]]  # the only one on both
-    assert others[0][0] == "perfect"
-    assert sorted(others) == sorted(
+    assert rest[0][0] == "perfect"
+    assert sorted(rest) == sorted(
         [name, "", "–", shown["tiny", name]] for name in ("perfect", "null-star", "oracle-root", sample.evil)
     )
     link = page.find("#overview tbody tr td:last-child a")
@@ -278,8 +278,8 @@ def test_nothing_is_wider_than_the_window(page, width):
     page.open_row("seen")
     page.click("section:not([hidden]) .chart summary")
     page.until("all('.chart .plotted').length")
-    ends = "all('.forest figure, .plotted').map(one => one.getBoundingClientRect().right)"
-    inner, *reached = page.run(f"return [innerWidth, document.documentElement.scrollWidth, ...{ends}]")
+    script = "all('.forest figure, .plotted').map(one => one.getBoundingClientRect().right)"
+    inner, *reached = page.run(f"return [innerWidth, document.documentElement.scrollWidth, ...{script}]")
     assert inner == width
     assert max(reached) <= width
     page("split=tiny-v1", split="", width=width)

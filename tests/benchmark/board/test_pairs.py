@@ -16,7 +16,7 @@ TRUTH = ModelGraph({"a": ("d",), "b": (), "c": ("a",), "d": (), "e": ("b",), "f"
 
 
 @pytest.fixture
-def place(tmp_path):
+def folder(tmp_path):
     """The results folder of the split, with a manifest."""
     folder = tmp_path / "results" / "tiny-v1"
     folder.mkdir(parents=True)
@@ -25,10 +25,10 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def pairs(place):
+def pairs(folder):
     """Pairs of the split."""
     return SplitPairs(
-        split="tiny", version=1, manifest_sha256=sha256_of(place / "manifest.json"), distance="relative",
+        split="tiny", version=1, manifest_sha256=sha256_of(folder / "manifest.json"), distance="relative",
         direction="residual_independence", layers="body",
         trees=[
             TreePairs(ids=["a", "c", "d"], distances=[0.03125, 0.5, 1e-07], evidence=[0.0123, -0.5, 0]),
@@ -38,11 +38,11 @@ def pairs(place):
     )  # fmt: skip
 
 
-def test_a_file_is_read_as_it_was_written(place, pairs):
-    assert read(place, TRUTH) is None
-    assert write(pairs, place) == place / "pairs.json"
-    assert read(place, TRUTH) == pairs
-    value = json.loads((place / "pairs.json").read_text())
+def test_a_file_is_read_as_it_was_written(folder, pairs):
+    assert read(folder, TRUTH) is None
+    assert write(pairs, folder) == folder / "pairs.json"
+    assert read(folder, TRUTH) == pairs
+    value = json.loads((folder / "pairs.json").read_text())
     assert list(value) == [
         "schema_version",
         "split",
@@ -61,9 +61,9 @@ def test_a_file_is_read_as_it_was_written(place, pairs):
     assert value["trees"][1] == {"ids": ["b", "e"], "distances": [None], "evidence": [None]}
 
 
-def test_the_file_is_no_record(place, pairs):
-    write(pairs, place)
-    assert read_all(place.parent) == []
+def test_the_file_is_no_record(folder, pairs):
+    write(pairs, folder)
+    assert read_all(folder.parent) == []
 
 
 def tree(number, **changes):
@@ -111,30 +111,30 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_file_is_refused_by_name_with_the_remedy(place, pairs, kind):
+def test_a_file_is_refused_by_name_with_the_remedy(folder, pairs, kind):
     spoil, message = FAULTS[kind]
-    path = write(pairs, place)
+    path = write(pairs, folder)
     value = json.loads(path.read_text())
     spoil(value)
     path.write_text(json.dumps(value))
     with pytest.raises(
         MothrError, match=rf"{re.escape(str(path))}: .*{message}.*make it again with `mothr pairs DATASET`"
     ):
-        read(place, TRUTH)
+        read(folder, TRUTH)
 
 
 @pytest.mark.parametrize("content", ["", "[1", "[]", '{"split": NaN}'])
-def test_other_content_is_refused_by_the_name_of_the_file(place, content):
-    (place / "pairs.json").write_text(content)
+def test_other_content_is_refused_by_the_name_of_the_file(folder, content):
+    (folder / "pairs.json").write_text(content)
     with pytest.raises(MothrError, match=r"tiny-v1.pairs\.json: "):
-        read(place, TRUTH)
+        read(folder, TRUTH)
 
 
-def test_a_file_without_a_manifest_is_refused(place, pairs):
-    write(pairs, place)
-    (place / "manifest.json").unlink()
+def test_a_file_without_a_manifest_is_refused(folder, pairs):
+    write(pairs, folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(MothrError, match=r"manifest\.json: cannot read"):
-        read(place, TRUTH)
+        read(folder, TRUTH)
 
 
 def test_numbers_that_are_not_finite_cannot_be_written():

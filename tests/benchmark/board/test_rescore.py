@@ -79,8 +79,8 @@ def test_a_failed_run_has_no_metrics(mothr, written):
 
 def test_records_that_cannot_be_scored_are_named(mothr, written):
     truth = written / "tiny-v1" / "truth.json"
-    kept = truth.read_text()
-    truth.write_text(kept.replace("parents", "parent"))
+    content = truth.read_text()
+    truth.write_text(content.replace("parents", "parent"))
     called = mothr("rescore", written)
     assert (called.code, called.out.count("truth.json: field 'nodes.")) == (1, 3)
     truth.unlink()  # as for a hidden split: no fault, but it is reported

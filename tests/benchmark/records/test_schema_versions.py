@@ -69,7 +69,7 @@ def test_every_version_has_a_sample_of_a_failed_run():
 
 
 @pytest.mark.parametrize(
-    ("method", "told", "kind"),
+    ("method", "given", "kind"),
     [
         ("linea", ["trees"], "method"),
         ("null-star", [], "null"),
@@ -79,10 +79,10 @@ def test_every_version_has_a_sample_of_a_failed_run():
         ("model-atlas", ["metadata"], "metadata"),
     ],
 )
-def test_the_kind_of_a_record_of_version_1_comes_from_its_name_and_what_it_was_given(method, told, kind):
-    value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"method": method, "told": told}
+def test_the_kind_of_a_record_of_version_1_comes_from_its_name_and_what_it_was_given(method, given, kind):
+    value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"method": method, "told": given}
     record = RunRecord.from_json(value, "old.json")
-    assert (record.kind, record.given, record.schema_version) == (kind, told, SCHEMA_VERSION)
+    assert (record.kind, record.given, record.schema_version) == (kind, given, SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize("version", [0, 3, None, "1", 1.5, True])

@@ -207,10 +207,10 @@ def test_old_files_and_lines_may_lie_in_one_folder(record, failed, tmp_path):
 
 def test_a_line_replaces_the_old_file_of_its_run(record, tmp_path):
     path = single_file(record(), tmp_path)
-    kept = path.read_bytes()
+    content = path.read_bytes()
     store.write(record(seconds=9.0), tmp_path)
     assert not path.exists()
-    path.write_bytes(kept)  # as if the writer had been stopped just before it removed the file
+    path.write_bytes(content)  # as if the writer had been stopped just before it removed the file
     assert store.read_all(tmp_path) == [record(seconds=9.0)]
     store.remove([record()], tmp_path)
     assert store.read_all(tmp_path) == []

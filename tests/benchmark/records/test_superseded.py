@@ -45,8 +45,8 @@ def boards(page):
 def test_the_old_board_names_the_new_board_and_nothing_else_changes(tmp_path):
     folder = fill(tmp_path / "results")
     before, tables = write_both(folder, tmp_path / "before")
-    place = supersede(folder, LATER)
-    assert later_version(place).superseded_by == "tiny-v2"
+    split_folder = supersede(folder, LATER)
+    assert later_version(split_folder).superseded_by == "tiny-v2"
     assert later_version(folder / "tiny-v2") is None
     assert len(read_all(folder)) == 2
     page, markdown = write_both(folder, tmp_path / "after")
@@ -73,9 +73,9 @@ def test_the_old_board_names_the_new_board_and_nothing_else_changes(tmp_path):
     ],
 )
 def test_a_faulty_file_is_refused_by_its_name(tmp_path, value, message):
-    place = supersede(fill(tmp_path), value)
+    split_folder = supersede(fill(tmp_path), value)
     with pytest.raises(MothrError, match=rf"superseded\.json: .*{message}"):
-        later_version(place)
+        later_version(split_folder)
 
 
 def test_a_run_on_a_superseded_split_is_warned_about(mothr, data, tmp_path):

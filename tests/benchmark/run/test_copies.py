@@ -20,10 +20,10 @@ LARGEST = 0.62
 def dataset(tmp_path) -> Path:
     """A data set whose models were written in the order of their ids; all files have the same size."""
     for number in range(COUNT):
-        place = tmp_path / "data" / "models" / f"{number:012x}"
-        (place / "inside").mkdir(parents=True)
+        folder = tmp_path / "data" / "models" / f"{number:012x}"
+        (folder / "inside").mkdir(parents=True)
         for name in ("model.safetensors", "inside/config.json"):
-            (place / name).write_text(f"{number:03d}")
+            (folder / name).write_text(f"{number:03d}")
     fix_times(tmp_path / "data")
     return tmp_path / "data"
 

@@ -183,12 +183,12 @@ def test_an_unknown_need_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [("def (", "invalid syntax|expected"), ("1 / 0", r"ZeroDivisionError: .*\(broken_.*\.py, line 1\)")],
 )
-def test_an_error_in_the_methods_own_module_is_one_line(tmp_path, monkeypatch, code, said):
+def test_an_error_in_the_methods_own_module_is_one_line(tmp_path, monkeypatch, code, message):
     name = f"broken_{len(code)}"
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MothrError, match=f"cannot be imported: .*({said})"):
+    with pytest.raises(MothrError, match=f"cannot be imported: .*({message})"):
         find_method(f"{name}:method")
