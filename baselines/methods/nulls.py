@@ -54,10 +54,10 @@ def star(part: Sequence[int], roots: Sequence[int], distances: Array | None = No
         roots: Positions of the roots. Of two equally near roots the first is the parent.
         distances: (n, n); None allows one root only.
     """
-    others = [node for node in part if node not in roots]
+    non_roots = [node for node in part if node not in roots]
     if distances is None or len(roots) == 1:
-        return [(roots[0], node) for node in others]
-    return [(roots[int(distances[node, list(roots)].argmin())], node) for node in others]
+        return [(roots[0], node) for node in non_roots]
+    return [(roots[int(distances[node, list(roots)].argmin())], node) for node in non_roots]
 
 
 def spanning_forest(part: Sequence[int], roots: Sequence[int], distances: Array) -> list[Pair]:
@@ -72,7 +72,7 @@ def spanning_forest(part: Sequence[int], roots: Sequence[int], distances: Array)
     places = [part.index(root) for root in roots]
     between[np.ix_(places, places)] = -1.0  # shorter than any distance: the roots are joined first, and then cut apart
     edges = [pair for pair in spanning_tree(between) if not set(pair) <= set(places)]
-    return [(part[parent], part[child]) for place in places for parent, child in orient(edges, place)]
+    return [(part[parent], part[child]) for root in places for parent, child in orient(edges, root)]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class RandomTree:
         """Returns a random tree for each part."""
         edges: list[Pair] = []
         for part in given_parts(models):
-            order = [part[place] for place in rng.permutation(len(part))]
-            edges += [(order[rng.integers(place)], order[place]) for place in range(1, len(order))]
+            order = [part[index] for index in rng.permutation(len(part))]
+            edges += [(order[rng.integers(index)], order[index]) for index in range(1, len(order))]
         return predict_edges(models, edges)
 
 
@@ -164,9 +164,12 @@ class Metadata:
             coin = dict(zip(nodes, rng.permutation(len(nodes)).tolist(), strict=True))
             files = [_File.read(metadata.get(node, {}), node, coin[node]) for node in nodes]
             files.sort(key=lambda file: (file.mtime, len(file.name), file.name, file.size, file.coin))
-            for place, file in enumerate(files[1:], start=1):
+            for index, file in enumerate(files[1:], start=1):
                 edges.append(
-                    (max(files[:place], key=lambda other: file.similarity(other, self.min_name_length)).node, file.node)
+                    (
+                        max(files[:index], key=lambda candidate: file.similarity(candidate, self.min_name_length)).node,
+                        file.node,
+                    )
                 )
         return Prediction(ModelGraph.from_edges(models.ids, edges))
 
@@ -200,12 +203,14 @@ class _File:
             coin=coin,
         )
 
-    def similarity(self, other: "_File", min_name_length: int) -> tuple[int, int, int, float, int]:
-        """Returns how likely ``other`` is the parent, as a tuple to be compared; larger is likelier."""
-        mentioned = len(other.name) if len(other.name) >= min_name_length and other.name in self.config else 0
-        extended = len(other.name) if self.name.startswith(other.name) else 0
-        shared = len(commonprefix((self.name, other.name)))  # noqa: RUF071 - letter by letter is what is meant
-        return mentioned, extended, shared, -abs(self.size - other.size), other.coin
+    def similarity(self, candidate: "_File", min_name_length: int) -> tuple[int, int, int, float, int]:
+        """Returns how likely ``candidate`` is the parent, as a tuple to be compared; larger is likelier."""
+        mentioned = (
+            len(candidate.name) if len(candidate.name) >= min_name_length and candidate.name in self.config else 0
+        )
+        extended = len(candidate.name) if self.name.startswith(candidate.name) else 0
+        shared = len(commonprefix((self.name, candidate.name)))  # noqa: RUF071 - letter by letter is what is meant
+        return mentioned, extended, shared, -abs(self.size - candidate.size), candidate.coin
 
 
 MOTHER_RANDOM_DIRECTION = replace(MOTHER_V2, direction="random")

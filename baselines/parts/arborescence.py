@@ -69,7 +69,7 @@ class _Search:
         """For each set, the (parent, node) edge that enters it."""
         self.set_of = list(range(n))
         """The set that each slot stands for."""
-        self.place = [-1] * n
+        self.path_position = [-1] * n
         """Position of each slot on the present path; -1 for none."""
         self.done = [False] * n
         """Whether a slot is connected to the virtual root, or was given up to a cycle."""
@@ -77,19 +77,19 @@ class _Search:
     def grow_path(self, start: int) -> None:
         """Follows the cheapest incoming edges from slot ``start`` until the path reaches the virtual root or a finished slot."""
         path = [start]
-        self.place[start] = 0
+        self.path_position[start] = 0
         while True:
             source = self._choose_edge_into(path[-1])
             if source is None or self.done[source]:
                 break
-            if self.place[source] >= 0:
-                cycle = sorted(path[self.place[source] :])
-                del path[self.place[source] :]
+            if self.path_position[source] >= 0:
+                cycle = sorted(path[self.path_position[source] :])
+                del path[self.path_position[source] :]
                 source = self._contract(cycle)
-            self.place[source] = len(path)
+            self.path_position[source] = len(path)
             path.append(source)
         for slot in path:
-            self.done[slot], self.place[slot] = True, -1
+            self.done[slot], self.path_position[slot] = True, -1
 
     def _choose_edge_into(self, slot: int) -> int | None:
         """Chooses the cheapest edge into ``slot`` and returns the slot that it comes from; None for the virtual root."""
@@ -110,25 +110,28 @@ class _Search:
 
     def _contract(self, cycle: list[int]) -> int:
         """Contracts the slots of a cycle, ascending, into the first of them and returns it."""
-        kept, given_up, contracted = cycle[0], cycle[1:], len(self.enclosing)
+        representative, given_up, contracted = cycle[0], cycle[1:], len(self.enclosing)
         self.enclosing.append(-1)
         self.chosen.append((ROOT, -1))
         for slot in cycle:
             self.enclosing[self.set_of[slot]] = contracted
-            self.place[slot] = -1
+            self.path_position[slot] = -1
             self.done[slot] = True
-        self.done[kept], self.set_of[kept] = False, contracted
+        self.done[representative], self.set_of[representative] = False, contracted
         slots = np.array(cycle)
         cheapest = slots[self.entering[slots].argmin(axis=0)]
-        self.edge[kept], self.entering[kept] = self.edge[cheapest, self.nodes], self.entering[cheapest, self.nodes]
+        self.edge[representative], self.entering[representative] = (
+            self.edge[cheapest, self.nodes],
+            self.entering[cheapest, self.nodes],
+        )
         cheapest = slots[self.entering[:, slots].argmin(axis=1)]
-        self.edge[:, kept] = self.edge[self.nodes, cheapest]
-        self.entering[:, kept] = self.entering[self.nodes, cheapest]
+        self.edge[:, representative] = self.edge[self.nodes, cheapest]
+        self.entering[:, representative] = self.entering[self.nodes, cheapest]
         best_root = min(cycle, key=self.root.__getitem__)
-        self.root[kept], self.root_node[kept] = self.root[best_root], self.root_node[best_root]
+        self.root[representative], self.root_node[representative] = self.root[best_root], self.root_node[best_root]
         self.entering[:, given_up] = np.inf
-        self.entering[kept, kept] = np.inf
-        return kept
+        self.entering[representative, representative] = np.inf
+        return representative
 
     def parents(self) -> np.ndarray:
         """Returns the parents of the n nodes, (n,) int64. The edge into a contracted set replaces that of the member it enters."""

@@ -54,17 +54,17 @@ def permuted() -> Callable:
     """Returns a function that reorders the heads and neurons of weights by name. The network computes the same function."""
 
     def copy(weights, seed=0):
-        rng, found = np.random.default_rng(seed), dict(weights)
+        rng, pruned = np.random.default_rng(seed), dict(weights)
         for layer in range(LAYERS):
             block = f"layers.{layer}."
             heads = torch.arange(WIDTH).roll(WIDTH // HEADS * int(rng.integers(1, HEADS)))  # none stays where it was
             neurons = torch.from_numpy(rng.permutation(40))
             for part in "qkv":
-                found[f"{block}self_attn.{part}_proj.weight"] = weights[f"{block}self_attn.{part}_proj.weight"][heads]
-            found[f"{block}self_attn.o_proj.weight"] = weights[f"{block}self_attn.o_proj.weight"][:, heads]
-            found[f"{block}mlp.up_proj.weight"] = weights[f"{block}mlp.up_proj.weight"][neurons]
-            found[f"{block}mlp.down_proj.weight"] = weights[f"{block}mlp.down_proj.weight"][:, neurons]
-        return found
+                pruned[f"{block}self_attn.{part}_proj.weight"] = weights[f"{block}self_attn.{part}_proj.weight"][heads]
+            pruned[f"{block}self_attn.o_proj.weight"] = weights[f"{block}self_attn.o_proj.weight"][:, heads]
+            pruned[f"{block}mlp.up_proj.weight"] = weights[f"{block}mlp.up_proj.weight"][neurons]
+            pruned[f"{block}mlp.down_proj.weight"] = weights[f"{block}mlp.down_proj.weight"][:, neurons]
+        return pruned
 
     return copy
 
@@ -86,11 +86,11 @@ def write_dataset() -> Callable:
         rng = np.random.default_rng(seed)
         ids, truth = [rng.bytes(6).hex() for _ in nodes], {}
         for node, (weights, above, fields) in zip(ids, nodes, strict=True):
-            place = folder / "models" / node
-            place.mkdir(parents=True)
+            model_folder = folder / "models" / node
+            model_folder.mkdir(parents=True)
             save_file(
                 {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()},
-                place / "model.safetensors",
+                model_folder / "model.safetensors",
             )
             truth[node] = {"parents": [ids[parent] for parent in above], **fields}
         (folder / "truth.json").write_text(

@@ -67,7 +67,7 @@ def test_open_gives_one_tree(forest, method):
 @pytest.mark.parametrize("method", NULLS)
 def test_the_prediction_does_not_depend_on_names(forest, method):
     models, truth = forest
-    new = {node: f"{(5 * place) % 14:02}" for place, node in enumerate(models.ids)}
+    new = {node: f"{(5 * index) % 14:02}" for index, node in enumerate(models.ids)}
     before = method(given(models, truth), np.random.default_rng(3))
     after = method(given(models, truth).relabel(new), np.random.default_rng(3))
     assert after == before.relabel(new)
@@ -102,10 +102,10 @@ def test_random_trees_name_each_parent_by_chance(forest):
 
 def test_spanning_tree_finds_the_skeleton_and_guesses_the_root(forest):
     models, truth = forest
-    answers = [NullSpanningTree()(given(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
-    assert all(undirected_f1(truth, result) == 1.0 for result in answers)
+    graphs = [NullSpanningTree()(given(models, truth), np.random.default_rng(seed)).graph for seed in range(200)]
+    assert all(undirected_f1(truth, result) == 1.0 for result in graphs)
     # As many edges are wrong as the drawn root is deep: (2 * 1 + 4 * 2) / 7 of 6.
-    assert np.mean([edge_accuracy(truth, result) for result in answers]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
+    assert np.mean([edge_accuracy(truth, result) for result in graphs]) == pytest.approx(1 - 10 / 7 / 6, abs=0.04)
 
 
 def test_spanning_tree_takes_any_symmetric_distance():
@@ -125,8 +125,8 @@ def test_metadata_is_at_chance_where_nothing_leaks(forest):
         rng = np.random.default_rng(seed)
         names = rng.permutation(1000)
         flat = {
-            node: value | {"name": f"{names[place]:012x}"}
-            for place, (node, value) in enumerate(flat_metadata(models).items())
+            node: value | {"name": f"{names[index]:012x}"}
+            for index, (node, value) in enumerate(flat_metadata(models).items())
         }
         guess = Metadata()(models.with_given(SideInformation(given(models, truth).given.trees, metadata=flat)), rng)
         result.append(edge_accuracy(truth, guess.graph))

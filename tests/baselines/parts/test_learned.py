@@ -37,8 +37,8 @@ def test_log_odds_turn_with_the_pair_and_are_bounded():
     there = log_odds(lambda direction, how: values[direction, how])
     back = log_odds(lambda direction, how: -values[direction, how])
     assert np.allclose(there, -back)
-    far = log_odds(lambda direction, how: 1e9 * values[direction, how])
-    assert (np.abs(far) <= sum(abs(term.weight) for term in terms()) + 1e-9).all()
+    saturated = log_odds(lambda direction, how: 1e9 * values[direction, how])
+    assert (np.abs(saturated) <= sum(abs(term.weight) for term in terms()) + 1e-9).all()
     assert not log_odds(lambda direction, how: np.zeros(3)).any()
 
 
@@ -50,8 +50,10 @@ def test_a_term_has_three_quarters_of_its_weight_at_its_scale():
 
 def test_it_directs_the_edges_of_a_forest_alike_by_pair_and_by_matrix(grown):
     models, truth = grown()
-    place = {node: at for at, node in enumerate(models.ids)}
-    pairs = np.array([(place[parent], place[child]) for parent, child in truth.edges])
-    says = pair_scores(models, "learned", pairs, Layers.parse("body"))
-    assert (says > 0).all()
-    assert evidence(models, "learned", Layers.parse("body"))[pairs[:, 0], pairs[:, 1]] == pytest.approx(says, abs=1e-6)
+    index = {node: at for at, node in enumerate(models.ids)}
+    pairs = np.array([(index[parent], index[child]) for parent, child in truth.edges])
+    scores = pair_scores(models, "learned", pairs, Layers.parse("body"))
+    assert (scores > 0).all()
+    assert evidence(models, "learned", Layers.parse("body"))[pairs[:, 0], pairs[:, 1]] == pytest.approx(
+        scores, abs=1e-6
+    )

@@ -34,7 +34,7 @@ def test_training_increases_the_distance_and_weight_decay_decreases_it(write_mod
     child = {name: value + 0.02 * torch.randn(32, 32, generator=generator) for name, value in root.items()}
     decayed = {name: 0.8 * value for name, value in child.items()}
     models = write_models({"root": root, "child": child, "decayed": decayed})
-    place = {node: position for position, node in enumerate(models.ids)}
-    says = evidence(models, "distance_to_init", Layers("all"))
-    assert says[place["root"], place["child"]] > 0
-    assert says[place["child"], place["decayed"]] < 0  # its weakness: it takes the smaller for the parent
+    index = {node: position for position, node in enumerate(models.ids)}
+    scores = evidence(models, "distance_to_init", Layers("all"))
+    assert scores[index["root"], index["child"]] > 0
+    assert scores[index["child"], index["decayed"]] < 0  # its weakness: it takes the smaller for the parent

@@ -22,7 +22,7 @@ BODY = Layers("body")
 def random_tree(rng, n):
     """Returns the (i, j), i < j, edges of a random tree over nodes in any order."""
     order = rng.permutation(n).tolist()
-    edges = [(order[int(rng.integers(place))], order[place]) for place in range(1, n)]
+    edges = [(order[int(rng.integers(index))], order[index]) for index in range(1, n)]
     return [(min(edge), max(edge)) for edge in edges]
 
 
@@ -42,12 +42,16 @@ def test_without_evidence_the_first_node_is_the_root_and_no_edges_need_none():
 
 
 def test_each_model_is_the_child_of_the_nearest_before_it():
-    far = np.array([[0, 1, 9, 9], [1, 0, 2, 9], [9, 2, 0, 2], [9, 9, 2, 0]], dtype=float)
-    assert nearest_predecessor(far, [0, 1, 2, 3]) == [(0, 1), (1, 2), (2, 3)]
-    assert nearest_predecessor(far, [3, 0, 1, 2]) == [(3, 0), (0, 1), (3, 2)]  # of 3 and 1, equally near, the first
-    assert nearest_predecessor(far, [0, 1, 2, 3], leaf_only=[1]) == [(0, 1), (0, 2), (2, 3)]
-    assert nearest_predecessor(far, [1, 0], leaf_only=[0, 1]) == [(1, 0)]
-    assert nearest_predecessor(far, [2]) == []
+    distances = np.array([[0, 1, 9, 9], [1, 0, 2, 9], [9, 2, 0, 2], [9, 9, 2, 0]], dtype=float)
+    assert nearest_predecessor(distances, [0, 1, 2, 3]) == [(0, 1), (1, 2), (2, 3)]
+    assert nearest_predecessor(distances, [3, 0, 1, 2]) == [
+        (3, 0),
+        (0, 1),
+        (3, 2),
+    ]  # of 3 and 1, equally near, the first
+    assert nearest_predecessor(distances, [0, 1, 2, 3], leaf_only=[1]) == [(0, 1), (0, 2), (2, 3)]
+    assert nearest_predecessor(distances, [1, 0], leaf_only=[0, 1]) == [(1, 0)]
+    assert nearest_predecessor(distances, [2]) == []
 
 
 def test_related_models_share_a_tree_and_given_trees_are_kept(grown):
@@ -55,7 +59,7 @@ def test_related_models_share_a_tree_and_given_trees_are_kept(grown):
     labels = related_trees(models, BODY, 0.1)
     assert {frozenset(models.ids[node] for node in part) for part in tree_positions(labels)} == set(truth.trees)
     assert labels[0] == 0
-    trees = {node: place % 2 for place, node in enumerate(sorted(models.ids))}
+    trees = {node: index % 2 for index, node in enumerate(sorted(models.ids))}
     labels = related_trees(models.with_given(SideInformation(trees=trees)), BODY, 0.1)
     assert all(
         (labels[i] == labels[j]) == (trees[a] == trees[b])
@@ -66,9 +70,9 @@ def test_related_models_share_a_tree_and_given_trees_are_kept(grown):
 
 def test_a_forest_of_given_spans_is_rooted_by_the_truth_where_the_truth_is_the_evidence(grown):
     models, truth = grown((None, 0, 0, 1, None, 4))
-    place = {node: position for position, node in enumerate(models.ids)}
+    index = {node: position for position, node in enumerate(models.ids)}
     labels = related_trees(models, BODY, 0.1)
-    edges = [sorted((place[parent], place[child])) for parent, child in truth.edges]
+    edges = [sorted((index[parent], index[child])) for parent, child in truth.edges]
 
     def span(positions):
         inside = positions.tolist()
