@@ -41,7 +41,7 @@ def home(models):
 
 
 def files(models):
-    return {one.id: next(iter(one.tensors.values())).file for one in models.checkpoints}
+    return {checkpoint.id: next(iter(checkpoint.tensors.values())).file for checkpoint in models.checkpoints}
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Reads:
     path: str = ""
 
     def __call__(self, models, rng):
-        for place in (
+        for path in (
             self.path,
             f"/proc/self/root{self.path}",
             f"/proc/{os.getppid()}/root{self.path}",
             f"/proc/1/root{self.path}",
         ):
             with contextlib.suppress(OSError):
-                raise RuntimeError(f"read {place}: {Path(place).read_text()[:40]!r}")
+                raise RuntimeError(f"read {path}: {Path(path).read_text()[:40]!r}")
         with contextlib.suppress(OSError):
             os.link(self.path, "truth.json")
             raise RuntimeError("linked the truth")
@@ -72,10 +72,10 @@ class Writes:
     paths: tuple[str, ...] = ()
 
     def __call__(self, models, rng):
-        for place in (*self.paths, *map(str, files(models).values()), str(home(models) / "new")):
+        for path in (*self.paths, *map(str, files(models).values()), str(home(models) / "new")):
             with contextlib.suppress(OSError):
-                Path(place).write_text("spoiled")
-                raise RuntimeError(f"wrote {place}")
+                Path(path).write_text("spoiled")
+                raise RuntimeError(f"wrote {path}")
         Path("mine").write_text("its own folder is its own")
         return star(models)
 
@@ -85,7 +85,7 @@ def by_id(models, rng):
 
 
 def by_listing(models, rng):
-    return chain(models, key=[one.name for one in os.scandir(home(models))].index)
+    return chain(models, key=[entry.name for entry in os.scandir(home(models))].index)
 
 
 def by_number(models, rng):
@@ -225,8 +225,8 @@ class Cyclic(ModelGraph):
 
 
 def cycles(models, rng):
-    one, other, *rest = models.ids
-    return Prediction(Cyclic({one: (other,), other: (one,)} | dict.fromkeys(rest, (one,))))
+    first, second, *rest = models.ids
+    return Prediction(Cyclic({first: (second,), second: (first,)} | dict.fromkeys(rest, (first,))))
 
 
 if "boom" in os.environ:

@@ -91,7 +91,7 @@ def test_nothing_is_written_but_its_own_folder(attempt, lab):
 def betrayed(lab):
     """A data set whose truth is a chain in the order of ids, of listing, and of making the files."""
     home = lab / "betrayed"
-    shutil.copytree(lab / "data", home, ignore=lambda place, names: names if place.endswith("models") else [])
+    shutil.copytree(lab / "data", home, ignore=lambda folder, names: names if folder.endswith("models") else [])
     truth = json.loads((home / "truth.json").read_text())
     above = []
     for node in sorted(truth["nodes"]):
@@ -132,7 +132,7 @@ def test_there_is_no_network(attempt, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "limits", "status", "said"),
+    ("name", "limits", "status", "message"),
     [
         ("hangs", Limits(seconds=4), "timeout", "stopped after 4 s; .* --seconds"),
         ("eats", Limits(memory=0.8), "failed", "held more than 0.8 GiB; .* --memory-limit"),
@@ -146,10 +146,10 @@ def test_there_is_no_network(attempt, monkeypatch):
         ("floods", None, "failed", "digits"),
     ],
 )
-def test_a_run_without_a_prediction_is_a_record_that_counts(name, limits, status, said, attempt):
+def test_a_run_without_a_prediction_is_a_record_that_counts(name, limits, status, message, attempt):
     record = attempt(name, limits=limits)
     assert (record.status, record.parents, record.per_tree) == (status, None, [])
-    assert re.search(said, record.error), record.error
+    assert re.search(message, record.error), record.error
     assert attempt("by_id").status == "ok"  # and the next one runs
 
 
@@ -222,7 +222,7 @@ def test_code_can_be_read_and_what_lies_beside_it_cannot(lab):
     readable, listed = code_folders("cheats:by_id")
     assert lab in listed
     assert lab / "cheats.py" in readable
-    assert not any((lab / "data").is_relative_to(place) for place in readable)
+    assert not any((lab / "data").is_relative_to(folder) for folder in readable)
 
 
 def test_the_guard_ends_with_the_executor(lab):
@@ -230,7 +230,7 @@ def test_the_guard_ends_with_the_executor(lab):
 
     def guards():
         started = set(psutil.Process().children()) - before
-        return [one for one in started if "mothr.benchmark.run.isolation.guard" in " ".join(one.cmdline())]
+        return [process for process in started if "mothr.benchmark.run.isolation.guard" in " ".join(process.cmdline())]
 
     with Isolated() as executor:
         run_isolated(executor, lab / "data", RunRequest("cheats:by_id"))
