@@ -104,7 +104,7 @@ def find_merges(models: ModelSet, layers: Layers, parameters: Merges | None = No
 def _between(squared: Array, node: int, parameters: Merges) -> list[Sources]:
     """Returns the pairs and triples of near models between which ``node`` lies by squared distances (n, n), the best first."""
     order = np.argsort(squared[node], kind="stable")
-    near = [int(other) for other in order if other != node and 0 < squared[node, other] < np.inf]
+    near = [int(neighbour) for neighbour in order if neighbour != node and 0 < squared[node, neighbour] < np.inf]
     near = near[: parameters.max_neighbours]
     scored: list[tuple[float, Sources]] = []
     for size in (2, 3):
@@ -112,7 +112,7 @@ def _between(squared: Array, node: int, parameters: Merges) -> list[Sources]:
         residual = _distance_residual(squared, node, sources, parameters.min_mixing_weight)
         residual = residual / squared[node][sources].min(axis=1)
         fitting = np.flatnonzero(residual <= parameters.max_distance_residual)
-        scored += [(float(residual[place]), tuple(sources[place].tolist())) for place in fitting]
+        scored += [(float(residual[index]), tuple(sources[index].tolist())) for index in fitting]
     return [sources for _, sources in sorted(scored)[: parameters.max_mixtures]]
 
 
@@ -174,11 +174,11 @@ def _ties_merges(models: ModelSet, keys: Sequence[Key], parameters: Merges) -> d
     while True:
         unmerged, known = [node for node in range(len(models)) if node not in merges], len(merges)
         for node in range(len(models)):
-            others = [other for other in unmerged if other != node]
-            base = max(others, key=equal[node].__getitem__, default=node)
+            candidates = [candidate for candidate in unmerged if candidate != node]
+            base = max(candidates, key=equal[node].__getitem__, default=node)
             if equal[node, base] < parameters.min_base_fraction:
                 continue
-            sources = _ties_sources(samples, node, base, others, parameters)
+            sources = _ties_sources(samples, node, base, candidates, parameters)
             if sources:
                 merges[node] = sources
         if len(merges) == known:
@@ -197,9 +197,9 @@ def _equal(rows: torch.Tensor, row: torch.Tensor, parameters: Merges) -> torch.T
 
 
 def _ties_sources(
-    samples: Mapping[str, torch.Tensor], node: int, base: int, others: Sequence[int], parameters: Merges
+    samples: Mapping[str, torch.Tensor], node: int, base: int, candidates: Sequence[int], parameters: Merges
 ) -> Sources:
-    """Returns those of ``others`` whose entries stand where ``node`` differs from ``base``; none if they cover too little."""
+    """Returns those of ``candidates`` whose entries stand where ``node`` differs from ``base``; none if they cover too little."""
     rows = torch.cat([rows for rows in samples.values() if not torch.equal(rows[node], rows[base])], dim=1)
     agrees = _equal(rows, rows[node], parameters)
     changed = ~agrees[base]
@@ -207,11 +207,11 @@ def _ties_sources(
         agrees[:, part].double().mean(dim=1) if part.any() else torch.zeros(len(rows)) for part in (changed, ~changed)
     )
     sources = tuple(
-        other
-        for other in others
-        if other != base
-        and in_changed[other] >= parameters.min_source_fraction
-        and in_changed[other] >= parameters.min_enrichment * in_base[other]
+        candidate
+        for candidate in candidates
+        if candidate != base
+        and in_changed[candidate] >= parameters.min_source_fraction
+        and in_changed[candidate] >= parameters.min_enrichment * in_base[candidate]
     )
     if len(sources) < 2:
         return ()

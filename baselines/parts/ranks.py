@@ -279,14 +279,14 @@ def _by_sketches(matrices: torch.Tensor, floors: Sequence[float], pairs: Sequenc
     left = sorted({position for pair in pairs for position in pair}) if len(pairs) > 2 * len(matrices) else []
     while len(left) > 1:
         reference = sketches.middle(left)
-        splits = {other: split(other, reference, 2) for other in left if other != reference}
-        near = {other: part for other, part in splits.items() if part is not None}
+        splits = {position: split(position, reference, 2) for position in left if position != reference}
+        near = {position: part for position, part in splits.items() if part is not None}
         for i, j in permutations([reference, *near], 2):
             if (i, j) in ranks and reference in (i, j):
                 ranks[i, j] = len(near[i if j == reference else j].values)
             elif (i, j) in ranks:
                 ranks[i, j] = _rank_between(near[i], near[j], RANK_MARGIN * math.hypot(floors[i], floors[j]))
-        left = [other for other in left if other != reference and other not in near]
+        left = [position for position in left if position != reference and position not in near]
     for i, j in pairs:
         if (
             math.isnan(ranks[i, j])

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import save
 
@@ -40,7 +41,7 @@ RAW = (
     "[" * 60 + "]" * 60, '{"a":' * 500 + "1" + "}" * 500, "[" * 300 + "]" * 300, "\x00", "\ufeff", "tru", '"' + "x" * 3000 + '"',
     "1_0", "0x1f", "", "[1,]",
 )  # fmt: skip
-"""Text that stands in the place of a value."""
+"""Text that replaces a value."""
 STRINGS = (
     "", "../../../x", "/etc/passwd", "a\0b", "x" * 300, "y/" * 3000 + "z", "loop", "loop.safetensors", "away", ".", "..", "a\\..\\b", "~",
     A, B, "\u202e", "I8", "F32", "F8_E4M3", "F4", "C64", "BOOL", "U64", "I64", "__metadata__", "w_scale", "con", "a\nb", "<script>",
@@ -58,7 +59,7 @@ ALIKE = {
     int: NUMBERS,
     float: st.floats(0, 1) | NUMBERS | st.floats(allow_nan=False),
 }
-"""What may well be taken in the place of a text or a number."""
+"""Values that a reader could accept instead of a text or a number."""
 PIECES = (b"\xff\xfe", b"\x00", b"\xed\xa0\x80", b"{", b"]", b'"', b"\\", b"\r\n", b"=", b"[[")
 BYTES = st.one_of(st.binary(max_size=4), st.sampled_from(PIECES))
 
@@ -68,21 +69,21 @@ def changed(draw: st.DrawFn, value: object) -> str:
     """Draws the JSON text of ``value`` after up to three changes somewhere within it."""
     whole = [copy.deepcopy(value)]
     for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
-        place, key = whole, 0
-        while isinstance(place[key], dict | list) and place[key] and draw(st.integers(0, 4)):
-            place = place[key]
-            key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        container, key = whole, 0
+        while isinstance(container[key], dict | list) and container[key] and draw(st.integers(0, 4)):
+            container = container[key]
+            key = draw(st.sampled_from(sorted(container) if isinstance(container, dict) else range(len(container))))
         how = draw(st.integers(0, 7))
-        if how == 0 and place is not whole:
-            del place[key]
-        elif how == 1 and isinstance(place, dict):
-            place[draw(st.sampled_from(STRINGS) | st.text(max_size=5))] = copy.deepcopy(place[key])
-        elif how == 2 and isinstance(place, list) and place is not whole:
-            place.append(copy.deepcopy(place[key]))
+        if how == 0 and container is not whole:
+            del container[key]
+        elif how == 1 and isinstance(container, dict):
+            container[draw(st.sampled_from(STRINGS) | st.text(max_size=5))] = copy.deepcopy(container[key])
+        elif how == 2 and isinstance(container, list) and container is not whole:
+            container.append(copy.deepcopy(container[key]))
         else:
-            like = ALIKE.get(type(place[key]), VALUES) if how > 3 else VALUES
-            place[key] = copy.deepcopy(draw(like))
-    return re.sub(r'"@raw (\d+)@"', lambda found: RAW[int(found[1])], json.dumps(whole[0]))
+            like = ALIKE.get(type(container[key]), VALUES) if how > 3 else VALUES
+            container[key] = copy.deepcopy(draw(like))
+    return re.sub(r'"@raw (\d+)@"', lambda match: RAW[int(match[1])], json.dumps(whole[0]))
 
 
 @st.composite
@@ -106,27 +107,27 @@ TOML = st.one_of(
     ]),
     VALUES.map(json.dumps),
 )  # fmt: skip
-"""Text that stands in the place of a value of a recipe."""
+"""Text that replaces a value of a recipe."""
 
 
 @st.composite
 def lines(draw: st.DrawFn, text: str) -> str:
     """Draws a TOML text after up to three changes of a line."""
-    found = text.splitlines()
+    text_lines = text.splitlines()
     for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
-        at = draw(st.integers(0, len(found) - 1))
+        index = draw(st.integers(0, len(text_lines) - 1))
         how = draw(st.integers(0, 6))
         if how == 0:
-            del found[at]
+            del text_lines[index]
         elif how == 1:
-            found.insert(at, found[draw(st.integers(0, len(found) - 1))])
+            text_lines.insert(index, text_lines[draw(st.integers(0, len(text_lines) - 1))])
         elif how == 2:
-            found.insert(at, f"{draw(st.sampled_from(KEYS))} = {draw(TOML)}")
-        elif "=" in found[at]:
-            found[at] = f"{found[at].partition('=')[0]}= {draw(TOML)}"
-        if not found:
+            text_lines.insert(index, f"{draw(st.sampled_from(KEYS))} = {draw(TOML)}")
+        elif "=" in text_lines[index]:
+            text_lines[index] = f"{text_lines[index].partition('=')[0]}= {draw(TOML)}"
+        if not text_lines:
             break
-    return "\n".join(found)
+    return "\n".join(text_lines)
 
 
 HEADER = {
@@ -137,18 +138,18 @@ HEADER = {
 
 @st.composite
 def tensors(draw: st.DrawFn) -> bytes:
-    """Draws a safetensors file: a changed header, a length that may be another, and some data."""
+    """Draws a safetensors file: a changed header, a length that may be wrong, and some data."""
     shapes = st.sampled_from(
         [[0], [2**63], [2**64 - 1, 2], [0, 2**62], [2**32, 2**32], [], [1] * 70, [4], [1, 4], [-1], [2, 2, 0]]
     )
     header = copy.deepcopy(HEADER)
     if draw(st.integers(0, 2)) == 2:
-        one = header[draw(st.sampled_from(sorted(header)))]
-        one["shape"] = draw(shapes)
-        one["data_offsets"] = draw(
-            st.sampled_from([[0, 0], [16, 16], [0, 32], [8, 24], [16, 0], [0, 2**64 - 1], one["data_offsets"]])
+        entry = header[draw(st.sampled_from(sorted(header)))]
+        entry["shape"] = draw(shapes)
+        entry["data_offsets"] = draw(
+            st.sampled_from([[0, 0], [16, 16], [0, 32], [8, 24], [16, 0], [0, 2**64 - 1], entry["data_offsets"]])
         )
-        one["dtype"] = draw(
+        entry["dtype"] = draw(
             st.sampled_from(
                 ["F32", "F64", "F16", "I8", "U8", "F8_E4M3", "F8_E8M0", "F4", "F6_E2M3", "C64", "BOOL", "I64"]
             )
@@ -165,8 +166,6 @@ def tensors(draw: st.DrawFn) -> bytes:
         + draw(st.sampled_from([bytes(range(32))] * 6 + [b"\xff" * 32, b"", bytes(31), bytes(64)]))
     )
 
-
-# What is read, and from where
 
 RECORD = {
     "schema_version": 2, "split": "tiny", "split_version": 1, "manifest_sha256": "0" * 64, "setting": "open", "method": "null-star",
@@ -231,22 +230,16 @@ def _data(home: Path) -> dict[str, object]:
     """Makes a data set of two models in ``home``, and returns its manifest."""
     for number, node in enumerate((A, B)):
         (home / "models" / node).mkdir(parents=True)
-        (home / "models" / node / "model.safetensors").write_bytes(save({"w": dataset_weights(number)}))
+        weights = np.full((2, 2), number, dtype=np.float32)
+        (home / "models" / node / "model.safetensors").write_bytes(save({"w": weights}))
     dataset.fix_times(home / "models")
     (home / "truth.json").write_text(json.dumps(TRUTH))
-    made = dataset.write_manifest(
+    manifest = dataset.write_manifest(
         home, name="tiny", version=1, family="toy", mothr_version="0", recipe_sha256="0" * 64, environment={}
     )
     (home / "models" / A / "away").symlink_to("/etc/passwd")
     (home / "models" / A / "loop").symlink_to("loop")
-    return made.model_dump(mode="json")
-
-
-def dataset_weights(number: int) -> "object":
-    """Returns four weights."""
-    import numpy as np
-
-    return np.full((2, 2), number, dtype=np.float32)
+    return manifest.model_dump(mode="json")
 
 
 def _result(path: Path) -> None:
@@ -256,15 +249,15 @@ def _result(path: Path) -> None:
 
 
 def _prediction(path: Path) -> None:
-    found = Prediction.from_json(read_json(path), str(path))
-    json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False).encode()
-    _ = found.graph.trees
+    prediction = Prediction.from_json(read_json(path), str(path))
+    json.dumps(prediction.to_json(), allow_nan=False, ensure_ascii=False).encode()
+    _ = prediction.graph.trees
 
 
 def _manifest(path: Path) -> None:
-    found = dataset.read_manifest(path)
-    json.dumps(found.model_dump(mode="json"), ensure_ascii=False).encode()
-    dataset.file_problems(path.parent, found)
+    manifest = dataset.read_manifest(path)
+    json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False).encode()
+    dataset.file_problems(path.parent, manifest)
     dataset.open_models(path.parent)
 
 
@@ -349,8 +342,8 @@ def fuzz(kind: str, cases: int, *, derandomize: bool) -> Counter[str]:
     """
     name, read = KINDS[kind]
     ended: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="mothr-fuzz-") as place, _there(Path(place)):
-        home = Path(place) / "home"
+    with tempfile.TemporaryDirectory(prefix="mothr-fuzz-") as workspace, _there(Path(workspace)):
+        home = Path(workspace) / "home"
         if kind in ("manifests", "truths"):
             _data(home)
         if kind == "truths":
@@ -359,7 +352,7 @@ def fuzz(kind: str, cases: int, *, derandomize: bool) -> Counter[str]:
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "indexes":
-            path.with_name("model.safetensors").write_bytes(save({"w": dataset_weights(0)}))
+            path.with_name("model.safetensors").write_bytes(save({"w": np.zeros((2, 2), dtype=np.float32)}))
             path.with_name("loop").symlink_to("loop")
             path.with_name("away").symlink_to("/etc/passwd")
 
@@ -374,14 +367,14 @@ def fuzz(kind: str, cases: int, *, derandomize: bool) -> Counter[str]:
         @given(_drawn(kind, home))
         def check(content: bytes) -> None:
             path.write_bytes(content)
-            before = _state(Path(place))
+            before = _state(Path(workspace))
             try:
                 read(path)
                 ended["read"] += 1
             except MothrError as error:
                 str(error).encode("utf-8", "backslashreplace")
                 ended["refused"] += 1
-            assert _state(Path(place)) == before
+            assert _state(Path(workspace)) == before
 
         check()
     return ended
@@ -389,16 +382,16 @@ def fuzz(kind: str, cases: int, *, derandomize: bool) -> Counter[str]:
 
 if __name__ == "__main__":
     count, kinds = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, sys.argv[2:] or list(KINDS)
-    for one in kinds:
+    for kind in kinds:
         start = time.perf_counter()
         try:
-            found = fuzz(one, count, derandomize=False)
+            counts = fuzz(kind, count, derandomize=False)
         except BaseException as error:
             traceback.print_tb(error.__traceback__, limit=-8)
             notes = "\n".join(note[:2000] for note in getattr(error, "__notes__", ()))
-            sys.exit(f"{one}: {type(error).__name__}: {str(error)[:300]}\n{notes}")
+            sys.exit(f"{kind}: {type(error).__name__}: {str(error)[:300]}\n{notes}")
         seconds = time.perf_counter() - start
         print(
-            f"{one:12} {found.total():6} cases: {found['read']:6} read, {found['refused']:6} refused, in {seconds:.0f} s",
+            f"{kind:12} {counts.total():6} cases: {counts['read']:6} read, {counts['refused']:6} refused, in {seconds:.0f} s",
             flush=True,
         )

@@ -57,9 +57,9 @@ def model_subsets(data: OpenedDataset, settings: ClaimSettings) -> Iterator[tupl
     n = len(data.models)
     for share in settings.kept_shares:
         for draw in range(1 if share == 1 else settings.seeds):
-            kept = sorted(np.random.default_rng(draw).permutation(n)[: round(share * n)].tolist())
-            if len(kept) >= 2:
-                yield share, draw, kept
+            remaining_indices = sorted(np.random.default_rng(draw).permutation(n)[: round(share * n)].tolist())
+            if len(remaining_indices) >= 2:
+                yield share, draw, remaining_indices
 
 
 def clustering(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement]:
@@ -70,8 +70,8 @@ def clustering(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement
     labels = np.array([data.tree_of[node] for node in data.models.ids])
     mean_abs, cosine = (distances(data.models, name, layers) for name in ("mean_abs", "cosine"))
     threshold = settings.relatedness_threshold
-    for share, draw, kept in model_subsets(data, settings):
-        subset, true = np.ix_(kept, kept), labels[kept]
+    for share, draw, remaining_indices in model_subsets(data, settings):
+        subset, true = np.ix_(remaining_indices, remaining_indices), labels[remaining_indices]
         clusterings = {
             "Ward, number of trees told": ward(mean_abs[subset], len(set(true.tolist()))),
             "Ward, largest gap": largest_gap(mean_abs[subset]),
@@ -96,8 +96,10 @@ def robustness(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement
 def _with_models_missing(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement]:
     measurements, methods = [], compared_requests(settings)
     runs = [(*subset, name) for subset in model_subsets(data, settings) for name in methods]
-    for share, draw, kept, name in tqdm(runs, desc=f"{data.truth.split}, models missing", unit="run", file=sys.stderr):
-        remaining = data.subset(kept)
+    for share, draw, remaining_indices, name in tqdm(
+        runs, desc=f"{data.truth.split}, models missing", unit="run", file=sys.stderr
+    ):
+        remaining = data.subset(remaining_indices)
         if not remaining.graph.edges:
             continue
         with warnings.catch_warnings():

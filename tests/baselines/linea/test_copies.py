@@ -63,9 +63,9 @@ def test_pruned_copies_nearer_to_each_other_than_to_their_sources_get_their_sour
     root = torch.randn(40, 40, generator=generator)
     held = {node: {"layers.0.mlp.fc1.weight": root + 0.05 * torch.randn(40, 40, generator=generator)} for node in "ab"}
     result = write_models(held | {f"{node}-half": pruned(weights, 0.5) for node, weights in held.items()})
-    far = distances(result, "relative", BODY)
-    place = result.ids.index
-    assert far[place("a-half"), place("b-half")] < far[place("a-half"), place("a")] / 1.2
+    relative = distances(result, "relative", BODY)
+    index_of = result.ids.index
+    assert relative[index_of("a-half"), index_of("b-half")] < relative[index_of("a-half"), index_of("a")] / 1.2
     assert {result.ids[at]: result.ids[copy.source] for at, copy in find_copies(result, BODY).items()} == {
         "a-half": "a",
         "b-half": "b",

@@ -92,7 +92,7 @@ def test_quantised_models_are_leaves_however_early(write_models):
 
 def test_the_prediction_does_not_depend_on_names(grown):
     models, truth = grown(FOREST, seed=2)
-    names = {node: f"{(5 * place) % 9:02}" for place, node in enumerate(models.ids)}
+    names = {node: f"{(5 * index) % 9:02}" for index, node in enumerate(models.ids)}
     for times in (depths(truth), dict.fromkeys(truth.nodes, 0)):
         dated_models = dated(models, times)
         assert predict(dated_models.relabel(names)) == predict(dated_models).relabel(names)

@@ -32,7 +32,7 @@ def path_lengths(edges, n):
 def random_edges(rng, n):
     """Returns the edges of a random tree over n nodes, with lengths."""
     order = rng.permutation(n).tolist()
-    return [(order[int(rng.integers(place))], order[place], float(rng.uniform(0.5, 2))) for place in range(1, n)]
+    return [(order[int(rng.integers(index))], order[index], float(rng.uniform(0.5, 2))) for index in range(1, n)]
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7, 20])
@@ -165,7 +165,7 @@ def test_one_two_identical_and_disjoint_models_are_legal(grown, contents, write_
 
 def test_the_prediction_does_not_depend_on_names(grown):
     models, _ = grown(seed=3)
-    names = {node: f"{(5 * place) % 7:02}" for place, node in enumerate(models.ids)}
+    names = {node: f"{(5 * index) % 7:02}" for index, node in enumerate(models.ids)}
     assert predict(models.relabel(names)) == predict(models).relabel(names)
 
 

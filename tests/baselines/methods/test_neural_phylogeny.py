@@ -37,7 +37,7 @@ def test_several_generations_are_put_below_their_root_and_found_by_the_nearest(g
 
 def test_given_trees_are_kept(grown):
     models, truth = grown(GENERATIONS)
-    trees = {node: place % 3 for place, node in enumerate(sorted(models.ids))}
+    trees = {node: index % 3 for index, node in enumerate(sorted(models.ids))}
     result = predict(models.with_given(SideInformation(trees=trees))).graph
     assert len(result.roots) == 3
     assert all(trees[parent] == trees[child] for parent, child in result.edges)
@@ -62,7 +62,7 @@ def test_predictions_are_valid_and_do_not_depend_on_names(grown, contents, write
     with pytest.warns(UserWarning, match="share none"):
         apart = predict(write_models({"a": {"x": torch.eye(4)}, "b": {"y": torch.eye(4)}}), shape=shape).graph
     assert apart.nodes == ("a", "b")
-    names = {node: f"{(7 * place) % 10:02}" for place, node in enumerate(models.ids)}
+    names = {node: f"{(7 * index) % 10:02}" for index, node in enumerate(models.ids)}
     assert predict(models.relabel(names), shape=shape) == predict(models, shape=shape).relabel(names)
 
 

@@ -61,7 +61,7 @@ def test_predictions_are_valid_and_do_not_depend_on_names(grown, contents, write
     assert predict(write_models({"a": held})).graph == ModelGraph({"a": ()})
     assert len(predict(write_models(dict.fromkeys("abc", held))).graph.roots) == 1
     assert predict(write_models({"a": {"x": torch.zeros(4, 4)}, "b": {"x": torch.eye(4)}})).graph.nodes == ("a", "b")
-    names = {node: f"{(5 * place) % 9:02}" for place, node in enumerate(models.ids)}
+    names = {node: f"{(5 * index) % 9:02}" for index, node in enumerate(models.ids)}
     assert predict(models.relabel(names)) == predict(models).relabel(names)
 
 

@@ -117,28 +117,28 @@ def test_the_trees_are_those_of_the_truth_in_its_order(folder, capsys):
 
 
 def test_the_command_writes_a_file_beside_the_results_that_can_be_read(folder, tmp_path, call):
-    place = tmp_path / "results" / "toy-v1"
+    split_folder = tmp_path / "results" / "toy-v1"
     value = json.loads(call(folder, "--results", tmp_path / "results", "--json").stdout)
     assert value == {
-        "file": str(place / "pairs.json"), "trees": 3, "pairs": 7, "distance": "relative", "direction": "residual_independence",
+        "file": str(split_folder / "pairs.json"), "trees": 3, "pairs": 7, "distance": "relative", "direction": "residual_independence",
         "layers": "body",
     }  # fmt: skip
-    assert read(place, open_truth(place).graph) == split_pair_evidence(folder)
-    before = (place / "pairs.json").read_bytes()
+    assert read(split_folder, open_truth(split_folder).graph) == split_pair_evidence(folder)
+    before = (split_folder / "pairs.json").read_bytes()
     assert "7 pairs of 3 trees" in call(folder, "--results", tmp_path / "results").stdout
-    assert (place / "pairs.json").read_bytes() == before
-    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "pairs.json", "truth.json"]
+    assert (split_folder / "pairs.json").read_bytes() == before
+    assert sorted(path.name for path in split_folder.iterdir()) == ["manifest.json", "pairs.json", "truth.json"]
 
 
 def test_the_command_refuses_results_of_other_weights_and_hidden_truths(folder, tmp_path, call):
-    place = tmp_path / "results" / "toy-v1"
-    place.mkdir(parents=True)
-    (place / "manifest.json").write_text("{}\n")
+    split_folder = tmp_path / "results" / "toy-v1"
+    split_folder.mkdir(parents=True)
+    (split_folder / "manifest.json").write_text("{}\n")
     with pytest.raises(
         MothrError, match=r"toy-v1.manifest\.json: belongs to other weights than .*toy; .* choose another folder"
     ):
         call(folder, "--results", tmp_path / "results")
-    assert [path.name for path in place.iterdir()] == ["manifest.json"]
+    assert [path.name for path in split_folder.iterdir()] == ["manifest.json"]
     (folder / "truth.json").unlink()
     with pytest.raises(MothrError, match=r"truth\.json: no truth here"):
         call(folder, "--results", tmp_path / "other")
