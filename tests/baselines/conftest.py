@@ -54,17 +54,17 @@ def permuted() -> Callable:
     """Returns a function that reorders the heads and neurons of weights by name. The network computes the same function."""
 
     def copy(weights, seed=0):
-        rng, pruned = np.random.default_rng(seed), dict(weights)
+        rng, reordered = np.random.default_rng(seed), dict(weights)
         for layer in range(LAYERS):
             block = f"layers.{layer}."
             heads = torch.arange(WIDTH).roll(WIDTH // HEADS * int(rng.integers(1, HEADS)))  # none stays where it was
             neurons = torch.from_numpy(rng.permutation(40))
             for part in "qkv":
-                pruned[f"{block}self_attn.{part}_proj.weight"] = weights[f"{block}self_attn.{part}_proj.weight"][heads]
-            pruned[f"{block}self_attn.o_proj.weight"] = weights[f"{block}self_attn.o_proj.weight"][:, heads]
-            pruned[f"{block}mlp.up_proj.weight"] = weights[f"{block}mlp.up_proj.weight"][neurons]
-            pruned[f"{block}mlp.down_proj.weight"] = weights[f"{block}mlp.down_proj.weight"][:, neurons]
-        return pruned
+                reordered[f"{block}self_attn.{part}_proj.weight"] = weights[f"{block}self_attn.{part}_proj.weight"][heads]
+            reordered[f"{block}self_attn.o_proj.weight"] = weights[f"{block}self_attn.o_proj.weight"][:, heads]
+            reordered[f"{block}mlp.up_proj.weight"] = weights[f"{block}mlp.up_proj.weight"][neurons]
+            reordered[f"{block}mlp.down_proj.weight"] = weights[f"{block}mlp.down_proj.weight"][:, neurons]
+        return reordered
 
     return copy
 
