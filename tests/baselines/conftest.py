@@ -60,7 +60,8 @@ def permuted() -> Callable:
             heads = torch.arange(WIDTH).roll(WIDTH // HEADS * int(rng.integers(1, HEADS)))  # none stays where it was
             neurons = torch.from_numpy(rng.permutation(40))
             for part in "qkv":
-                reordered[f"{block}self_attn.{part}_proj.weight"] = weights[f"{block}self_attn.{part}_proj.weight"][heads]
+                name = f"{block}self_attn.{part}_proj.weight"
+                reordered[name] = weights[name][heads]
             reordered[f"{block}self_attn.o_proj.weight"] = weights[f"{block}self_attn.o_proj.weight"][:, heads]
             reordered[f"{block}mlp.up_proj.weight"] = weights[f"{block}mlp.up_proj.weight"][neurons]
             reordered[f"{block}mlp.down_proj.weight"] = weights[f"{block}mlp.down_proj.weight"][:, neurons]
