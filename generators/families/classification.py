@@ -1,4 +1,4 @@
-"""Picture classification: the objective of the families ``vit`` and ``dinov2``."""
+"""Classification: the objective of the families ``vit``, ``dinov2`` and ``bert``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -6,7 +6,6 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from mothr.generators.data import picture_tasks
 from mothr.generators.data.registry import Subset
 from mothr.generators.values.objective import BatchLoss
 
@@ -18,19 +17,18 @@ class Backbone(Protocol):
     def hidden_size(self) -> int:
         """Width of the states."""
 
-    @property
-    def image_size(self) -> int:
-        """Side of the pictures in pixels."""
+    def classes(self, task: str) -> int:
+        """Returns the number of classes of ``task``."""
 
-    def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Returns the model's input for uint8 pictures."""
+    def examples(self, task: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the examples of one subset of ``task``, (n, ...), and their labels, int64 (n,)."""
 
-    def summary(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns the heads' input from the last states."""
+    def features(self, model: nn.Module, examples: torch.Tensor) -> torch.Tensor:
+        """Returns the heads' input (n, hidden_size) for ``examples``, which are on the device of ``model``."""
 
 
 class Classification:
-    """One or more picture tasks with one linear head each: batches, loss and accuracy.
+    """One or more tasks with one linear head each: batches, loss and accuracy.
 
     The heads are stored in one matrix. The logits of other tasks are masked, so each example is classified
     within its own task.
@@ -44,7 +42,7 @@ class Classification:
         self.tasks = tuple(tasks)
         self.device = device
         self._family = family
-        sizes = [len(picture_tasks.find(task).classes) for task in tasks]
+        sizes = [family.classes(task) for task in tasks]
         self.chance = sum(1 / size for size in sizes) / len(sizes)
         self._starts = [sum(sizes[:index]) for index in range(len(sizes))]
         columns = torch.arange(sum(sizes))
@@ -57,15 +55,16 @@ class Classification:
         nn.init.zeros_(self.head.bias)
         self.head.to(device)
         self._train = self._gather("train")
+        self._sizes = torch.tensor(sizes)
 
     def _gather(self, subset: Subset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns the pictures of all tasks, their labels as columns of the head, and the positions of their
+        """Returns the examples of all tasks, their labels as columns of the head, and the positions of their
         tasks."""
-        parts = [picture_tasks.load(task, subset, self._family.image_size) for task in self.tasks]
-        pictures = torch.cat([pictures for pictures, _ in parts])
+        parts = [self._family.examples(task, subset) for task in self.tasks]
+        examples = torch.cat([examples for examples, _ in parts])
         labels = torch.cat([labels + start for (_, labels), start in zip(parts, self._starts, strict=True)])
         owners = torch.cat([torch.full_like(labels, index) for index, (_, labels) in enumerate(parts)])
-        return pictures, labels, owners
+        return examples, labels, owners
 
     def parameters(self) -> list[nn.Parameter]:
         """Returns the parameters of the heads, which are trained together with the backbone."""
@@ -73,26 +72,26 @@ class Classification:
 
     def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
         """Returns the mean cross-entropy of one random batch."""
-        pictures, labels, owners = self._train
+        examples, labels, owners = self._train
         rows = torch.randint(len(labels), (batch_size,), generator=generator)
-        logits = self._logits(model, pictures[rows], owners[rows])
+        logits = self._logits(model, examples[rows], owners[rows])
         return nn.functional.cross_entropy(logits, labels[rows].to(self.device))
 
-    def _logits(self, model: nn.Module, pictures: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-        return self.head(self._features(model, pictures)).masked_fill(
+    def _logits(self, model: nn.Module, examples: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        return self.head(self._features(model, examples)).masked_fill(
             self._masks[owners.to(self.device)], float("-inf")
         )
 
-    def _features(self, model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-        return self._family.summary(model(pixel_values=self._family.pixels(pictures.to(self.device))).last_hidden_state)
+    def _features(self, model: nn.Module, examples: torch.Tensor) -> torch.Tensor:
+        return self._family.features(model, examples.to(self.device))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
         """Returns the accuracy on the test examples, averaged over tasks."""
-        pictures, labels, owners = self._gather("test")
+        examples, labels, owners = self._gather("test")
         correct = torch.cat(
             [
-                self._logits(model, pictures[rows], owners[rows]).argmax(1).cpu() == labels[rows]
+                self._logits(model, examples[rows], owners[rows]).argmax(1).cpu() == labels[rows]
                 for rows in torch.arange(len(labels)).split(256)
             ]
         ).float()
@@ -101,15 +100,15 @@ class Classification:
     @property
     def tested_on(self) -> int:
         """Number of test examples."""
-        return sum(len(picture_tasks.load(task, "test", self._family.image_size)[1]) for task in self.tasks)
+        return sum(len(self._family.examples(task, "test")[1]) for task in self.tasks)
 
     @torch.no_grad()
     def outputs(self, model: nn.Module) -> torch.Tensor:
-        """Returns the logits (at most 64, classes of all tasks) of evenly spaced test pictures, without
+        """Returns the logits (at most 64, classes of all tasks) of evenly spaced test examples, without
         masks."""
-        pictures, _, _ = self._gather("test")
-        rows = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
-        return self.head(self._features(model, pictures[rows])).cpu()
+        examples, _, _ = self._gather("test")
+        rows = torch.linspace(0, len(examples) - 1, min(64, len(examples))).long()
+        return self.head(self._features(model, examples[rows])).cpu()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Returns copies of the heads' weight (classes of all tasks, width) and bias."""
@@ -122,13 +121,13 @@ class Classification:
     def distillation_loss(self, teacher: nn.Module, teacher_objective: "Classification") -> BatchLoss:
         """Returns a student's loss: Kullback-Leibler divergence of the classes from the teacher's, in nats
         (Hinton et al. 2015)."""
-        pictures, _, owners = self._train
+        examples, _, owners = self._train
 
         def loss(model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
             rows = torch.randint(len(owners), (batch_size,), generator=generator)
             with torch.no_grad():
-                target = teacher_objective._logits(teacher, pictures[rows], owners[rows]).softmax(-1)
-            predicted = self._logits(model, pictures[rows], owners[rows]).log_softmax(-1)
+                target = teacher_objective._logits(teacher, examples[rows], owners[rows]).softmax(-1)
+            predicted = self._logits(model, examples[rows], owners[rows]).log_softmax(-1)
             return nn.functional.kl_div(predicted.clamp(min=-1e4), target, reduction="batchmean")
 
         return loss

@@ -10,6 +10,7 @@ from torch import nn
 
 from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import drawing, picture_tasks
+from mothr.generators.data.registry import Subset
 from mothr.generators.families.classification import Classification
 from mothr.generators.families.initialisation import initialise
 from mothr.generators.families.lora import check_lora
@@ -108,7 +109,7 @@ class ViT(BaseModel):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        return ViTModel.from_pretrained(folder, add_pooling_layer=False)
+        return ViTModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
 
     def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
@@ -144,6 +145,18 @@ class ViT(BaseModel):
     ) -> "Classification":
         """Returns the objective of ``tasks`` with fresh heads."""
         return Classification(tasks, self, generator, device)
+
+    def classes(self, task: str) -> int:
+        """Returns the number of classes of ``task``."""
+        return len(picture_tasks.find(task).classes)
+
+    def examples(self, task: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the pictures of one subset of ``task``, uint8 (n, 3, s, s), and their labels, int64 (n,)."""
+        return picture_tasks.load(task, subset, self.image_size)
+
+    def features(self, model: nn.Module, examples: torch.Tensor) -> torch.Tensor:
+        """Returns the heads' input (n, hidden_size) for pictures."""
+        return self.summary(model(pixel_values=self.pixels(examples)).last_hidden_state)
 
     def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns the model's input for pictures, uint8 (n, 3, s, s): float32 (n, 3, image_size, image_size)

@@ -1,0 +1,1 @@
+"""Encoders of text, with published models as roots."""
