@@ -10,12 +10,14 @@ from torch import nn
 
 from mothr.benchmark.data.dataset import Truth
 from mothr.generators.data import text
+from mothr.generators.families import mixtral
 from mothr.generators.families.initialisation import initialise
 from mothr.generators.families.lora import check_lora
 from mothr.generators.values.objective import BatchLoss
 from mothr.generators.values.symmetry import Symmetry
 
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj")
+LINEAR_LAYERS = (*ATTENTION_LAYERS, "gate_proj", "up_proj", "down_proj")
 VOCABULARY = 256
 """One token per byte. No tokenizer has to be stored, so none can distinguish the models."""
 WINDOWS = 64
@@ -62,6 +64,8 @@ class Llama(BaseModel):
     context: Annotated[int, Field(ge=1, lt=text.LEAST)]
     """Length of the windows that the model is trained and tested on, in bytes; shorter than the shortest
     text."""
+    experts: Annotated[int, Field(ge=mixtral.READ_BY)] | None = None
+    """Number of experts in place of each MLP, as in Mixtral; each token uses two. Absent: one MLP per block."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "Llama":
@@ -81,10 +85,12 @@ class Llama(BaseModel):
 
     def check_lora(self, ranks: Sequence[int], targets: Sequence[str]) -> None:
         """Raises ValueError if a target is not a linear layer of a block, or if a rank is above the shorter
-        side of its matrix."""
+        side of its matrix. Low-rank updates of experts are not supported."""
         ranks_of = dict.fromkeys(LINEAR_LAYERS, self.hidden_size)
         ranks_of |= dict.fromkeys(("k_proj", "v_proj"), self.hidden_size // self.heads * self.kv_heads)
         ranks_of |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), min(self.hidden_size, self.mlp_size))
+        if self.experts is not None:
+            ranks_of = {name: rank for name, rank in ranks_of.items() if name in ATTENTION_LAYERS}
         check_lora(ranks, targets, ranks_of)
 
     def data(self, task: str) -> tuple[str, str]:
@@ -102,19 +108,21 @@ class Llama(BaseModel):
         no biases."""
         from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds, and most commands build no model
 
-        config = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            intermediate_size=self.mlp_size,
-            max_position_embeddings=self.context,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-        model = LlamaForCausalLM(config)
+        settings = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "intermediate_size": self.mlp_size,
+            "max_position_embeddings": self.context,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
+        if self.experts is not None:
+            return mixtral.build(settings, self.experts, init, std, generator)
+        model = LlamaForCausalLM(LlamaConfig(**settings))
         initialise(model, init, std, generator)
         return model
 
@@ -124,6 +132,8 @@ class Llama(BaseModel):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
+        if self.experts is not None:
+            return mixtral.load(folder)
         return LlamaForCausalLM.from_pretrained(folder)
 
     def save(self, model: Any, folder: Path) -> None:
@@ -142,7 +152,7 @@ class Llama(BaseModel):
         """Returns three symmetries per block.
 
         The first permutes key and value heads together with their query heads. The second permutes the query
-        heads of each such group. The third permutes the hidden neurons of the MLP.
+        heads of each such group. The third permutes the hidden neurons of the MLP; each expert has one of its own.
 
         Query heads g * k to g * (k + 1) - 1 read key and value head k, where g is ``heads // kv_heads``.
         """
@@ -152,7 +162,10 @@ class Llama(BaseModel):
             gate, up, down = (f"{block}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
             symmetries.append(Symmetry(self.kv_heads, ((query, 0), (key, 0), (value, 0), (output, 1))))
             symmetries.append(Symmetry(self.heads // self.kv_heads, ((query, 0), (output, 1)), segments=self.kv_heads))
-            symmetries.append(Symmetry(self.mlp_size, ((gate, 0), (up, 0), (down, 1))))
+            if self.experts is not None:
+                symmetries += mixtral.mlp_symmetries(block, self.experts, self.mlp_size)
+            else:
+                symmetries.append(Symmetry(self.mlp_size, ((gate, 0), (up, 0), (down, 1))))
         return symmetries
 
     def show(self, out: Path, truth: Truth) -> Sequence[str]:
