@@ -1,5 +1,6 @@
 """Classification: the objective of the families ``vit``, ``dinov2`` and ``bert``."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -85,17 +86,43 @@ class Classification:
     def _features(self, model: nn.Module, examples: torch.Tensor) -> torch.Tensor:
         return self._family.features(model, examples.to(self.device))
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
         """Returns the accuracy on the test examples, averaged over tasks."""
+        return self.measure(model)[0]
+
+    def test_loss(self, model: nn.Module) -> float:
+        """Returns the cross-entropy on the test examples, in nats, averaged over tasks."""
+        return self.measure(model)[1]
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> tuple[float, float]:
+        """Returns the accuracy and the cross-entropy on the test examples."""
         examples, labels, owners = self._gather("test")
-        correct = torch.cat(
-            [
-                self._logits(model, examples[rows], owners[rows]).argmax(1).cpu() == labels[rows]
-                for rows in torch.arange(len(labels)).split(256)
-            ]
-        ).float()
-        return sum(float(correct[owners == index].mean()) for index in range(len(self.tasks))) / len(self.tasks)
+        parts = torch.arange(len(labels)).split(256)
+        logits = torch.cat([self._logits(model, examples[rows], owners[rows]).cpu() for rows in parts])
+        correct = (logits.argmax(1) == labels).float()
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        accuracy, loss = (
+            sum(float(values[owners == index].mean()) for index in range(len(self.tasks))) / len(self.tasks)
+            for values in (correct, losses)
+        )
+        return accuracy, loss
+
+    def with_label_noise(self, fraction: float, generator: torch.Generator) -> "Classification":
+        """Returns this objective, with the same heads, where ``fraction`` of the training examples have the
+        label of another class of their task.
+
+        The wrong labels are drawn once. All other classes have equal probability.
+        """
+        examples, labels, owners = self._train
+        rows = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
+        starts, sizes = torch.tensor(self._starts)[owners[rows]], self._sizes[owners[rows]]
+        shift = 1 + (torch.rand(len(rows), generator=generator, dtype=torch.float64) * (sizes - 1)).long()
+        wrong = labels.clone()
+        wrong[rows] = starts + (labels[rows] - starts + shift) % sizes
+        noisy = copy.copy(self)
+        noisy._train = examples, wrong, owners
+        return noisy
 
     @property
     def tested_on(self) -> int:

@@ -1,5 +1,6 @@
 """Small Llamas (``LlamaForCausalLM`` of transformers) that read bytes, trained on text domains."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -28,8 +29,8 @@ class Llama(BaseModel):
     """The configuration of one Llama with its language-model head. The head has the same shape for every
     domain.
 
-    The head and the token embeddings are separate matrices (``tie_word_embeddings`` is off), as in Llama 1, 2
-    and most sizes of 3.
+    The head and the token embeddings are separate matrices, as in Llama 1, 2 and most sizes of 3, unless
+    ``tied`` is set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,8 @@ class Llama(BaseModel):
     text."""
     experts: Annotated[int, Field(ge=mixtral.READ_BY)] | None = None
     """Number of experts in place of each MLP, as in Mixtral; each token uses two. Absent: one MLP per block."""
+    tied: bool | None = None
+    """Whether the head is the matrix of the token embeddings. The files then hold this matrix once."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "Llama":
@@ -116,7 +119,7 @@ class Llama(BaseModel):
             "num_key_value_heads": self.kv_heads,
             "intermediate_size": self.mlp_size,
             "max_position_embeddings": self.context,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": bool(self.tied),
             "bos_token_id": None,
             "eos_token_id": None,
         }
@@ -134,7 +137,7 @@ class Llama(BaseModel):
         disable_progress_bar()
         if self.experts is not None:
             return mixtral.load(folder)
-        return LlamaForCausalLM.from_pretrained(folder)
+        return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
     def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
@@ -195,6 +198,7 @@ class LanguageModelling:
         self._test = torch.stack([self._windows(text.load(task, "test")) for task in tasks])
         modes = torch.stack([torch.bincount(part.long(), minlength=VOCABULARY).argmax() for part in train])
         self.chance = float((self._test[:, :, 1:] == modes[:, None, None]).float().mean())
+        self._noise: tuple[float, torch.Generator] | None = None
 
     def _windows(self, part: torch.Tensor) -> torch.Tensor:
         """Returns evenly spaced windows of a text, int64 (windows, context + 1)."""
@@ -208,7 +212,29 @@ class LanguageModelling:
     def loss(self, model: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
         """Returns the mean cross-entropy of the next byte over one random batch of windows, in nats."""
         windows = self._batch(batch_size, generator)
-        return nn.functional.cross_entropy(_logits(model, windows).flatten(0, 1), windows[:, 1:].flatten())
+        return nn.functional.cross_entropy(
+            _logits(model, windows).flatten(0, 1), self._targets(windows[:, 1:]).flatten()
+        )
+
+    def _targets(self, following: torch.Tensor) -> torch.Tensor:
+        """Returns the bytes to predict: those that follow, some of them replaced if labels are wrong."""
+        if self._noise is None:
+            return following
+        fraction, generator = self._noise
+        wrong = torch.rand(following.shape, generator=generator) < fraction
+        shift = torch.randint(1, VOCABULARY, following.shape, generator=generator)
+        return (following + (wrong * shift).to(self.device)) % VOCABULARY
+
+    def with_label_noise(self, fraction: float, generator: torch.Generator) -> "LanguageModelling":
+        """Returns this objective, where each byte to predict is replaced by another one with probability
+        ``fraction``.
+
+        What is replaced is drawn anew for each batch. All other bytes have equal probability. What the model
+        reads is unchanged.
+        """
+        noisy = copy.copy(self)
+        noisy._noise = fraction, generator
+        return noisy
 
     def _batch(self, batch_size: int, generator: torch.Generator) -> torch.Tensor:
         """Returns random windows, int64 (batch_size, context + 1), on the device."""
@@ -217,12 +243,24 @@ class LanguageModelling:
         rows = (self._starts[owners] + places.long())[:, None] + torch.arange(self.context + 1)
         return self._text[rows].long().to(self.device)
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
         """Returns the accuracy of the most probable next byte on the test windows; every domain has equally
         many."""
-        correct = [_logits(model, windows).argmax(-1) == windows[:, 1:] for windows in self._test.to(self.device)]
-        return float(torch.stack(correct).float().mean())
+        return self.measure(model)[0]
+
+    def test_loss(self, model: nn.Module) -> float:
+        """Returns the cross-entropy of the next byte on the test windows, in nats."""
+        return self.measure(model)[1]
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> tuple[float, float]:
+        """Returns the accuracy and the cross-entropy of the next byte on the test windows."""
+        correct, losses = [], []
+        for windows in self._test.to(self.device):
+            logits, following = _logits(model, windows), windows[:, 1:]
+            correct.append(logits.argmax(-1) == following)
+            losses.append(nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()))
+        return float(torch.stack(correct).float().mean()), float(torch.stack(losses).mean())
 
     @property
     def tested_on(self) -> int:

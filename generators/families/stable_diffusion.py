@@ -1,6 +1,7 @@
 """Small Stable Diffusion models: a UNet (diffusers), trained on pictures with captions, between frozen parts
 that its tree shares."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -125,7 +126,7 @@ class StableDiffusion(BaseModel):
         """Returns the UNet stored in ``folder``."""
         from diffusers import UNet2DConditionModel
 
-        return UNet2DConditionModel.from_pretrained(folder)
+        return UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
 
     def save(self, model: Any, folder: Path) -> None:
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
@@ -221,15 +222,37 @@ class Denoising:
         noised = signal.sqrt() * latents + (1 - signal).sqrt() * noise  # Ho et al. 2020, equation 4
         return tuple(value.to(self.device) for value in (noised, times, self._texts[captions_of], noise))
 
-    @torch.no_grad()
+    def with_label_noise(self, fraction: float, generator: torch.Generator) -> "Denoising":
+        """Returns this objective, where ``fraction`` of the training pictures have the caption of another of
+        these pictures. The wrong captions are drawn once."""
+        latents, captions_of = self._train
+        rows = torch.randperm(len(captions_of), generator=generator)[: round(fraction * len(captions_of))]
+        wrong = captions_of.clone()
+        wrong[rows] = captions_of[rows.roll(1)]
+        noisy = copy.copy(self)
+        noisy._train = latents, wrong
+        return noisy
+
     def evaluate(self, model: nn.Module) -> float:
         """Returns the fraction of the noise that ``model`` explains on the test pictures; the noise is the
         same every time."""
+        return self.measure(model)[0]
+
+    def test_loss(self, model: nn.Module) -> float:
+        """Returns the mean squared error of the predicted noise on the test pictures."""
+        return self.measure(model)[1]
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> tuple[float, float]:
+        """Returns the fraction of the noise that ``model`` explains on the test pictures, and the mean squared
+        error."""
         error = total = torch.zeros((), dtype=torch.float64)
+        count = 0
         for noised, times, texts, noise in self._probe():
             error = error + (_predict(model, noised, times, texts) - noise).double().square().sum().cpu()
             total = total + noise.double().square().sum().cpu()
-        return float(1 - error / total)
+            count += noise.numel()
+        return float(1 - error / total), float(error / count)
 
     def _probe(self) -> list[tuple[torch.Tensor, ...]]:
         """Returns the noised test pictures in batches of 128; each batch is a mixture of all domains."""

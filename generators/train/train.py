@@ -2,17 +2,18 @@
 training."""
 
 import copy
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from mothr.generators.train.optimizers import optimizer
+from mothr.generators.train.trainable import Average, StartPenalty, merged, restrict, with_lora
 from mothr.generators.values.objective import BatchLoss, Objective
 from mothr.generators.values.seeds import torch_generator
-from mothr.generators.values.training import Lora, Training
+from mothr.generators.values.training import Lora, Training, check_update
 
 OnCheckpoint = Callable[[int, nn.Module, dict[str, Any]], None]
 """Receives a checkpoint: its step, the dense model (LoRA updates merged) and the training record so far."""
@@ -32,34 +33,43 @@ class Recorder:
     """The low-rank update, if one is trained."""
     rank: int | None
     """Its rank."""
-    before: float
-    """The metric before training."""
+    measure_test_loss: bool
+    """Whether the mean loss on the test examples is recorded."""
+    before: tuple[float, float | None]
+    """The metric before training, and the test loss if it is recorded."""
     losses: torch.Tensor
     """(steps,) float32: the loss of each step. One tensor for all steps does not keep the memory of each step
     alive."""
 
-    def record(self, after: float, steps: int) -> dict[str, Any]:
-        """Returns the record after ``steps`` steps: the metric before and ``after``, mean losses, and all
-        settings."""
+    def record(self, model: nn.Module, steps: int) -> dict[str, Any]:
+        """Returns the record of ``model`` after ``steps`` steps: the metric before and after, mean losses, and
+        all settings."""
+        after, loss_after = _test(self.objective, model, self.measure_test_loss)
+        before, loss_before = self.before
         ends = max(1, steps // 20)
         curve = self.losses[:steps].cpu()
-        update = {}
+        test_losses = {}
+        if loss_before is not None and loss_after is not None:
+            test_losses = {"test_loss_before": round(loss_before, 6), "test_loss_after": round(loss_after, 6)}
+        update: dict[str, Any] = {}
         if self.lora is not None and self.rank is not None:
             update = {
                 "rank": self.rank,
                 "alpha": self.lora.alpha_over_rank * self.rank,
                 "targets": list(self.lora.targets),
+                **self.lora.model_dump(include={"dora", "rslora"}, exclude_none=True),
             }
         return {
             "metric": self.objective.metric,
-            "before": round(self.before, 6),
+            "before": round(before, 6),
             "after": round(after, 6),
             "chance": round(self.objective.chance, 6),
             "tested_on": self.objective.tested_on,
             "loss_first": round(float(curve[:ends].mean()), 6),
             "loss_last": round(float(curve[-ends:].mean()), 6),
+            **test_losses,
             "seed": self.seed,
-            **self.training.model_dump(mode="json", exclude={"keep_every"}),
+            **self.training.model_dump(mode="json", exclude={"keep_every"}, exclude_none=True),
             **update,
         }
 
@@ -73,6 +83,7 @@ def train(
     lora: Lora | None = None,
     rank: int | None = None,
     loss: BatchLoss | None = None,
+    measure_test_loss: bool = False,
     on_step: Callable[[int], None] = lambda step: None,
     checkpoint_steps: Sequence[int] = (),
     on_checkpoint: OnCheckpoint | None = None,
@@ -86,87 +97,85 @@ def train(
         model: The start of the training; it is changed.
         objective: What the model is trained and tested on.
         training: Steps, optimizer and other settings.
-        seed: Seed of batches and of fresh low-rank updates.
+        seed: Seed of batches, of wrong labels, and of fresh low-rank updates.
         lora: The low-rank update that is trained instead of the weights.
         rank: The rank of this update.
-        loss: What is minimised, if it is not the objective's own loss.
+        loss: What is minimised, if it is not the objective's own loss. It has no labels that could be wrong.
+        measure_test_loss: Whether the record has the mean loss on the test examples, before and after.
         on_step: Called after each step with its number.
         checkpoint_steps: Steps after which ``on_checkpoint`` is called; 0 means before the first step.
         on_checkpoint: Receives a checkpoint.
+
+    Raises:
+        ValueError: ``training`` cannot train ``lora``, or has a rate of heads where there are none.
+        MothrError: ``training`` chooses blocks, and the model has none.
     """
-    if lora is not None:
-        assert rank is not None
-        model = _with_lora(model, lora, rank, seed)
-    weights = [value for value in model.parameters() if value.requires_grad]
-    parameters = [*weights, *objective.parameters()]
-    optimizer, schedule = _optimizer(parameters, training)
-    generator = torch_generator(seed, "batches")
-    model.eval()  # these small models are trained without dropout
-    losses = torch.zeros(training.steps, device=weights[0].device)
-    recorder = Recorder(objective, training, seed, lora, rank, objective.evaluate(model), losses)
+    model, objective = _prepared(model, objective, training, seed, lora, rank)
+    recorder = Recorder(
+        objective, training, seed, lora, rank, measure_test_loss, _test(objective, model, measure_test_loss),
+        torch.zeros(training.steps, device=next(model.parameters()).device),
+    )  # fmt: skip
 
     def keep(step: int) -> None:
         if on_checkpoint is not None and step in checkpoint_steps:
             dense = copy.deepcopy(model)
-            record = {**recorder.record(objective.evaluate(model), step), "steps": step} if step else {}
-            on_checkpoint(step, _merged(dense) if lora is not None else dense, record)
+            record = {**recorder.record(model, step), "steps": step} if step else {}
+            on_checkpoint(step, merged(dense) if lora is not None else dense, record)
 
     keep(0)
-    for step in range(1, training.steps + 1):
-        value = (loss or objective.loss)(model, training.batch_size, generator)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, training.clip)
-        optimizer.step()
-        schedule.step()
-        losses[step - 1] = value.detach()
+    for step, value in enumerate(_steps(model, objective, training, seed, loss or objective.loss), start=1):
+        recorder.losses[step - 1] = value
         on_step(step)
         keep(step)
-    record = recorder.record(objective.evaluate(model), training.steps)
-    return (model if lora is None else _merged(model)), record
+    record = recorder.record(model, training.steps)
+    return (merged(model) if lora is not None else model.requires_grad_(True)), record
 
 
-def _optimizer(
-    parameters: list[nn.Parameter], training: Training
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Returns the optimizer and its schedule: linear warm-up, then a cosine to zero."""
-    groups = [
-        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": training.weight_decay},
-        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer: torch.optim.Optimizer
-    if training.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate)
-    else:
-        optimizer = torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9)
-    warmup_steps = max(1, round(training.warmup * training.steps))
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, training.steps - warmup_steps)))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+def _prepared(
+    model: nn.Module, objective: Objective, training: Training, seed: int, lora: Lora | None, rank: int | None
+) -> tuple[nn.Module, Objective]:
+    """Returns the model, with low-rank updates or frozen weights, and the objective, with wrong labels, that
+    ``training`` and ``lora`` ask for."""
+    check_update(training, lora)
+    if training.head_rate is not None and not objective.parameters():
+        raise ValueError("training.head_rate: this family of models has no heads; remove it")
+    if training.label_noise is not None:
+        objective = objective.with_label_noise(training.label_noise, torch_generator(seed, "label noise"))
+    if lora is not None:
+        assert rank is not None
+        model = with_lora(model, lora, rank, seed)
+    restrict(model, training.trained)
+    return model.eval(), objective  # these small models are trained without dropout
 
 
-def _merged(adapted: Any) -> nn.Module:
-    """Returns the dense model with its low-rank updates added to the weights."""
-    return adapted.merge_and_unload()
+def _test(objective: Objective, model: nn.Module, with_loss: bool) -> tuple[float, float | None]:
+    """Returns the metric on the test examples, and the mean loss on them if ``with_loss`` is set."""
+    return objective.measure(model) if with_loss else (objective.evaluate(model), None)
 
 
-def _with_lora(model: nn.Module, lora: Lora, rank: int, seed: int) -> nn.Module:
-    """Returns ``model``, frozen, with fresh low-rank updates B A: A is drawn uniformly, B is zero."""
-    from peft import LoraConfig, get_peft_model
+def _steps(
+    model: nn.Module, objective: Objective, training: Training, seed: int, loss: BatchLoss
+) -> Iterator[torch.Tensor]:
+    """Trains ``model`` and the heads of ``objective``, and yields the loss of each step without the penalty.
 
-    config = LoraConfig(
-        r=rank, lora_alpha=lora.alpha_over_rank * rank, target_modules=list(lora.targets), lora_dropout=0.0
-    )
-    adapted = get_peft_model(model, config)
-    generator = torch_generator(seed, "lora")
-    for name, value in adapted.named_parameters():
-        if "lora_A" in name:
-            drawn = torch.empty_like(
-                value, device="cpu"
-            )  # drawn on the CPU, so that every device gets the same numbers
-            value.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
-    return adapted
+    After the last step the parameters are set to their average, if one is stored.
+    """
+    weights = [value for value in model.parameters() if value.requires_grad]
+    parameters = [*weights, *objective.parameters()]
+    changing, schedule = optimizer(weights, objective.parameters(), training)
+    penalty = StartPenalty(weights, training.l2_sp) if training.l2_sp is not None else None
+    averaged = training.ema is not None or training.tail_average is not None
+    average = Average(parameters, training) if averaged else None
+    generator = torch_generator(seed, "batches")
+    for step in range(1, training.steps + 1):
+        value = loss(model, training.batch_size, generator)
+        changing.zero_grad(set_to_none=True)
+        (value if penalty is None else value + penalty()).backward()
+        nn.utils.clip_grad_norm_(parameters, training.clip)
+        changing.step()
+        schedule.step()
+        if average is not None:
+            average.update(step)
+            if step == training.steps:
+                average.apply()
+        yield value.detach()

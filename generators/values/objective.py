@@ -31,6 +31,19 @@ class Objective(Protocol):
     def evaluate(self, model: nn.Module) -> float:
         """Returns the metric on the test examples."""
 
+    def test_loss(self, model: nn.Module) -> float:
+        """Returns the mean loss on the test examples, the same every time. It moves even if the metric does
+        not."""
+
+    def measure(self, model: nn.Module) -> tuple[float, float]:
+        """Returns :meth:`evaluate` and :meth:`test_loss`, from one pass over the test examples."""
+
+    def with_label_noise(self, fraction: float, generator: torch.Generator) -> "Objective":
+        """Returns this objective, with the same heads, where ``fraction`` of the training labels are wrong.
+
+        Test examples are unchanged. ``generator`` decides which labels are wrong.
+        """
+
     def outputs(self, model: nn.Module) -> torch.Tensor:
         """Returns the model's outputs, float32, on a small fixed sample of the test examples, to compare the
         functions of two models."""
