@@ -2,7 +2,7 @@
 
 from mothr.benchmark.cli.board import gaps, leaderboard, rescore, score_submissions
 from mothr.benchmark.cli.command import Command
-from mothr.benchmark.cli.data import verify
+from mothr.benchmark.cli.data import describe, verify
 from mothr.benchmark.cli.methods import check, predict, run, score, submit
 from mothr.benchmark.cli.models import export
 from mothr.benchmark.cli.start import list_
@@ -11,6 +11,7 @@ from mothr.benchmark.cli.studies import compare
 commands = (
     Command("Start", list_, "list"),
     Command("Data", verify),
+    Command("Data", describe),
     Command("Methods", run),
     Command("Methods", predict),
     Command("Methods", score),

@@ -55,14 +55,20 @@ class Axis:
 def axis_of(distributions: Sequence[Quantiles], log: bool) -> Axis:
     """Returns the axis for some distributions. It covers all of them between 5 % and 95 %.
 
-    A logarithmic axis cannot show values of 0 and below; they lie on its left end.
+    It also covers the smallest and largest values, unless it would then be more than twice as long. A logarithmic axis
+    cannot show values of 0 and below; they lie on its left end.
     """
-    low, high = LEVELS.index(5), LEVELS.index(95)
-    ends = [one.values[index] for one in distributions if one.n for index in (low, high)]
-    if log:
-        ends = [value for one in distributions if one.n for value in one.values[low : high + 1] if value > 0]
-        return _log_axis(min(ends, default=1.0), max(ends, default=1.0))
-    return _linear_axis(min(ends, default=0.0), max(ends, default=1.0))
+    scaled = [
+        [math.log(value) if log else value for value in distribution.values if value > 0 or not log]
+        for distribution in distributions
+        if distribution.n
+    ]
+    middle = [value for values in scaled for value in (values[1:-1] if len(values) == len(LEVELS) else values)]
+    low, high = min(middle, default=0.0), max(middle, default=0.0 if log else 1.0)
+    smallest, largest = min((v[0] for v in scaled if v), default=low), max((v[-1] for v in scaled if v), default=high)
+    if largest - smallest <= 2 * (high - low):
+        low, high = smallest, largest
+    return _log_axis(math.exp(low), math.exp(high)) if log else _linear_axis(low, high)
 
 
 def _log_axis(low: float, high: float) -> Axis:
@@ -93,7 +99,7 @@ def _linear_axis(low: float, high: float) -> Axis:
 def updates_svg(summaries: Sequence[UpdateSummary], title: str) -> str:
     """Returns the figure. The first data set is shown in colour, the others below it in grey."""
     labels = [_shortened(summary.name) for summary in summaries]
-    gutter = 12 + CHARACTER * max(map(len, labels))
+    gutter = 18 + CHARACTER * max(map(len, labels))
     panel_width = gutter + PANEL_WIDTH + COUNT_WIDTH
     panel_height = HEAD + ROW_HEIGHT * len(summaries) + FOOT
     top = 74.0
@@ -119,9 +125,7 @@ def updates_svg(summaries: Sequence[UpdateSummary], title: str) -> str:
     ])  # fmt: skip
 
 
-def _panel(
-    statistic: Statistic, distributions: Sequence[Quantiles], labels: Sequence[str], gutter: float
-) -> list[str]:
+def _panel(statistic: Statistic, distributions: Sequence[Quantiles], labels: Sequence[str], gutter: float) -> list[str]:
     """Returns the elements of one panel. Its upper left corner is at (0, 0)."""
     axis = axis_of(distributions, statistic.log)
     bottom = HEAD + ROW_HEIGHT * len(distributions)
@@ -142,24 +146,36 @@ def _panel(
     for index, (distribution, label) in enumerate(zip(distributions, labels, strict=True)):
         y = HEAD + ROW_HEIGHT * (index + 0.5)
         weight, fill = ('font-weight="600"', INK) if index == 0 else ("", MUTED)
-        lines.append(_text(gutter - 8, y + 3.5, label, f'font-size="11" {weight} fill="{fill}" text-anchor="end"'))
+        lines.append(_text(gutter - 12, y + 3.5, label, f'font-size="11" {weight} fill="{fill}" text-anchor="end"'))
         count = f"{distribution.n:,}" if distribution.n else "none"
         end = gutter + PANEL_WIDTH + COUNT_WIDTH
         lines.append(_text(end, y + 3.5, count, f'font-size="10" fill="{MUTED}" text-anchor="end"'))
         if distribution.n:
-            lines += _row(distribution, axis, gutter, y, FIRST if index == 0 else OTHERS)
+            lines += _row(distribution, axis, (gutter, y), FIRST if index == 0 else OTHERS)
     return lines
 
 
-def _row(distribution: Quantiles, axis: Axis, left: float, y: float, colour: str) -> list[str]:
-    """Returns the marks of one distribution, with its quantiles as a tooltip."""
+def _row(
+    distribution: Quantiles, axis: Axis, start: tuple[float, float], colour: str, width: float = PANEL_WIDTH
+) -> list[str]:
+    """Returns the marks of one distribution, with its quantiles as a tooltip.
+
+    Args:
+        distribution: Its quantiles.
+        axis: The axis.
+        start: Where the axis begins, and the height of the row, in pixels.
+        colour: The colour of line, box and dots.
+        width: The length of the axis in pixels.
+    """
+    left, y = start
     smallest, low, lower, median, upper, high, largest = (
-        left + PANEL_WIDTH * axis.place(value) for value in distribution.values
+        left + width * axis.place(value) for value in distribution.values
     )
     quantiles = ", ".join(f"{level} %: {number(v)}" for level, v in zip(LEVELS, distribution.values, strict=True))
     beyond = (distribution.values[0] < axis.low, distribution.values[-1] > axis.high)
     return [
-        f'<g class="row"><title>{escape(f"n = {distribution.n:,}; {quantiles}")}</title>',
+        '<g class="row">',
+        f"<title>{escape(f'n = {distribution.n:,}; {quantiles}')}</title>",
         _line(low, y, high, y, f'stroke="{colour}" stroke-width="1.5"'),
         f'<rect x="{_round(lower)}" y="{_round(y - 4.5)}" width="{_round(max(upper - lower, 1))}" height="9" fill="{colour}" '
         'fill-opacity="0.55"/>',
@@ -181,11 +197,11 @@ def _end(x: float, y: float, beyond: int, colour: str) -> str:
 def _legend(x: float, y: float) -> list[str]:
     """Returns a sample row and what its marks mean."""
     sample = Quantiles(n=1, values=(0.02, 0.14, 0.34, 0.5, 0.7, 0.9, 1.0))
-    axis = Axis(0.0, 1.0, False, ())
-    marks = _row(sample, axis, 0, 0, FIRST)
-    text = "dots: smallest and largest value (arrow: beyond the axis); line: 5 % to 95 %; box: 25 % to 75 %; tick: median"
-    scaled = f'<g transform="translate({_round(x)} {_round(y)}) scale(0.3 1)">'
-    return [scaled, *marks, "</g>", _text(x + 0.3 * PANEL_WIDTH + 14, y + 4, text, f'font-size="11" fill="{MUTED}"')]
+    marks = _row(sample, Axis(0.0, 1.0, False, ()), (x, y), FIRST, 90.0)[2:-1]  # a sample needs no tooltip
+    text = (
+        "dots: smallest and largest value (arrow: beyond the axis); line: 5 % to 95 %; box: 25 % to 75 %; tick: median"
+    )
+    return [*marks, _text(x + 102, y + 4, text, f'font-size="11" fill="{MUTED}"')]
 
 
 def _shortened(name: str) -> str:

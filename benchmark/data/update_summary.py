@@ -35,17 +35,13 @@ class Statistic:
 
 STATISTICS: Mapping[str, Statistic] = {
     "relative_length": Statistic("length of an update, relative to the parent", "|c − p| / |p|", True),
-    "length_over_parents": Statistic("length of an update over the parent's", "|c − p| / |p − a|", True),
+    "length_over_parents": Statistic("length of an update over its parent's", "|c − p| / |p − a|", True),
     "coefficient": Statistic("coefficient of c − a on the parent's update u", "⟨c − a, u⟩ / |u|²", False),
     "sibling_cosine": Statistic("cosine of two siblings' updates", "cosine", False),
-    "uncle_coefficient": Statistic(
-        "coefficient of n − p on the update of the uncle c", "⟨n − p, c − p⟩ / |c − p|²", False
-    ),
+    "uncle_coefficient": Statistic("coefficient of a nephew on its uncle's update", "⟨n − p, c − p⟩ / |c − p|²", False),
     "tensors_touched": Statistic("share of tensors touched", "share of shared tensors", False),
     "effective_rank": Statistic("effective rank of an update", "rank, mean over matrices", True),
-    "effective_rank_share": Statistic(
-        "effective rank over the largest possible", "share of the possible rank", False
-    ),
+    "effective_rank_share": Statistic("effective rank over the largest possible", "share of the possible rank", False),
 }
 """The statistics, in the order in which they are shown. The fields of :class:`EdgeUpdate` and :class:`PairUpdate` define them."""
 GLOSSARY = (
@@ -70,7 +66,9 @@ class Quantiles(_Record):
     @model_validator(mode="after")
     def _check_length(self) -> "Quantiles":
         if len(self.values) != (len(LEVELS) if self.n else 0):
-            raise ValueError(f"values: {len(self.values)} quantiles of {self.n} values; give {len(LEVELS)}, or 0 for none")
+            raise ValueError(
+                f"values: {len(self.values)} quantiles of {self.n} values; give {len(LEVELS)}, or 0 for none"
+            )
         if list(self.values) != sorted(self.values):
             raise ValueError("values: the quantiles fall; give them from the smallest to the largest")
         return self
@@ -148,7 +146,9 @@ def open_summaries(path: Path) -> tuple[UpdateSummary, ...]:
     if path.is_dir():
         return (summarise_dataset(path),)
     if not path.exists():
-        raise MothrError(f"{path}: no such data set or file; name a data set, or the file that 'mothr describe --out' wrote")
+        raise MothrError(
+            f"{path}: no such data set or file; name a data set, or the file that 'mothr describe --out' wrote"
+        )
     try:
         return UpdateSummaries.model_validate(read_json(path)).datasets
     except ValidationError as error:
@@ -161,13 +161,19 @@ def write_summaries(path: Path, summaries: Sequence[UpdateSummary]) -> None:
 
 
 def rows(summaries: Sequence[UpdateSummary]) -> Iterator[dict[str, str]]:
-    """Yields one row of text for each statistic and data set: name, data set, n and the quantiles."""
+    """Yields one row of text for each statistic and data set: title, formula or unit, data set, n and the quantiles."""
     for name, statistic in STATISTICS.items():
         for summary in summaries:
             found = summary.statistics.get(name, Quantiles(n=0))
             cells = [number(value) for value in found.values] or ["none", *["-"] * (len(LEVELS) - 1)]
             quantiles = {f"{level} %": cell for level, cell in zip(LEVELS, cells, strict=True)}
-            yield {"statistic": f"{statistic.title}: {statistic.unit}", "data set": summary.name, "n": str(found.n), **quantiles}
+            yield {
+                "statistic": statistic.title,
+                "formula": statistic.unit,
+                "data set": summary.name,
+                "n": str(found.n),
+                **quantiles,
+            }
 
 
 def number(value: float) -> str:
