@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.studies.measurements import Measurement
+from mothr.baselines.studies.roots import initial_share, is_original_root, mean_of_known, root_kurtosis
 from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.errors import MothrError
@@ -37,11 +38,14 @@ EDGE_FIELDS = (
     "rank",
     "task",
     "init",
+    "root_kurtosis",
+    "root_initial_share",
     "depth",
     "withheld",
 )
-"""What the truth records about an edge: how the child was made, how the tree's root was initialised, the depth of the child,
-and the number of withheld models between parent and child."""
+"""What is known about an edge: how the child was made; the tree's root, that is its initialisation, the mean excess kurtosis of its
+attention output matrices, and the share of its initial weights that weight decay has left; the depth of the child; and the number
+of withheld models between parent and child. Kurtosis is measured on the weights of the true root, all else is from the truth."""
 TRANSFORM_SETTINGS: Mapping[str, str] = {
     "quantized": "precision", "merge": "method", "pruned": "share", "noised": "level",
 }  # fmt: skip
@@ -112,6 +116,21 @@ class OpenedDataset:
         return tuple(initialisations)
 
     @cached_property
+    def root_fields(self) -> tuple[Mapping[str, Any], ...]:
+        """``init``, ``root_kurtosis`` and ``root_initial_share`` of each tree; None where one is not known.
+
+        Kurtosis and share are means over the roots of the tree; there are several below a merge of trees. A tree whose
+        root is withheld has neither; see :func:`mothr.baselines.studies.roots.is_original_root`.
+        """
+        fields = []
+        for tree, init in zip(self.graph.trees, self.initialisations, strict=True):
+            roots = [node for node in tree if is_original_root(self.truth.nodes[node])]
+            kurtosis = mean_of_known(root_kurtosis(self.models.checkpoints[self.position[root]]) for root in roots)
+            share = mean_of_known(initial_share(self.truth.nodes[root].training or {}) for root in roots)
+            fields.append({"init": init, "root_kurtosis": kurtosis, "root_initial_share": share})
+        return tuple(fields)
+
+    @cached_property
     def edges(self) -> tuple[tuple[Edge, ...], ...]:
         """The edges of each tree."""
         edges: list[list[Edge]] = [[] for _ in self.graph.trees]
@@ -142,7 +161,7 @@ class OpenedDataset:
         return child
 
     def edge_fields(self, edge: Edge) -> dict[str, Any]:
-        """Returns the value of each of :data:`EDGE_FIELDS` for ``edge``; None if the truth does not record it."""
+        """Returns the value of each of :data:`EDGE_FIELDS` for ``edge``; None if it is not known."""
         parent, child = (self.truth.nodes[node] for node in edge)
         training, kind = self.training(edge), self.kind(edge[1])
         setting = (child.transform or {}).get(TRANSFORM_SETTINGS.get(kind, ""))
@@ -151,7 +170,7 @@ class OpenedDataset:
             "family": self.family,
             "kind": kind if setting is None else f"{kind} {setting}",
             "task": _task(parent, child),
-            "init": self.initialisations[self.tree_of[edge[1]]],
+            **self.root_fields[self.tree_of[edge[1]]],
             "depth": self.graph.depth(edge[1]),
             "withheld": child.withheld or 0,
         }

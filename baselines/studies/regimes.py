@@ -1,11 +1,12 @@
 """The regime map: for how many true edges each direction score names the parent, against how the child was made.
 
 A regime is one way of making a child, for example "full, adamw, 300 steps". Each direction score decides every true edge
-alone. Its accuracy in a regime is the mean over Model Trees of the share of edges on which it is right.
+alone. Its accuracy in a regime is the mean over Model Trees of the share of edges on which it is right. Numbers that differ from
+tree to tree or from edge to edge, such as the kurtosis of the root, are grouped into classes.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset, defined_pair_scores, open_datasets
+from mothr.baselines.studies.roots import INITIAL_SHARE_LIMITS, KURTOSIS_LIMITS, interval_name, interval_names
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.result_cache import in_memory
@@ -25,9 +27,21 @@ TRAINING_FIELDS = ("kind", "optimizer", "learning_rate", "weight_decay", "steps"
 """The fields that together say how a child was trained."""
 REGIME_LABELS = {
     "learning_rate": "lr {}", "weight_decay": "decay {}", "steps": "{} steps", "rank": "rank {}", "depth": "depth {}",
-    "withheld": "{} withheld",
+    "withheld": "{} withheld", "root_kurtosis": "root kurtosis {}", "root_initial_share": "root's initial share {}",
 }  # fmt: skip
 """Numeric field -> its text in the name of a regime that combines several fields."""
+
+FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
+    "root_kurtosis": KURTOSIS_LIMITS,
+    "root_initial_share": INITIAL_SHARE_LIMITS,
+    "learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),
+    "weight_decay": (0.01, 0.03, 0.1, 0.3),
+    "steps": (60, 200, 600, 2000),
+    "rank": (4, 8, 16, 32),
+}
+"""Numeric field -> the limits of its classes; see :func:`classed`."""
+MEASURED_FIELDS = ("root_kurtosis", "root_initial_share")
+"""Fields that are real numbers of a tree, so that they are always grouped into classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,8 @@ class RegimeMapSettings:
     """Tensors that the scores are computed on; see :class:`mothr.benchmark.weights.layers.Layers`."""
     groupings: tuple[tuple[str, ...], ...] = (*((name,) for name in EDGE_FIELDS), TRAINING_FIELDS)
     """Groupings of the edges. Each is a tuple of fields; every combination of their values is a regime."""
+    max_values: int = 12
+    """Largest number of values of a field of :data:`FIELD_LIMITS` that are regimes of their own; more are grouped into classes."""
 
     def __post_init__(self) -> None:
         for name in self.directions:
@@ -81,6 +97,21 @@ def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFr
     return pd.concat(outcomes, ignore_index=True)
 
 
+def classed(outcomes: pd.DataFrame, max_values: int) -> pd.DataFrame:
+    """Returns the table of :func:`edge_outcomes` with numbers replaced by classes, an ordered categorical column each.
+
+    These are the fields of :data:`FIELD_LIMITS` that are measured, or that have more than ``max_values`` distinct values.
+    The limits are fixed, so that two maps have the same classes. A number that is not known stays absent.
+    """
+    columns = {}
+    for name, limits in FIELD_LIMITS.items():
+        if name not in MEASURED_FIELDS and outcomes[name].nunique() <= max_values:
+            continue
+        values = [None if pd.isna(value) else interval_name(value, limits) for value in outcomes[name]]
+        columns[name] = pd.Categorical(values, interval_names(limits), ordered=True)
+    return outcomes.assign(**columns)
+
+
 def regime_accuracies(outcomes: pd.DataFrame, groupings: Sequence[tuple[str, ...]]) -> pd.DataFrame:
     """Returns a row for each regime, direction score and tree.
 
@@ -88,7 +119,7 @@ def regime_accuracies(outcomes: pd.DataFrame, groupings: Sequence[tuple[str, ...
     are all unrecorded belongs to no regime of that grouping.
 
     Args:
-        outcomes: Table from :func:`edge_outcomes`.
+        outcomes: Table from :func:`edge_outcomes`, with numbers as they are or :func:`classed`.
         groupings: Tuples of fields to group by.
     """
     tables = []
@@ -105,6 +136,8 @@ def regime_accuracies(outcomes: pd.DataFrame, groupings: Sequence[tuple[str, ...
 
 
 def _sortable(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.where(column.notna())
     return column if pd.api.types.is_numeric_dtype(column) else column.astype(str)
 
 
@@ -133,4 +166,4 @@ def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> pd.DataF
             "no model of these data sets has a parent, so no edge has a direction to predict; name a data set with edges"
         )
     edges = pd.concat([table for table in outcomes if not table.empty], ignore_index=True)
-    return regime_accuracies(edges, settings.groupings)
+    return regime_accuracies(classed(edges, settings.max_values), settings.groupings)

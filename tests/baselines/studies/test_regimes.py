@@ -123,6 +123,48 @@ def test_trees_with_the_same_root_count_as_one(dataset_of):
     assert (cell.accuracy, cell.trees, cell.edges) == (0.5, 2, 4)
 
 
+def with_roots(*draws, **training):
+    """Returns trees of a root and a child, whose output matrices have the weights that each of ``draws`` draws of a shape."""
+    nodes = []
+    for draw in draws:
+        root = {name: draw(shape) for name, shape in SHAPES.items()}
+        nodes += [(root, [], {"training": training} if training else {})]
+        nodes += [({name: 1.5 * value for name, value in root.items()}, [len(nodes) - 1], trained("full"))]
+    return nodes
+
+
+def test_edges_are_grouped_by_the_kurtosis_of_the_root_in_ascending_classes(dataset_of):
+    rng = np.random.default_rng(8)
+    folder = dataset_of(with_roots(lambda shape: rng.laplace(size=shape) ** 3, lambda shape: rng.uniform(-1, 1, shape)))
+    accuracies = regime_map(
+        [folder], RegimeMapSettings(("norm",), groupings=(("root_kurtosis",), ("root_kurtosis", "kind")))
+    )
+    data = OpenedDataset.open(folder)
+    measured = sorted(fields["root_kurtosis"] for fields in data.root_fields)
+    assert measured[0] < -0.5
+    assert measured[1] > 1.5
+    regimes_of = accuracies.groupby("grouping", sort=False).regime.agg(list).to_dict()
+    assert regimes_of == {
+        "root_kurtosis": ["below -0.5", "1.5 or more"],
+        "root_kurtosis*kind": ["root kurtosis below -0.5, full", "root kurtosis 1.5 or more, full"],
+    }
+
+
+def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not():
+    rows = pd.DataFrame({"steps": [30, 60, 199, 200, 5000, None], "learning_rate": [1e-3] * 6, "weight_decay": [None] * 6,
+                         "rank": [None] * 6, "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6})  # fmt: skip
+    classes = regimes.classed(rows, max_values=4)
+    assert [None if pd.isna(name) else name for name in classes.steps] == [
+        "below 60", "60 to 200", "60 to 200", "200 to 600", "2000 or more", None
+    ]  # fmt: skip
+    assert classes.learning_rate.tolist() == [1e-3] * 6
+    assert regimes.classed(rows, max_values=5).steps.equals(rows.steps)
+    assert [None if pd.isna(name) else name for name in classes.root_kurtosis] == [
+        "-0.5 to 0.5", "0.5 to 1.5", "1.5 or more", "below -0.5", None, "1.5 or more"
+    ]  # fmt: skip
+    assert set(classes.root_initial_share) == {"0.9 or more"}
+
+
 def test_an_undecided_score_counts_half_and_an_undefined_score_is_left_out(dataset_of):
     weights = {"flat.weight": np.ones((4, 4)), "layers.0.mlp.up_proj.weight": np.arange(16.0).reshape(4, 4)}
     folder = dataset_of([(weights, [], {}), (weights, [0], trained("full"))])
@@ -159,7 +201,8 @@ def test_a_truth_with_parents_only_is_mapped_by_the_fields_that_follow_from_them
     folder = dataset_of([(weights, [], {}), ({name: 2 * value for name, value in weights.items()}, [0], {})])
     accuracies = regime_map([folder], RegimeMapSettings(("norm",)))
     assert dict(zip(accuracies.grouping, accuracies.regime, strict=True)) == {
-        "family": "toy", "kind": "unrecorded", "depth": "1", "withheld": "0", "*".join(regimes.TRAINING_FIELDS): "unrecorded"
+        "family": "toy", "kind": "unrecorded", "root_kurtosis": "1.5 or more", "depth": "1", "withheld": "0",
+        "*".join(regimes.TRAINING_FIELDS): "unrecorded",
     }  # fmt: skip
 
 
