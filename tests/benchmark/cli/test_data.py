@@ -1,6 +1,7 @@
-"""The commands on data: ``verify``, and a hidden split with its labels."""
+"""The commands on data: ``verify``, ``describe``, and a hidden split with its labels."""
 
 import json
+import shutil
 
 from mothr.benchmark.data.dataset import commitment
 from mothr.benchmark.records import store
@@ -51,3 +52,45 @@ def test_a_hidden_split_is_verified_run_and_scored_with_its_labels_and_results_d
     value["version"] = 2
     (labels / "truth.json").write_text(json.dumps(value))
     refused(mothr("score", record, data, "--labels", labels), "is not the truth that")
+
+
+def test_describe_prints_what_varies_and_quantiles(mothr, data):
+    called = mothr("describe", data)
+    assert called.code == 0
+    lines = called.out.splitlines()
+    assert lines[0] == "tiny v1: 14 models, 2 trees, 12 edges"
+    assert any(line.startswith("models of a tree (2 trees)") and line.endswith("7 (2)") for line in lines)
+    assert any(line.startswith("length of an update over its parent's") and " 8 " in line for line in lines)
+
+
+def test_describe_compares_with_data_sets_and_files_and_draws_a_figure(mothr, data, build_data, tmp_path):
+    other, out = build_data(tmp_path / "other", trees=1, seed=3), tmp_path / "out"
+    first = mothr("describe", data, "--compare", other, "--out", out, "--json").json
+    assert first["files"] == [str(out / "updates.svg"), str(out / "updates.json")]
+    assert [value["edges"] for value in first["datasets"]] == [12, 6]
+    assert first["datasets"] == json.loads((out / "updates.json").read_text())["datasets"]
+    svg = (out / "updates.svg").read_text()
+    assert "How the models of tiny v1 differ" in svg
+    again = mothr("describe", other, "--compare", out / "updates.json", "--out", out, "--json").json
+    assert again["datasets"][1:] == first["datasets"]
+    assert again["datasets"][0] == first["datasets"][1]
+    assert {row["name"] for row in again["varies"]} >= {"models of a tree", "kind of edge", "storage", "parameters"}
+
+
+def test_describe_of_a_single_model_says_none(mothr, tiny, sealed, tmp_path):
+    data, node = tmp_path / "data", min((tiny / "models").iterdir())
+    shutil.copytree(node, data / "models" / node.name)
+    nodes = {node.name: {"parents": []}}
+    (data / "truth.json").write_text(json.dumps({"schema_version": 1, "split": "tiny", "version": 1, "nodes": nodes}))
+    called = mothr("describe", sealed(data), "--out", tmp_path / "out")
+    assert called.code == 0
+    assert called.out.count(" none ") == 8
+    assert (tmp_path / "out/updates.svg").read_text().count(">none<") == 8
+
+
+def test_describe_names_what_it_cannot_read(mothr, data, tmp_path, refused):
+    refused(mothr("describe", data, "--compare", tmp_path / "absent"), "no such data set or file")
+    (tmp_path / "updates.json").write_text("{}")
+    refused(mothr("describe", data, "--compare", tmp_path / "updates.json"), "field 'datasets' is missing")
+    (data / "truth.json").unlink()
+    refused(mothr("describe", data), "no truth here")
