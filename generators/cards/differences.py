@@ -1,0 +1,94 @@
+"""Two sections of the card: what varies in a data set, and how its models differ, beside real families."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mothr.benchmark.data.dataset import Truth
+from mothr.benchmark.data.update_figure import updates_svg
+from mothr.benchmark.data.update_summary import (
+    GLOSSARY,
+    LEVELS,
+    STATISTICS,
+    Quantiles,
+    UpdateSummary,
+    number,
+    open_summaries,
+    summarise,
+)
+from mothr.benchmark.data.updates import PAIRS, RANKED, measure
+from mothr.benchmark.data.variety import variety
+from mothr.benchmark.weights.model_set import ModelSet
+
+REFERENCE = Path(__file__).with_name("real_updates.json")
+"""Quantiles of real families, as ``mothr describe --out`` wrote them."""
+FIGURE = "updates.svg"
+"""Name of the figure in the folder of the data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What the card says about the differences between models."""
+
+    lines: list[str]
+    """Markdown: the figure, its symbols, and a table of quantiles."""
+    svg: str
+    """The figure."""
+
+
+def varies(models: ModelSet, truth: Truth) -> list[str]:
+    """Returns a Markdown table of the quantities that vary in a data set, with the counts of their values."""
+    rows = [f"| {row.name} | {row.n:,} {row.of} | {_escaped(row.text)} |" for row in variety(truth, models)]
+    note = "A number in brackets is the number of trees, models or edges that have the value before it."
+    return ["| what | of | values |", "|---|---|---|", *rows, "", note]
+
+
+def differences(models: ModelSet, truth: Truth) -> Differences:
+    """Returns the distributions of the updates along the true edges, beside those of the real families."""
+    own = summarise(measure(models, truth), truth, truth.split, truth.version)
+    real = real_families()
+    svg = updates_svg([own, *real], f"How the models of {own.name} v{own.version} differ")
+    return Differences(_lines(own, real), svg)
+
+
+def real_families() -> tuple[UpdateSummary, ...]:
+    """Returns the distributions of the real families that this package was published with."""
+    return open_summaries(REFERENCE) if REFERENCE.is_file() else ()
+
+
+def _lines(own: UpdateSummary, real: Sequence[UpdateSummary]) -> list[str]:
+    heads = ["statistic", "n", *(f"{level} %" for level in LEVELS)] + ["medians of real families"] * bool(real)
+    table = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    for name, statistic in STATISTICS.items():
+        found = own.statistics.get(name, Quantiles(n=0))
+        cells = [number(value) for value in found.values] or ["none", *[""] * (len(LEVELS) - 1)]
+        unit = "" if statistic.unit.startswith("share") else f": {statistic.unit}"
+        cells = [_escaped(f"{statistic.title}{unit}"), f"{found.n:,}", *cells]
+        table.append(f"| {' | '.join(cells + [_medians(name, real)] * bool(real))} |")
+    beside = f" Below it are {len(real)} real families, in grey." if real else ""
+    pairs = f"In each tree at most {PAIRS:,} pairs of siblings, and of nephew and uncle, are compared; merged models are left out there."
+    return [
+        f"![Distributions of the updates]({FIGURE})",
+        "",
+        f"The first row of each panel is this data set.{beside} {GLOSSARY} The effective rank is exp(entropy) of the squared singular "
+        f"values of c − p; it is the mean over at most {RANKED} matrices that the edge touched. {pairs}",
+        "",
+        *table,
+    ]
+
+
+def _medians(name: str, real: Sequence[UpdateSummary]) -> str:
+    """Returns the range of the medians of the families in which a statistic is defined, and their number."""
+    found = [
+        family.statistics[name].values for family in real if name in family.statistics and family.statistics[name].n
+    ]
+    medians = [statistics.median(values) for values in found]  # the median of the seven quantiles is the one at 50 %
+    if not medians:
+        return "none"
+    families = f"{len(medians)} {'family' if len(medians) == 1 else 'families'}"
+    return f"{number(min(medians))} to {number(max(medians))} ({families})"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
