@@ -144,6 +144,26 @@ class ModelGraph:
         """The graph of each Model Tree, in the order of ``trees``."""
         return tuple(self.subgraph(tree) for tree in self.trees)
 
+    def tree_labels(self, numbers: Mapping[NodeId, int | None]) -> list[int]:
+        """Returns the label of each of ``trees``: the number that a truth gives its models under ``tree``.
+
+        A Model Tree whose models have several numbers, as below a merge of two trees, has the smallest of them. A Model
+        Tree without a number, or with the number of an earlier one, as below a root that is not in the data set, gets the
+        next number that no model has. So labels are distinct, and a truth without numbers gives 0, 1, 2, ...
+
+        Args:
+            numbers: node -> the number of its Model Tree; None or absent if the truth gives none.
+        """
+        unused = 1 + max((number for number in numbers.values() if number is not None), default=-1)
+        labels: list[int] = []
+        for tree in self.trees:
+            known = [number for node in tree if (number := numbers.get(node)) is not None]
+            label = min(known, default=unused)
+            if label in labels or not known:
+                label, unused = unused, unused + 1
+            labels.append(label)
+        return labels
+
     def ancestors(self, node: NodeId) -> frozenset[NodeId]:
         """Returns all nodes that ``node`` descends from, without the node itself."""
         return self._ancestors[node]

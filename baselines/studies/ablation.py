@@ -127,12 +127,12 @@ def each_warning_once() -> Iterator[None]:
             warnings.warn_explicit(text, category, warning.filename, warning.lineno)
 
 
-def table_rows(records: Sequence[RunRecord], trees: int) -> pd.DataFrame:
+def table_rows(records: Sequence[RunRecord], trees: Sequence[int]) -> pd.DataFrame:
     """Returns a tidy table: a row for each run and true Model Tree, with the method's parameters and every metric as columns.
 
     Args:
         records: The runs.
-        trees: Number of true Model Trees. A failed run has a row for each of them, without metrics.
+        trees: Label of each true Model Tree, as in the records. A failed run has a row for each of them, without metrics.
     """
     metrics = [name for name, metric in METRICS.items() if metric.per_tree]
     rows = []
@@ -144,7 +144,7 @@ def table_rows(records: Sequence[RunRecord], trees: int) -> pd.DataFrame:
             "status": record.status, "error": record.error, "seconds": record.seconds,
         }  # fmt: skip
         scores = record.tree_scores()
-        rows += [{**shared, "tree": tree, **dict.fromkeys(metrics), **scores.get(tree, {})} for tree in range(trees)]
+        rows += [{**shared, "tree": tree, **dict.fromkeys(metrics), **scores.get(tree, {})} for tree in trees]
     return pd.DataFrame(rows)
 
 

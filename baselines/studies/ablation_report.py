@@ -56,7 +56,8 @@ def write(
     """
     first = records[0]
     title = f"{first.split} v{first.split_version}, {first.setting}"
-    table = table_rows(records, len(dataset.open_truth(data).graph.trees))
+    truth = dataset.open_truth(data)
+    table = table_rows(records, truth.graph.tree_labels({node: known.tree for node, known in truth.nodes.items()}))
     try:
         write_table(table, folder / "ablation")
         save_figure(partial(ablation_figure, rows, title), folder / "ablation")

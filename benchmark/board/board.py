@@ -190,11 +190,12 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
         manifest = (manifests or {}).get(split) or str(counts.sort_index(kind="stable").idxmax())
         same_build = [record for record in members if record.manifest_sha256 == manifest]
         trees = sorted({tree for record in same_build for tree in record.tree_scores()})
-        board_rows += [_row(tuple(runs), trees, manifest) for _, runs in groupby(members, key=key)]
+        schema = max((record.schema_version for record in same_build if record.per_tree), default=0)
+        board_rows += [_row(tuple(runs), trees, manifest, schema) for _, runs in groupby(members, key=key)]
     return board_rows
 
 
-def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
+def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str, schema: int) -> Row:
     first = runs[0]
     absent = sorted(set(range(runs[-1].seed)) - {run.seed for run in runs})
     reasons = [f"seed {', '.join(map(str, absent))} missing"] if absent else []
@@ -203,6 +204,8 @@ def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str) -> Row:
         missing = [str(tree) for tree in trees if tree not in run.tree_scores()]
         if run.status == "ok" and missing:
             reasons.append(f"seed {run.seed} is not scored on tree {', '.join(missing)}; score it again")
+    if any(run.per_tree and run.schema_version < schema for run in runs):
+        reasons.append(f"scored before schema version {schema}, which numbers trees otherwise; score it again")
     if first.manifest_sha256 != manifest:
         reasons.append(
             f"run on another build of the split (manifest {first.manifest_sha256[:12]}, not {manifest[:12]})"

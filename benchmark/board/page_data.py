@@ -254,6 +254,8 @@ class NodeData:
 class TreeData:
     """One true Model Tree, with what lies between its models."""
 
+    label: int
+    """The number that the truth gives the tree; see :meth:`mothr.benchmark.graph.ModelGraph.tree_labels`."""
     width: float
     """Width of the picture in pixels."""
     height: float

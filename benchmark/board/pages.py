@@ -36,8 +36,8 @@ from mothr.benchmark.board.views import METRIC_LABELS, SETTINGS, BoardView, Lead
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.store import TRUTH, read_true_graph
 from mothr.benchmark.score.metrics import METRICS
-from mothr.benchmark.storage import read_json
 
 REGIMES = Path("regimes", "map.csv")
 """The regime map in a folder of results: ``mothr map DATA ... --out results/regimes`` writes it."""
@@ -77,9 +77,9 @@ class SplitFiles:
         """
         self.truth: ModelGraph | None = None
         self.entries: Mapping[NodeId, Any] = {}
-        path = place / "truth.json"
+        path = place / TRUTH
         if path.exists():
-            self.truth, self.entries = _read_truth(path)
+            self.truth, self.entries = read_true_graph(path)
         self.pairs = read_pairs(place, self.truth) if self.truth else None
 
 
@@ -298,24 +298,12 @@ def _bytes(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _read_truth(path: Path) -> tuple[ModelGraph, dict[NodeId, Any]]:
-    """Returns the true graph and the entries of its nodes."""
-    value = read_json(path)
-    nodes = value.get("nodes") if isinstance(value, dict) else None
-    if not isinstance(nodes, dict) or not all(
-        isinstance(entry, dict) and "parents" in entry for entry in nodes.values()
-    ):
-        raise MothrError(
-            f"{path}: a truth is an object whose 'nodes' each have 'parents'; copy it from the data set again"
-        )
-    return ModelGraph.from_json({node: entry["parents"] for node, entry in nodes.items()}, str(path)), nodes
-
-
 def _trees(files: SplitFiles) -> list[TreeData]:
-    """Returns the true forest with the position of each model."""
+    """Returns the true forest with the position of each model, sorted by label."""
     truth = files.truth
     assert truth
     trees = []
+    labels = truth.tree_labels({node: entry.get("tree") for node, entry in files.entries.items()})
     for number, layout in enumerate(drawing.tree_layouts(truth)):
         nodes = []
         for node in sorted(layout.points):
@@ -328,8 +316,10 @@ def _trees(files: SplitFiles) -> list[TreeData]:
             )
         pairs = files.pairs.trees[number] if files.pairs else None
         distances, evidence = _matrices(pairs) if pairs else (None, None)
-        trees.append(TreeData(round(layout.width, 1), round(layout.height, 1), nodes, distances, evidence))
-    return trees
+        trees.append(
+            TreeData(labels[number], round(layout.width, 1), round(layout.height, 1), nodes, distances, evidence)
+        )
+    return sorted(trees, key=lambda tree: tree.label)
 
 
 Matrix = list[list[float | None]]

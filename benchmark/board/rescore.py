@@ -8,7 +8,7 @@ from typing import Any
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
-from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.records.record import SCHEMA_VERSION, RunRecord
 from mothr.benchmark.run.outcome import score
 
 SHOWN = 5
@@ -24,7 +24,8 @@ class Rescored:
     path: Path
     """The record, as ``<results>/<split>-v<k>/runs.jsonl#<id>``."""
     differs: tuple[str, ...] = ()
-    """Metrics whose stored value differs, is absent, or exists no longer: ``edge_f1`` or ``edge_f1 of tree 3``."""
+    """Metrics whose stored value differs, is absent, or exists no longer: ``edge_f1`` or ``edge_f1 of tree 3``.
+    ``schema_version`` stands before them if the record is of an earlier one."""
     fault: str | None = None
     """Why the record cannot be scored: the truth is faulty, or is about other models."""
     scored: bool = True
@@ -49,7 +50,7 @@ def rescore(folder: Path, *, write: bool, only: str = "") -> Iterator[Rescored]:
         MothrError: there is no such folder, or a record is faulty.
     """
     runs: dict[Path, list[RunRecord]] = {}
-    for record in store.read_all(folder):
+    for record in store.read_all(folder, relabel=False):
         if record.run_id.rpartition("-")[2].startswith(only):
             split = store.folder_name(record.split, record.split_version)
             runs.setdefault(folder if folder.resolve().name == split else folder / split, []).append(record)
@@ -76,8 +77,10 @@ def _rescore_split(place: Path, records: list[RunRecord], *, write: bool) -> Ite
             yield Rescored(paths[record.run_id], fault=str(error))
             continue
         differing = tuple(_differing({"metrics": record.metrics, "per_tree": record.per_tree}, scores))
+        if record.schema_version != SCHEMA_VERSION:
+            differing = ("schema_version", *differing)
         if differing:
-            changed.append(record.model_copy(update=scores))
+            changed.append(record.model_copy(update={**scores, "schema_version": SCHEMA_VERSION}))
         yield Rescored(paths[record.run_id], differing)
     if changed and write:
         store.write(changed, place.resolve().parent)

@@ -5,7 +5,7 @@ A record holds the prediction itself. A metric that is added later is computed f
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,8 +25,10 @@ from mothr.benchmark.prediction import Prediction, Relation
 from mothr.benchmark.side_information import GivenName, MethodKind
 from mothr.benchmark.storage import canonical_json, canonical_sha256
 
-SCHEMA_VERSION = 2
-"""The version of the format that is written. Version 1 is read, too; see :func:`upgrade`."""
+SCHEMA_VERSION = 3
+"""The version of the format that is written. Versions 1 and 2 are read, too; see :func:`upgrade`."""
+BY_POSITION = 2
+"""The last version in which ``tree`` of an entry of ``per_tree`` was a position, not the number that the truth gives the tree."""
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
 """The fields that distinguish one run from another. A run with the same identity replaces the older one."""
 OPTIONAL_PARTS = ("confidence", "trees", "abstained", "relations")
@@ -60,8 +62,8 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    schema_version: Literal[2] = 2
-    """The version of this format."""
+    schema_version: Literal[2, 3] = 3
+    """The version of this format. In version 2, ``tree`` of ``per_tree`` is a position; see :meth:`with_tree_labels`."""
     split: Name
     """The split's name."""
     split_version: Annotated[int, Field(ge=1)]
@@ -99,7 +101,8 @@ class RunRecord(BaseModel):
     metrics: dict[str, float | None]
     """Metric -> value over the whole Model Graph; None if it is undefined."""
     per_tree: list[dict[str, int | float | None]]
-    """The same for each true Model Tree, with the tree's label under ``tree``."""
+    """The same for each true Model Tree, in the order of :attr:`mothr.benchmark.graph.ModelGraph.trees`. ``tree`` is the label of
+    :meth:`mothr.benchmark.graph.ModelGraph.tree_labels`: the number ``tree`` that the truth gives its models."""
     seconds: Annotated[float, Field(ge=0)] | None = None
     """Wall-clock time of the method's process, in seconds."""
     peak_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -201,6 +204,15 @@ class RunRecord(BaseModel):
             for scores in self.per_tree
         }
 
+    def with_tree_labels(self, labels: Sequence[int]) -> "RunRecord":
+        """Returns the record in the present schema version, with these labels under ``tree``.
+
+        Args:
+            labels: the label of each Model Tree of the truth; see :meth:`mothr.benchmark.graph.ModelGraph.tree_labels`.
+        """
+        relabelled = [scores | {"tree": labels[int(scores["tree"] or 0)]} for scores in self.per_tree]
+        return self.model_copy(update={"per_tree": relabelled, "schema_version": SCHEMA_VERSION})
+
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON values. A field that is None and may be absent is left out."""
         absent = {name for name, field in type(self).model_fields.items() if not field.is_required()}
@@ -220,9 +232,9 @@ class RunRecord(BaseModel):
         if not isinstance(value, dict):
             raise MothrError(f"{where}: a record is a JSON object, not {type(value).__name__}")
         schema = value.get("schema_version")
-        if type(schema) is not int or schema not in (1, SCHEMA_VERSION):  # True equals 1
+        if type(schema) is not int or schema not in (1, BY_POSITION, SCHEMA_VERSION):  # True equals 1
             raise MothrError(
-                f"{where}: schema_version is {schema!r}; this version of mothr reads 1 and 2; update mothr"
+                f"{where}: schema_version is {schema!r}; this version of mothr reads 1, 2 and 3; update mothr"
             )
         try:
             return cls.model_validate(upgrade(value) if schema == 1 else value)
@@ -260,8 +272,9 @@ def upgrade(value: dict[str, Any]) -> dict[str, Any]:
     """Returns a value of schema version 2 with the content of ``value``, which is of schema version 1.
 
     Version 1 called ``given`` ``told``. It had no ``kind``: the method's name began with ``null-`` or ``oracle-``.
+    From version 2 to 3 the truth is needed; see :meth:`RunRecord.with_tree_labels`.
     """
-    upgraded = {name: item for name, item in value.items() if name != "told"} | {"schema_version": SCHEMA_VERSION}
+    upgraded = {name: item for name, item in value.items() if name != "told"} | {"schema_version": BY_POSITION}
     if "told" in value:
         upgraded["given"] = value["told"]
     method, given = str(value.get("method")), value.get("told")

@@ -7,7 +7,7 @@ Before schema version 2, each record was a JSON file of its own. Such files are 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from mothr.benchmark.errors import MothrError, unknown_name
+from mothr.benchmark.graph import ModelGraph, NodeId
 from mothr.benchmark.prediction import Prediction
-from mothr.benchmark.records.record import IDENTITY, RunRecord, identity, identity_key
+from mothr.benchmark.records.record import BY_POSITION, IDENTITY, RunRecord, identity, identity_key
 from mothr.benchmark.records.superseded import SUPERSEDED
 from mothr.benchmark.storage import canonical_json, parse_json, read_json, write_error, write_text
 
@@ -24,7 +25,9 @@ RUNS = "runs.jsonl"
 """The file that holds the records of a split."""
 PAIRS = "pairs.json"
 """Distances and direction scores between the models of each true tree; see :mod:`mothr.benchmark.board.pairs`."""
-NOT_RECORDS = ("manifest.json", "truth.json", SUPERSEDED, PAIRS)
+TRUTH = "truth.json"
+"""The truth of a split; a hidden split has none."""
+NOT_RECORDS = ("manifest.json", TRUTH, SUPERSEDED, PAIRS)
 """JSON files of a split that are no records."""
 LOCK = ".runs.lock"
 """The file that a writer holds locked, in the folder of the split; it is there only while somebody writes."""
@@ -48,10 +51,14 @@ def home(record: RunRecord, folder: Path) -> Path:
 # --- reading ---
 
 
-def read_all(folder: Path) -> list[RunRecord]:
+def read_all(folder: Path, *, relabel: bool = True) -> list[RunRecord]:
     """Returns every record below the results folder ``folder``, split by split.
 
     Everything in a folder ``submissions``, or below a name that begins with a dot, is passed over.
+
+    Args:
+        folder: the results folder.
+        relabel: see :func:`read_runs`.
 
     Raises:
         MothrError: there is no such folder, or one of its records is faulty; see :func:`read_runs`.
@@ -64,23 +71,63 @@ def read_all(folder: Path) -> list[RunRecord]:
             inside = path.relative_to(folder).parts
             if not any(part.startswith(".") or part == "submissions" for part in inside):
                 places.add(path.parent)
-    return [record for place in sorted(places) for record in read_runs(place)]
+    return [record for place in sorted(places) for record in read_runs(place, relabel=relabel)]
 
 
-def read_runs(place: Path) -> list[RunRecord]:
+def read_runs(place: Path, *, relabel: bool = True) -> list[RunRecord]:
     """Returns the records of one split, sorted by identity.
 
     A line of ``runs.jsonl`` replaces an old JSON file of the same run.
 
     Args:
         place: the folder of the split's results.
+        relabel: whether records before schema version 3 get the truth's tree numbers, if the truth lies beside them.
 
     Raises:
-        MothrError: a record is malformed, is there twice, is of another split, or does not fit its id.
+        MothrError: a record is malformed, is there twice, is of another split, or does not fit its id; or there are
+            older records beside a faulty truth.
     """
     records = {identity_key(identity(record)): record for record in _read_files(place)}
     records |= _read_lines(place)
-    return [records[key] for key in sorted(records)]
+    ordered = [records[key] for key in sorted(records)]
+    if not (relabel and (place / TRUTH).is_file() and any(record.schema_version <= BY_POSITION for record in ordered)):
+        return ordered
+    graph, entries = read_true_graph(place / TRUTH)
+    labels = graph.tree_labels({node: entry.get("tree") for node, entry in entries.items()})
+    return [
+        _relabelled(record, labels, place) if record.schema_version <= BY_POSITION else record for record in ordered
+    ]
+
+
+def _relabelled(record: RunRecord, labels: Sequence[int], place: Path) -> RunRecord:
+    """Returns the record with the truth's tree numbers.
+
+    Raises:
+        MothrError: the record has a score for a tree that the truth does not have.
+    """
+    if any(tree not in range(len(labels)) for tree in record.tree_scores()):
+        raise MothrError(
+            f"{place / RUNS}#{record.run_id}: is scored on more trees than the {len(labels)} of {place / TRUTH}; "
+            f"score it again: mothr rescore {place}"
+        )
+    return record.with_tree_labels(labels)
+
+
+def read_true_graph(path: Path) -> tuple[ModelGraph, dict[NodeId, Any]]:
+    """Returns the true graph in the file ``path``, and the entry of each model as JSON values. It loads no torch.
+
+    Raises:
+        MothrError: the file cannot be read, or is no truth.
+    """
+    value = read_json(path)
+    nodes = value.get("nodes") if isinstance(value, dict) else None
+    if not isinstance(nodes, dict) or not all(
+        isinstance(entry, dict) and "parents" in entry for entry in nodes.values()
+    ):
+        raise MothrError(
+            f"{path}: a truth is an object whose 'nodes' each have 'parents'; copy it from the data set again"
+        )
+    return ModelGraph.from_json({node: entry["parents"] for node, entry in nodes.items()}, str(path)), nodes
 
 
 def read_prediction(path: Path) -> Prediction:

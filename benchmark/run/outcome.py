@@ -65,7 +65,8 @@ class Scores:
     whole: Mapping[str, float | None]
     """Metric -> value on the whole Model Graph; None where the metric is undefined."""
     trees: tuple[Mapping[str, float | None], ...]
-    """The same for each true Model Tree, with its label under ``tree``."""
+    """The same for each true Model Tree, in the order of ``truth.graph.trees``, with its label under ``tree``; see
+    :meth:`mothr.benchmark.graph.ModelGraph.tree_labels`."""
 
 
 def score(prediction: Prediction, truth: "Truth") -> Scores:
@@ -75,7 +76,9 @@ def score(prediction: Prediction, truth: "Truth") -> Scores:
         MothrError: the prediction leaves out a model of the truth, or names another model.
     """
     true, prediction = truth.prediction, prediction.of(truth.nodes, "the prediction")
-    return Scores(metrics.score(true, prediction), tuple(metrics.per_tree(true, prediction)))
+    labels = truth.graph.tree_labels({node: known.tree for node, known in truth.nodes.items()})
+    rows = zip(labels, metrics.per_tree(true, prediction), strict=True)
+    return Scores(metrics.score(true, prediction), tuple({**row, "tree": label} for label, row in rows))
 
 
 def record_of(request: RunRequest, outcome: RunOutcome, truth: "Truth", manifest_sha256: str) -> RunRecord:

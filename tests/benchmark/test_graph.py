@@ -73,6 +73,21 @@ def test_a_merge_across_trees_has_two_roots_and_one_tree():
     assert merged.trees == (frozenset("abm"),)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "labels"),
+    [
+        ({}, [0, 1, 2]),
+        ({"a": 2, "b": 2, "c": 2, "d": 2, "m": 2, "x": 0, "y": 0, "z": 1}, [2, 0, 1]),
+        ({"a": 2, "b": 5, "m": 2, "x": 0, "z": 5}, [2, 0, 5]),  # a merge across trees 2 and 5 counts as tree 2
+        ({"a": 2, "b": 5, "m": 2, "x": 0, "z": None}, [2, 0, 6]),
+        ({"a": 3, "x": 3, "z": 3}, [3, 4, 5]),  # the withheld root of tree 3 leaves three trees
+        ({"a": 1, "x": None, "z": 1}, [1, 2, 3]),
+    ],
+)
+def test_a_tree_has_the_number_that_the_truth_gives_it_and_no_other_tree_has(numbers, labels):
+    assert GRAPH.tree_labels(numbers) == labels
+
+
 def test_tree_graphs_are_the_graphs_of_the_trees():
     forest = ModelGraph({"c": (), "a": ("c",), "b": (), "m": ("a", "c")})
     assert forest.tree_graphs == (ModelGraph({"c": (), "a": ("c",), "m": ("a", "c")}), ModelGraph({"b": ()}))

@@ -126,7 +126,7 @@ def _motif_accuracy(data: OpenedDataset, settings: ClaimSettings) -> list[Measur
     """Returns the motif accuracy of each method's prediction on each whole tree."""
     measurements = []
     for record in published_records(data, settings):
-        for tree, scores in record.tree_scores().items():
+        for tree, scores in enumerate(record.per_tree):
             accuracy = scores["motif_accuracy"]
             if accuracy is not None:
                 kinds, name = data.kinds(tree), compared_name(record)

@@ -1,8 +1,8 @@
 // What is known of one model, as lines of text.
 const models = new Map();
-for (const [treeNumber, tree] of (page.trees ?? []).entries()) {
+for (const tree of page.trees ?? []) {
   tree.nodes.forEach((node, place) => {
-    models.set(node.id, { ...node, tree, treeNumber, place });
+    models.set(node.id, { ...node, tree, place });
   });
 }
 

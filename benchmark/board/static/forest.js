@@ -54,11 +54,11 @@ function summaryOf(layers, abstained) {
   return [...words, ...Object.entries(others).flatMap(([name, number]) => (number ? [`${number} ${name}`] : []))].join(", ");
 }
 
-function treeFigure(view, tree, number) {
+function treeFigure(view, tree) {
   const layers = edgesOf(view.drawing, tree);
   const summary = summaryOf(layers, tree.nodes.filter(({ id }) => view.abstained.has(id)).length);
   const { width, height } = tree;
-  const picture = draw("svg", { class: "drawing", width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Tree ${number}: ${summary}` });
+  const picture = draw("svg", { class: "drawing", width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Tree ${tree.label}: ${summary}` });
   for (const { edgeClass, edges } of layers) {
     for (const { parent, child, path } of edges) {
       const words = `${nameOfModel(parent)} → ${child}: ${EDGE_WORDS[edgeClass]}`;
@@ -69,7 +69,7 @@ function treeFigure(view, tree, number) {
     picture.append(fill(modelMark(view, node), { tabindex: place ? -1 : 0 }, []));
   });
   const card = make("div", { class: "card", hidden: "" });
-  const caption = make("figcaption", {}, make("b", {}, `Tree ${number}`), summary);
+  const caption = make("figcaption", {}, make("b", {}, `Tree ${tree.label}`), summary);
   const figure = make("figure", {}, caption, make("div", { class: "picture" }, picture), card);
   watch(figure, picture, card, view);
   return figure;
@@ -77,7 +77,7 @@ function treeFigure(view, tree, number) {
 
 function forest(drawing) {
   const view = viewOf(drawing);
-  const grid = make("div", { class: "forest" }, ...page.trees.map((tree, number) => treeFigure(view, tree, number)));
+  const grid = make("div", { class: "forest" }, ...page.trees.map((tree) => treeFigure(view, tree)));
   grid.style.setProperty("--tree", `${Math.max(220, ...page.trees.map((tree) => tree.width)) + 26}px`);
   return grid;
 }

@@ -136,7 +136,7 @@ def test_features_kept_in_memory_do_not_change_a_prediction(tiny):
 
 
 def test_table_has_a_row_for_each_run_and_tree_with_parameters_and_metrics(records):
-    table = ablation.table_rows(records, TREES)
+    table = ablation.table_rows(records, range(TREES))
     assert len(table) == len(records) * TREES
     assert set(records[0].parameters) | {name for name, metric in METRICS.items() if metric.per_tree} <= set(
         table.columns
@@ -173,7 +173,7 @@ def test_failed_run_counts_as_zero_and_has_a_row_for_each_tree(tiny):
     assert records[0].status == "failed"
     kurtosis = ablation.summary(records)[0]
     assert (kurtosis.failed, kurtosis.intervals["edge_accuracy"].mean) == (1, 0)
-    table = ablation.table_rows(records, TREES)
+    table = ablation.table_rows(records, range(TREES))
     failed = table[table.direction == "kurtosis"]
     assert len(failed) == TREES
     assert failed.edge_f1.isna().all()

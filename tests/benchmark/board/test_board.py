@@ -47,6 +47,15 @@ def test_a_score_is_the_mean_over_trees_of_the_mean_over_seeds_with_its_t_interv
     assert row["seconds"] == 2.0
 
 
+def test_scores_of_different_schema_versions_are_not_compared():
+    """They number trees differently. A folder without a truth, as of a hidden split, cannot tell how."""
+    table = board([run((1.0, 0.2)), run((0.2, 1.0), method="old", schema_version=2), run(None, method="failed")])
+    reasons = dict(zip(table["method"], table["unranked"], strict=True))
+    assert reasons["old"] == "scored before schema version 3, which numbers trees otherwise; score it again"
+    assert (reasons["linea"], reasons["failed"]) == ("", "")
+    assert set(board([run(schema_version=2), run(method="b", schema_version=2)])["unranked"]) == {""}
+
+
 def test_intervals_stay_within_the_range_of_the_metric_and_one_tree_has_none():
     row = only([run((0.0, 1.0))])
     assert (row["edge_f1_low"], row["edge_f1_high"]) == (0.0, 1.0)

@@ -68,6 +68,35 @@ def test_the_folder_of_one_split_is_rewritten(mothr, written):
     assert (written / "tiny-v1" / "runs.jsonl").read_bytes() == original
 
 
+def test_a_record_of_version_2_is_rewritten_with_the_tree_numbers_of_the_truth(mothr, written):
+    """Trees 0 and 1 of the truth change their numbers, so that a number is no position."""
+    truth_path, original = written / "tiny-v1" / "truth.json", lines_of(written)
+    truth = json.loads(truth_path.read_text())
+    numbers = {id: entry["tree"] for id, entry in truth["nodes"].items()}
+    first = numbers[min(numbers)]  # the tree at position 0
+    for entry in truth["nodes"].values():
+        entry["tree"] = 7 if entry["tree"] == first else 3
+    truth_path.write_text(json.dumps(truth))
+    lines = lines_of(written)
+    for line in lines:
+        line["schema_version"] = 2
+        for position, scores in enumerate(line["per_tree"]):
+            scores["tree"] = position
+    rewrite(written, lines)
+    assert all(trees == [7, 3] for trees in trees_of(store.read_all(written)))
+    assert mothr("rescore", written, "--check").code == 1
+    assert mothr("rescore", written, "--json").json["written"] == 3
+    assert mothr("rescore", written, "--check").code == 0
+    for old, new in zip(original, lines_of(written), strict=True):
+        assert new["schema_version"] == 3
+        assert [scores["tree"] for scores in new["per_tree"]] == ([7, 3] if new["per_tree"] else [])
+        assert [scores["edge_f1"] for scores in new["per_tree"]] == [scores["edge_f1"] for scores in old["per_tree"]]
+
+
+def trees_of(records):
+    return [[scores["tree"] for scores in record.per_tree] for record in records if record.per_tree]
+
+
 def test_a_failed_run_has_no_metrics(mothr, written):
     lines = lines_of(written)
     lines[-1]["metrics"] = {"edge_f1": 1.0}

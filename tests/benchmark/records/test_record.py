@@ -76,7 +76,7 @@ def test_json_values_leave_out_absent_fields_and_make_the_same_record(record, fa
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"schema_version": 3}, "schema_version is 3"),
+        ({"schema_version": 4}, "schema_version is 4"),
         ({"metrcs": {}}, "metrcs.*did you mean metrics"),
         ({"seed": "0"}, "seed: .*integer.*'0'"),
         ({"seed": -1}, "seed"),

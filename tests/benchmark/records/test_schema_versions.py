@@ -2,18 +2,21 @@
 
 ``stored/<k>/`` holds files of schema version k as they were written. A failed run is among them. The files are never
 edited: their hashes are below. A field with a default may be added within a version. Any other change of the format
-makes version k + 1: ``SCHEMA_VERSION`` becomes k + 1, and ``upgrade`` turns a value of version k into one of version
-k + 1. New samples go into ``stored/<k + 1>/``; those of all earlier versions stay.
+makes version k + 1: ``SCHEMA_VERSION`` becomes k + 1, and a reader turns a record of version k into one of version
+k + 1: ``upgrade`` up to version 2, ``RunRecord.with_tree_labels`` from 2 to 3.
+
+New samples go into ``stored/<k + 1>/``; those of all earlier versions stay.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
-from mothr.benchmark.records.record import SCHEMA_VERSION, RunRecord, identity
+from mothr.benchmark.records.record import BY_POSITION, SCHEMA_VERSION, RunRecord, identity
 from mothr.benchmark.storage import canonical_sha256, read_json, sha256_of
 
 HOME = Path(__file__).with_name("stored")
@@ -24,10 +27,14 @@ HASHES = {
     "1/null-star-c9104543.json": "f758bdabd50a246fa2ff901785cf8ff4e73db979dc38962d608c0c47cc1003e8",
     "2/tiny-hidden-v1/runs.jsonl": "c1a025fc6bf6f400b2658db422ede220ffa418f0df4cd6e54bb6b95aa21dd70d",
     "2/vit-missing-v1/runs.jsonl": "2d0c01e33281661885faf0adead72946db1956e8cb449f0dfe052645d3678ed5",
+    "3/tiny-hidden-v1/runs.jsonl": "61236b63d71a85a9f8525238964d8d1dc76fcf1d02029d7d744e46f0d7265ecf",
+    "3/vit-missing-v1/runs.jsonl": "02c3bae7c4661e2d8f938a5eff51ddf8a6cd5a054a81b73245b19fad43821da0",
 }
 """File -> SHA-256 of its bytes."""
 SINGLE_FILES = [name for name in HASHES if name.startswith("1/")]
 FOLDERS = [HOME / name.rpartition("/")[0] for name in HASHES if name.endswith(store.RUNS)]
+TRUTH = Path(__file__).parents[3] / "results" / "vit-missing-v1" / "truth.json"
+"""The published truth of a split of the samples. The numbers of its trees are not their positions."""
 
 
 def stored(name):
@@ -50,13 +57,38 @@ def test_a_record_of_version_1_keeps_its_identity_and_its_prediction(name, tmp_p
     assert store.read_all(tmp_path) == [record]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_a_file_of_lines_is_written_again_byte_for_byte(folder, tmp_path):
     records = store.read_runs(folder)
     assert store.write(reversed(records), tmp_path).read_bytes() == (folder / store.RUNS).read_bytes()
 
 
-def test_samples_of_both_versions_are_the_same_records():
+def test_a_record_of_version_2_gets_the_tree_numbers_of_the_truth_beside_it(tmp_path):
+    place = tmp_path / "vit-missing-v1"
+    shutil.copytree(HOME / "2" / "vit-missing-v1", place)
+    older = store.read_runs(place)
+    assert {record.schema_version for record in older} == {2}  # without a truth the positions are kept
+    shutil.copy(TRUTH, place / "truth.json")
+    records = store.read_runs(place)
+    assert records == store.read_runs(HOME / "3" / "vit-missing-v1")
+    assert [scores["tree"] for scores in records[0].per_tree] == [1, 3, 4, 2, 0]
+    for old, new in zip(older, records, strict=True):
+        unnumbered = [[{**scores, "tree": None} for scores in record.per_tree] for record in (old, new)]
+        assert unnumbered[0] == unnumbered[1]
+    assert store.read_runs(place, relabel=False) == older
+
+
+def test_a_score_of_a_tree_that_the_truth_lacks_is_an_error(tmp_path):
+    place = tmp_path / "vit-missing-v1"
+    shutil.copytree(HOME / "2" / "vit-missing-v1", place)
+    truth = read_json(TRUTH)
+    kept = {id: entry for id, entry in truth["nodes"].items() if entry["tree"] < 4}
+    (place / "truth.json").write_text(json.dumps(truth | {"nodes": kept}))
+    with pytest.raises(MothrError, match=r"is scored on more trees than the 4 of .*truth\.json; .*mothr rescore"):
+        store.read_runs(place)
+
+
+def test_samples_of_the_first_two_versions_are_the_same_records():
     newer = {record.run_id: record for record in store.read_all(HOME / "2")}
     for name in SINGLE_FILES:
         assert newer[stored(name).run_id] == stored(name)
@@ -65,7 +97,8 @@ def test_samples_of_both_versions_are_the_same_records():
 def test_every_version_has_a_sample_of_a_failed_run():
     assert sorted(path.name for path in HOME.iterdir()) == [str(version) for version in range(1, SCHEMA_VERSION + 1)]
     assert {"ok", "failed"} <= {stored(name).status for name in SINGLE_FILES}
-    assert {"ok", "failed"} <= {record.status for record in store.read_all(HOME / "2")}
+    for version in ("2", "3"):
+        assert {"ok", "failed"} <= {record.status for record in store.read_all(HOME / version)}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +115,10 @@ def test_every_version_has_a_sample_of_a_failed_run():
 def test_the_kind_of_a_record_of_version_1_comes_from_its_name_and_what_it_was_given(method, given, kind):
     value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"method": method, "told": given}
     record = RunRecord.from_json(value, "old.json")
-    assert (record.kind, record.given, record.schema_version) == (kind, given, SCHEMA_VERSION)
+    assert (record.kind, record.given, record.schema_version) == (kind, given, BY_POSITION)
 
 
-@pytest.mark.parametrize("version", [0, 3, None, "1", 1.5, True])
+@pytest.mark.parametrize("version", [0, 4, None, "1", 1.5, True])
 def test_an_unknown_version_is_refused_by_its_number(version, tmp_path):
     value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"schema_version": version}
     with pytest.raises(MothrError, match=rf"old\.json: schema_version.*{version!r}.*update mothr"):

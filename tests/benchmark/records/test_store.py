@@ -200,9 +200,13 @@ def test_read_all_finds_records_and_passes_over_the_rest(record, failed, tmp_pat
 def test_old_files_and_lines_may_lie_in_one_folder(record, failed, tmp_path):
     single_file(record(), tmp_path)
     single_file(failed(seed=1), tmp_path)
-    assert store.read_all(tmp_path) == [record(), failed(seed=1)]
+    assert store.read_all(tmp_path) == [record(schema_version=2), failed(schema_version=2, seed=1)]
     store.write(record(seed=2), tmp_path)
-    assert store.read_all(tmp_path) == [record(), failed(seed=1), record(seed=2)]
+    assert store.read_all(tmp_path) == [
+        record(schema_version=2),
+        failed(schema_version=2, seed=1),
+        record(seed=2),
+    ]
 
 
 def test_a_line_replaces_the_old_file_of_its_run(record, tmp_path):
@@ -222,7 +226,7 @@ def test_an_old_file_in_the_wrong_place_is_refused(record, tmp_path):
     with pytest.raises(MothrError, match=r"tiny-v1.null-star-.*json: .*null-star-[0-9a-f]{8}\.json; rename it"):
         store.read_all(tmp_path)
     path.rename(path.with_name(f"{record(seed=5).run_id}.json"))
-    assert store.read_all(tmp_path) == [record(seed=5)]
+    assert store.read_all(tmp_path) == [record(schema_version=2, seed=5)]
     path.parent.rename(tmp_path / "tiny-v2")
     with pytest.raises(MothrError, match="belongs into the folder tiny-v1"):
         store.read_all(tmp_path)

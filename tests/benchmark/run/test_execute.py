@@ -174,6 +174,19 @@ def test_scoring_a_written_prediction_again_gives_the_stored_metrics_exactly(tin
     assert [dict(tree) for tree in again.trees] == record.per_tree
 
 
+def test_the_score_of_a_tree_stands_under_the_number_that_the_truth_gives_its_models():
+    """Trees 4 and 2 stand at positions 0 and 1; 9 is a stranger, 0 a student's tree; the root above x and y is withheld."""
+    parents = {"a": [], "b": ["a"], "c": ["b"], "d": [], "e": ["d"], "s": [], "t": [], "u": ["t"], "x": [], "y": []}
+    numbers = {"a": 4, "b": 4, "c": 4, "d": 2, "e": 2, "s": 9, "t": 0, "u": 0, "x": 5, "y": 5}
+    nodes = {node: {"parents": above, "tree": numbers[node]} for node, above in parents.items()}
+    truth = Truth.model_validate({"split": "s", "version": 1, "nodes": nodes})
+    predicted = {node: tuple(above) for node, above in parents.items()} | {"c": ("a",), "u": ()}
+    scores = score(Prediction(ModelGraph(predicted)), truth)
+    by_number = {tree["tree"]: tree["edge_f1"] for tree in scores.trees}
+    assert by_number == {4: 0.5, 2: 1.0, 9: 1.0, 0: 0.0, 5: 1.0, 10: 1.0}
+    assert [tree["tree"] for tree in scores.trees] == [4, 2, 9, 0, 5, 10]  # the order of truth.graph.trees
+
+
 def test_the_truth_itself_is_perfect(tiny):
     truth = open_truth(tiny)
     relations = {node: known.relation for node, known in truth.nodes.items() if known.relation}
