@@ -1,7 +1,7 @@
 """Two sections of the card: what varies in a data set, and how its models differ, beside real families."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,28 +28,27 @@ FIGURE = "updates.svg"
 
 
 @dataclass(frozen=True, slots=True)
-class Differences:
-    """What the card says about the differences between models."""
+class Description:
+    """What the card says about the models of a data set, as they are."""
 
-    lines: list[str]
-    """Markdown: the figure, its symbols, and a table of quantiles."""
+    sections: Mapping[str, Sequence[str]]
+    """Heading -> lines of Markdown."""
     svg: str
-    """The figure."""
+    """The figure, which one section shows as :data:`FIGURE`."""
 
 
-def varies(models: ModelSet, truth: Truth) -> list[str]:
-    """Returns a Markdown table of the quantities that vary in a data set, with the counts of their values."""
-    rows = [f"| {row.name} | {row.n:,} {row.of} | {_escaped(row.text)} |" for row in variety(truth, models)]
-    note = "A number in brackets is the number of trees, models or edges that have the value before it."
-    return ["| what | of | values |", "|---|---|---|", *rows, "", note]
-
-
-def differences(models: ModelSet, truth: Truth) -> Differences:
-    """Returns the distributions of the updates along the true edges, beside those of the real families."""
+def describe_models(models: ModelSet, truth: Truth) -> Description:
+    """Returns what varies in a data set, and the distributions of its updates beside those of real families."""
     own = summarise(measure(models, truth), truth, truth.split, truth.version)
     real = real_families()
-    svg = updates_svg([own, *real], f"How the models of {own.name} v{own.version} differ")
-    return Differences(_lines(own, real), svg)
+    sections = {"What varies": _varies(models, truth), "How the models differ": _differences(own, real)}
+    return Description(sections, updates_svg([own, *real], f"How the models of {own.name} v{own.version} differ"))
+
+
+def _varies(models: ModelSet, truth: Truth) -> list[str]:
+    rows = [f"| {row.name} | {row.n:,} {row.of} | {_escaped(row.text)} |" for row in variety(truth, models)]
+    note = "The number in brackets says how many trees, models or edges have the value before it."
+    return ["| what | of | values |", "|---|---|---|", *rows, "", note]
 
 
 def real_families() -> tuple[UpdateSummary, ...]:
@@ -57,7 +56,7 @@ def real_families() -> tuple[UpdateSummary, ...]:
     return open_summaries(REFERENCE) if REFERENCE.is_file() else ()
 
 
-def _lines(own: UpdateSummary, real: Sequence[UpdateSummary]) -> list[str]:
+def _differences(own: UpdateSummary, real: Sequence[UpdateSummary]) -> list[str]:
     heads = ["statistic", "n", *(f"{level} %" for level in LEVELS)] + ["medians of real families"] * bool(real)
     table = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for name, statistic in STATISTICS.items():
