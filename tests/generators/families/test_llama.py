@@ -7,10 +7,12 @@ from io import BytesIO
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from mothr.benchmark.errors import MothrError
 from mothr.generators.data import text
 from mothr.generators.families.llama import WINDOWS, LanguageModelling, Llama
+from mothr.generators.train.model_files import save_model
 from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Lora, Training
@@ -18,6 +20,7 @@ from mothr.generators.values.training import Lora, Training
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 4, "mlp_size": 48, "context": 16}
 FAMILY = Llama(**SIZES)
 GROUPED = Llama(**{**SIZES, "kv_heads": 2})
+TIED = Llama(**SIZES, tied=True)
 CPU = torch.device("cpu")
 
 
@@ -156,6 +159,69 @@ def test_updates_of_every_linear_layer_up_to_its_rank_are_allowed():
     GROUPED.check_lora((1, 16), ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 
 
+# A tied head
+
+
+def test_a_tied_head_is_the_embeddings_and_is_stored_once(tmp_path):
+    model = built(family=TIED)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    save_model(TIED, model, tmp_path / "model")
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert "lm_head.weight" not in stored
+    assert stored.keys() == load_stored(tmp_path, FAMILY).keys() - {"lm_head.weight"}
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["tie_word_embeddings"]
+
+
+def load_stored(place, family):
+    save_model(family, built(family=family), place / "other")
+    return load_file(place / "other" / "model.safetensors")
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_a_tied_model_loads_equal_whether_or_not_its_file_holds_the_head(tmp_path, with_head):
+    model = built(family=TIED)
+    save_model(TIED, model, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    if with_head:
+        stored = load_file(path)
+        save_file({**stored, "lm_head.weight": stored["model.embed_tokens.weight"].clone()}, path, {"format": "pt"})
+    loaded = TIED.load(tmp_path / "model")
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("lora", [None, Lora(ranks=(2,), targets=("v_proj",), dora=True)])
+def test_a_tied_head_stays_tied_in_training_and_in_checkpoints(lora, tmp_path):
+    model, kept = built(family=TIED), []
+    training = Training(steps=2, batch_size=4, learning_rate=1e-2)
+    model, _ = train(
+        model, objective("text-fonts"), training, 1, lora=lora, rank=2 if lora else None,
+        checkpoint_steps=(1,), on_checkpoint=lambda step, checkpoint, record: kept.append(checkpoint),
+    )  # fmt: skip
+    for place, result in enumerate((model, *kept)):
+        assert result.lm_head.weight is result.model.embed_tokens.weight
+        save_model(TIED, result, tmp_path / str(place))
+        assert "lm_head.weight" not in load_file(tmp_path / str(place) / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"hidden_size": 32, "layers": 2, "heads": 8, "kv_heads": 2, "tied": True},
+        {"hidden_size": 96, "layers": 3, "heads": 6, "kv_heads": 6},
+        {"hidden_size": 128, "layers": 6, "heads": 8, "kv_heads": 1, "tied": True},
+    ],
+)
+def test_models_of_many_sizes_are_trained_saved_and_loaded(sizes, tmp_path):
+    family = Llama(mlp_size=64, context=8, **sizes)
+    model, _ = train(
+        built(family=family), objective("text-fonts", context=8), Training(steps=1, batch_size=2, learning_rate=1e-3), 1
+    )
+    save_model(family, model, tmp_path / "model")
+    loaded = family.load(tmp_path / "model").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
 # What it is trained and tested on
 
 
@@ -215,6 +281,39 @@ def test_a_model_is_tested_on_the_test_part_and_every_time_on_the_same(toys):
     part = text.load("toy-z", "test").numpy().tobytes()
     assert all(bytes(window.tolist()) in part for window in first)
     assert len({bytes(window.tolist()) for window in first}) > WINDOWS / 4
+
+
+def test_wrong_bytes_are_predicted_and_not_read_and_the_test_keeps_its_bytes(toys):
+    clean = objective("toy-z", context=16)
+    noisy = clean.with_label_noise(0.25, torch_generator("noise"))
+    following = torch.arange(40_000).reshape(-1, 16) % 256
+    targets = noisy._targets(following)
+    changed = targets != following
+    assert 0.24 < changed.float().mean() < 0.26
+    assert ((targets >= 0) & (targets < 256)).all()
+    assert len(torch.unique((targets - following)[changed] % 256)) == 255
+    assert not torch.equal(noisy._targets(following), targets)  # drawn anew for each batch
+    again = clean.with_label_noise(0.25, torch_generator("noise"))
+    assert torch.equal(again._targets(following), targets)
+    read = []
+    for result in (clean, noisy):
+        model = Always(0)
+        result.loss(model, 8, torch_generator(1))
+        read.append(model.seen[0])
+    assert torch.equal(*read)
+    assert clean._targets(following) is following
+    model = built().eval()
+    assert noisy.measure(model) == clean.measure(model)
+
+
+def test_the_test_loss_is_the_cross_entropy_of_the_byte_that_follows(toys):
+    result = objective("toy-z", context=16)
+    logits = torch.zeros(256)
+    logits[ord("a")] = 1
+    hit, missed = (-float(torch.log_softmax(logits, 0)[ord(letter)]) for letter in "ab")
+    accuracy, loss = result.measure(Always(ord("a")))
+    assert loss == pytest.approx(accuracy * hit + (1 - accuracy) * missed, abs=1e-5)
+    assert (result.evaluate(Always(ord("a"))), result.test_loss(Always(ord("a")))) == (accuracy, loss)
 
 
 def test_different_texts_have_different_digests():

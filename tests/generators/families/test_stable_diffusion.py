@@ -20,6 +20,7 @@ from mothr.generators.generate import generate
 from mothr.generators.hidden import Hidden
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.train.train import train
+from mothr.generators.train.trainable import trained_names
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.training import Lora, Training
 
@@ -269,6 +270,42 @@ def test_a_tenth_of_the_captions_is_dropped(folder):
     texts = model.seen[0][2]
     left_out = (texts == result._texts[0]).all(-1).all(-1)
     assert 0.08 < left_out.float().mean() < 0.12
+
+
+def test_wrong_captions_are_those_of_other_pictures(folder):
+    result = objective(folder, "scene-plain", "scene-few")
+    noisy, again, other = (result.with_label_noise(0.5, torch_generator(seed)) for seed in (1, 1, 2))
+    (latents, captions_of), (same_latents, wrong) = result._train, noisy._train
+    assert torch.equal(latents, same_latents)
+    assert torch.equal(captions_of.sort().values, wrong.sort().values)
+    assert 0.3 * len(wrong) < int((captions_of != wrong).sum()) <= round(0.5 * len(wrong))
+    assert torch.equal(wrong, again._train[1])
+    assert not torch.equal(wrong, other._train[1])
+    assert noisy.measure(Answer()) == result.measure(Answer())
+
+
+def test_the_test_loss_is_the_mean_squared_error_of_the_noise(folder):
+    result = objective(folder)
+    noise = torch.cat([noise for _, _, _, noise in result._probe()])
+    assert result.measure(Answer()) == (0, pytest.approx(float(noise.square().mean()), rel=1e-6))
+    assert result.test_loss(Answer()) == result.measure(Answer())[1]
+
+
+def test_only_what_is_chosen_is_trained_and_the_rest_keeps_its_bits(folder):
+    for part in ("last-layers", "alternate-layers", "vectors"):
+        model = built()
+        before = copy.deepcopy(model.state_dict())
+        chosen = trained_names({name: value.ndim for name, value in model.named_parameters()}, part)
+        training = SHORT.model_copy(update={"steps": 2, "trained": part, "tail_average": 1.0, "l2_sp": 0.1})
+        model, _ = train(model, objective(folder), training, 1)
+        moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+        assert moved <= chosen
+        assert len(moved) > 0.9 * len(chosen)
+
+
+def test_a_rate_of_heads_without_heads_is_an_error(folder):
+    with pytest.raises(ValueError, match=r"training\.head_rate: this family of models has no heads"):
+        train(built(), objective(folder), SHORT.model_copy(update={"head_rate": 0.1}), 1)
 
 
 def test_training_explains_more_of_the_noise_and_gives_the_same_bits_again(folder):

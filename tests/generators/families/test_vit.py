@@ -6,7 +6,9 @@ from scipy import stats
 
 from mothr.generators.data import images
 from mothr.generators.families.vit import ViT
+from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
+from mothr.generators.values.training import Training
 
 FAMILY = ViT(hidden_size=64, layers=1, heads=2, mlp_size=128, patch_size=8)
 CPU = torch.device("cpu")
@@ -80,3 +82,21 @@ def test_logits_of_other_tasks_are_masked():
     assert torch.isinf(logits[:10, 10:]).all()
     assert torch.isinf(logits[10:, :10]).all()
     assert torch.isfinite(logits[:10, :10]).all()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"hidden_size": 32, "layers": 6, "heads": 8},
+        {"hidden_size": 80, "layers": 3, "heads": 5},
+        {"hidden_size": 128, "layers": 2, "heads": 2},
+    ],
+)
+def test_models_of_many_sizes_are_trained_saved_and_loaded(sizes, tmp_path):
+    family = ViT(mlp_size=64, patch_size=16, **sizes)
+    model = family.build("normal", 0.02, torch_generator(1))
+    objective = family.objective(("digits",), torch_generator("head"), CPU)
+    model, _ = train(model, objective, Training(steps=1, batch_size=2, learning_rate=1e-3), 1)
+    family.save(model, tmp_path / "model")
+    loaded = family.load(tmp_path / "model").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())

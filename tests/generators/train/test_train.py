@@ -91,3 +91,83 @@ def test_every_step_is_counted():
     steps = []
     train(model, objective, Training(steps=4, batch_size=8, learning_rate=1e-3), seed=1, on_step=steps.append)
     assert steps == [1, 2, 3, 4]
+
+
+def test_a_record_without_options_has_the_entries_of_published_records():
+    model, objective = model_and_objective()
+    _, record = train(model, objective, Training(steps=2, batch_size=8, learning_rate=1e-3), seed=1)
+    assert list(record) == [
+        "metric", "before", "after", "chance", "tested_on", "loss_first", "loss_last", "seed", "steps", "batch_size",
+        "learning_rate", "optimizer", "weight_decay", "warmup", "clip",
+    ]  # fmt: skip
+
+
+def test_options_that_are_set_are_recorded():
+    model, objective = model_and_objective()
+    options = {
+        "schedule": "linear", "trained": "vectors", "l2_sp": 0.1, "label_noise": 0.2, "ema": 0.5, "head_rate": 0.1,
+    }  # fmt: skip
+    _, record = train(model, objective, Training(steps=2, batch_size=8, learning_rate=1e-3, **options), seed=1)
+    assert options.items() <= record.items()
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 2e-3), ("adafactor", 2e-2), ("sign", 3e-4)])
+def test_other_optimizers_learn_a_task(optimizer, rate):
+    model, objective = model_and_objective()
+    training = Training(steps=200, batch_size=32, learning_rate=rate, optimizer=optimizer, schedule="linear")
+    _, record = train(model, objective, training, seed=1)
+    assert record["before"] < 0.25 < 0.4 < record["after"]
+    assert (record["optimizer"], record["schedule"]) == (optimizer, "linear")
+
+
+def test_the_test_loss_is_recorded_if_it_is_asked_for_and_shows_a_training_too_short_for_the_metric():
+    model, objective = model_and_objective()
+    before = objective.test_loss(model.eval())
+    assert before == objective.test_loss(model)
+    training = Training(steps=3, batch_size=32, learning_rate=1e-5)
+    model, record = train(model, objective, training, seed=1, measure_test_loss=True)
+    assert record["test_loss_before"] == pytest.approx(before, abs=1e-6)
+    assert record["test_loss_after"] == pytest.approx(objective.test_loss(model), abs=1e-6)
+    assert record["test_loss_after"] < record["test_loss_before"]
+    assert objective.measure(model) == (objective.evaluate(model), objective.test_loss(model))
+
+
+def test_a_rate_of_heads_moves_the_heads_and_leaves_the_rest_to_the_rate_of_the_model():
+    distances = []
+    for rate in (None, 1e-2):
+        model, objective = model_and_objective()
+        start, head = copy.deepcopy(model.state_dict()), objective.state()
+        training = Training(steps=1, batch_size=8, learning_rate=1e-5, head_rate=rate, weight_decay=0.0)
+        model, _ = train(model, objective, training, seed=1)
+        distances.append(
+            [
+                max(float((value - before[name]).abs().max()) for name, value in after.items())
+                for before, after in ((start, model.state_dict()), (head, objective.state()))
+            ]
+        )
+    (body, head), (same_body, fast_head) = distances
+    assert body == same_body == pytest.approx(1e-5, rel=0.1)
+    assert head == pytest.approx(1e-5, rel=0.1)
+    assert fast_head == pytest.approx(1e-2, rel=0.1)
+
+
+def test_wrong_labels_are_the_same_for_the_same_seed_and_leave_the_batches():
+    results = []
+    for seed, noise in ((7, 0.5), (7, 0.5), (8, 0.5), (7, None)):
+        model, objective = model_and_objective()
+        training = Training(steps=3, batch_size=16, learning_rate=1e-3, label_noise=noise)
+        model, record = train(model, objective, training, seed)
+        results.append((model.state_dict()["layers.0.mlp.fc1.weight"], record))
+    first, again, other, clean = (weights for weights, _ in results)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, clean)
+    assert results[0][1]["before"] == results[3][1]["before"]
+
+
+def test_a_low_rank_update_with_a_choice_of_dense_weights_is_an_error():
+    model, objective = model_and_objective()
+    lora = Lora(ranks=(2,), targets=("v_proj",))
+    training = Training(steps=1, batch_size=8, learning_rate=1e-3, trained="vectors")
+    with pytest.raises(ValueError, match=r"training\.trained: 'vectors' is about the dense weights"):
+        train(model, objective, training, seed=1, lora=lora, rank=2)
