@@ -23,6 +23,9 @@ def generate(
     out: Annotated[Path, typer.Option(help="The data set's folder: new, empty, or from an interrupted run.")],
     workers: Annotated[int | None, WORKERS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    draw: Annotated[
+        int | None, typer.Option(min=1, help="Number of the draw, for a recipe whose fields are drawn. Default: 1.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory, disk and downloads.")] = False,
     hidden: Annotated[
         Path | None,
@@ -38,10 +41,12 @@ def generate(
     """Fine-tune the models of a recipe and write a data set. After an interruption, the same command continues.
 
     Example: mothr generate vthr-ft --out data/vthr-ft --workers 2
+
+    Example: mothr generate hub-vit --draw 3 --out data/hub-vit-3
     """
     from mothr.generators.recipe.loading import load_recipe, newer
 
-    checked = load_recipe(recipe)
+    checked = load_recipe(recipe, draw)
     from mothr.generators.generate import choose_device
     from mothr.generators.generate import generate as make
     from mothr.generators.hidden import Hidden, read_secret

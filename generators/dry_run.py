@@ -18,8 +18,8 @@ from torch import nn
 
 from mothr.generators.data import vision
 from mothr.generators.families import FAMILIES, Family
+from mothr.generators.recipe.drawn import AnyRecipe
 from mothr.generators.recipe.node import PlannedNode
-from mothr.generators.recipe.schema import Recipe
 from mothr.generators.recipe.topology import plan
 from mothr.generators.train.train import train
 from mothr.generators.values.objective import Objective
@@ -96,7 +96,7 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
+def estimate(recipe: AnyRecipe, device: str, workers: int) -> Estimate:
     """Returns the cost of ``recipe`` on ``device`` with ``workers`` processes of one thread each.
 
     Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + s)) + activations. The
@@ -145,7 +145,7 @@ def estimate(recipe: Recipe, device: str, workers: int) -> Estimate:
     )
 
 
-def downloads(recipe: Recipe) -> tuple[str, ...]:
+def downloads(recipe: AnyRecipe) -> tuple[str, ...]:
     """Returns the roots and data sets that must be downloaded to generate ``recipe``."""
     roots = [f"root {root.name}: {root.source}" for root in recipe.roots if root.source is not None]
     return (

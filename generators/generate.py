@@ -38,14 +38,16 @@ from mothr.benchmark.storage import canonical_sha256, read_json, write_error, wr
 from mothr.benchmark.weights.discovery import open_folder
 from mothr.generators.cards.card import card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
+from mothr.generators.cards.differences import FIGURE, describe_models
 from mothr.generators.cards.shortcuts import shortcuts
 from mothr.generators.data import picture_tasks
 from mothr.generators.families import FAMILIES
 from mothr.generators.hidden import Hidden, check_folders, hide, publish
+from mothr.generators.recipe.drawn import AnyRecipe
 from mothr.generators.recipe.loading import resolved
 from mothr.generators.recipe.node import PlannedNode, relation_of
 from mothr.generators.recipe.schema import Recipe
-from mothr.generators.recipe.topology import plan
+from mothr.generators.recipe.topology import family_of, plan
 from mothr.generators.sources.source import prepare
 from mothr.generators.train.context import STATE, WITHHELD, Context
 from mothr.generators.train.machine import gpu, machine, processor
@@ -53,7 +55,7 @@ from mothr.generators.train.make import make
 
 
 def generate(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     out: Path,
     *,
     workers: int = 1,
@@ -91,7 +93,7 @@ def generate(
         check_folders(out, hidden, {node.id for node in nodes if not node.withheld})
     if (out / MANIFEST).is_file():
         return _open_complete(out, recipe, digest, hidden)
-    prepare([root.source for root in recipe.roots if root.source], FAMILIES[recipe.family](**recipe.model))
+    _prepare_roots(recipe, nodes)
     picture_tasks.download(sorted({task for node in nodes for task in node.tasks}))
     with _claimed(out, recipe, digest, target) as state:
         done = {node.id for node in nodes if (state / "done" / node.id).is_file()}
@@ -104,6 +106,18 @@ def generate(
         manifest = _finish(recipe, digest, nodes, out, state, hidden, target)
     _clear(state, hidden)
     return manifest
+
+
+def _prepare_roots(recipe: AnyRecipe, nodes: list[PlannedNode]) -> None:
+    """Checks and downloads the existing models that roots start from, for each model configuration."""
+    model = recipe.model if isinstance(recipe, Recipe) else {}
+    groups: dict[str, list[PlannedNode]] = {}
+    for node in nodes:
+        if node.root is not None and node.root.source is not None:
+            groups.setdefault(canonical_sha256(node.model or model), []).append(node)
+    for group in groups.values():
+        sources = [node.root.source for node in group if node.root is not None and node.root.source is not None]
+        prepare(sources, FAMILIES[recipe.family](**(group[0].model or model)))
 
 
 def choose_device(name: str) -> str:
@@ -130,7 +144,7 @@ def _clear(state: Path, hidden: Hidden | None) -> None:
         )
 
 
-def _open_complete(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None) -> Manifest:
+def _open_complete(out: Path, recipe: AnyRecipe, digest: str, hidden: Hidden | None) -> Manifest:
     """Returns the manifest of a complete data set, after a check that it was made from the same recipe."""
     manifest = open_manifest(out)
     if manifest.recipe_sha256 != digest:
@@ -145,7 +159,7 @@ def _open_complete(out: Path, recipe: Recipe, digest: str, hidden: Hidden | None
 
 
 @contextmanager
-def _claimed(out: Path, recipe: Recipe, digest: str, device: str) -> Iterator[Path]:
+def _claimed(out: Path, recipe: AnyRecipe, digest: str, device: str) -> Iterator[Path]:
     """Locks ``out`` for this process and yields its folder of temporary files. Any other content of ``out``
     is an error."""
     state = out / STATE
@@ -233,7 +247,8 @@ def _make_all(
         while waiting or running:
             ready = [node for node in waiting if done.issuperset(node.sources)]
             for node in ready:
-                running[executor.submit(make, node, tuple(by_id[source] for source in node.sources), context)] = node
+                sources = tuple(by_id[source] for source in node.sources)
+                running[executor.submit(make, node, sources, context.of_node(node))] = node
             waiting = [node for node in waiting if node not in ready]
             completed, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             try:
@@ -258,7 +273,7 @@ def _current_step(node: PlannedNode, state: Path) -> int:
 
 
 def _finish(
-    recipe: Recipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None, device: str
+    recipe: AnyRecipe, digest: str, nodes: list[PlannedNode], out: Path, state: Path, hidden: Hidden | None, device: str
 ) -> Manifest:
     """Writes truth, recipe, card and croissant.json, and then the manifest."""
     included = sorted((node for node in nodes if not node.withheld), key=lambda node: node.id)
@@ -286,14 +301,17 @@ def _finish(
     )
 
 
-def _publish(recipe: Recipe, truth: Truth, nodes: list[PlannedNode], out: Path) -> Mapping[str, str]:
+def _publish(recipe: AnyRecipe, truth: Truth, nodes: list[PlannedNode], out: Path) -> Mapping[str, str]:
     """Writes all files of an open data set except models and manifest; returns the hashes of the training
     data."""
     write_json(out / TRUTH, truth.model_dump(mode="json"))
     write_text(out / RECIPE, tomli_w.dumps(resolved(recipe)))
-    family = FAMILIES[recipe.family](**recipe.model)
-    files, measured = hashes(out), shortcuts(open_folder(out / MODELS), truth)
-    write_text(out / "README.md", "\n".join([card(recipe, truth, measured, checksum(files)), *family.show(out, truth)]))
+    family = family_of(recipe)
+    files, models = hashes(out), open_folder(out / MODELS)
+    measured, described = shortcuts(models, truth), describe_models(models, truth)
+    text = card(recipe, truth, measured, checksum(files), described.sections)
+    write_text(out / FIGURE, described.svg)
+    write_text(out / "README.md", "\n".join([text, *family.show(out, truth)]))
     write_json(out / CROISSANT, croissant(recipe, out, files, truth))
     return family.data_digests(sorted({task for node in nodes for task in node.tasks}))
 
@@ -311,5 +329,6 @@ def _truth_of(node: PlannedNode, record: dict[str, Any]) -> TruthNode:
         task="+".join(node.tasks),
         training=record.get("training"),
         transform=record.get("transform"),
+        drawn=dict(node.drawn) if node.drawn is not None else None,
         withheld=node.withheld_ancestors or None,
     )

@@ -32,8 +32,10 @@ from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import write_error, write_json, write_text
 from mothr.generators.cards.card import hidden_card
 from mothr.generators.cards.croissant import checksum, croissant, hashes
+from mothr.generators.recipe.drawn import AnyRecipe, DrawnRecipe
 from mothr.generators.recipe.loading import resolved
 from mothr.generators.recipe.schema import Recipe
+from mothr.generators.recipe.topology import sources_of
 from mothr.generators.values.seeds import derive
 
 
@@ -77,17 +79,17 @@ def read_secret(path: Path, out: Path) -> str:
     return secret
 
 
-def hide(recipe: Recipe, secret: str) -> Recipe:
+def hide(recipe: AnyRecipe, secret: str) -> AnyRecipe:
     """Returns ``recipe`` with ``-hidden`` after its name, and with all seeds derived from ``secret``.
 
     Raises:
         MothrError: the recipe describes single models so precisely that they could be recognised.
     """
-    if any(root.source for root in recipe.roots):
+    if sources_of(recipe):
         raise MothrError(
             f"recipe {recipe.name}: its roots are public models, which everybody can recognise; hide a recipe whose roots are trained"
         )
-    for topology in recipe.trees:
+    for topology in recipe.trees if isinstance(recipe, Recipe) else ():
         for name in ("tasks", "ranks", "seeds"):
             if getattr(topology, name) is not None:
                 raise MothrError(
@@ -97,6 +99,8 @@ def hide(recipe: Recipe, secret: str) -> Recipe:
     def seed(*words: str | int) -> int:
         return derive(int(f"1{secret}", 16), recipe.name, recipe.version, *words)
 
+    if isinstance(recipe, DrawnRecipe):
+        return recipe.model_copy(update={"name": f"{recipe.name}-hidden", "seed": seed("recipe")})
     roots = tuple(root.model_copy(update={"seed": seed("root", number)}) for number, root in enumerate(recipe.roots))
     return recipe.model_copy(update={"name": f"{recipe.name}-hidden", "seed": seed("recipe"), "roots": roots})
 
@@ -118,7 +122,7 @@ def check_folders(out: Path, hidden: Hidden, ids: set[NodeId]) -> None:
         raise MothrError(f"{path}: holds the labels of other models; choose another --labels")
 
 
-def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) -> str:
+def publish(recipe: AnyRecipe, secret: str, truth: Truth, out: Path, labels: Path) -> str:
     """Writes the labels, and all files of the data set ``out`` except models and manifest; returns the
     commitment to the labels.
 
@@ -134,9 +138,7 @@ def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) 
         raise write_error(labels, error) from error
     write_text(labels / SALT, f"{derive(int(f'1{secret}', 16), recipe.name, recipe.version, 'salt'):064x}\n")
     write_json(labels / TRUTH, truth.model_dump(mode="json"))
-    bare = recipe.model_copy(
-        update={"seed": 0, "roots": tuple(root.model_copy(update={"seed": 0}) for root in recipe.roots)}
-    )
+    bare = _bare(recipe)
     write_text(out / RECIPE, f"# Hidden: the seeds are withheld.\n{tomli_w.dumps(_without_seeds(resolved(bare)))}")
     files = hashes(out)
     write_text(out / "README.md", hidden_card(bare, len(list((out / MODELS).iterdir())), checksum(files)))
@@ -144,6 +146,14 @@ def publish(recipe: Recipe, secret: str, truth: Truth, out: Path, labels: Path) 
     return commitment(labels)
 
 
+def _bare(recipe: AnyRecipe) -> AnyRecipe:
+    """Returns ``recipe`` with all seeds replaced by 0."""
+    if isinstance(recipe, DrawnRecipe):
+        return recipe.model_copy(update={"seed": 0})
+    roots = tuple(root.model_copy(update={"seed": 0}) for root in recipe.roots)
+    return recipe.model_copy(update={"seed": 0, "roots": roots})
+
+
 def _without_seeds(value: Mapping[str, Any]) -> dict[str, Any]:
-    roots = [{key: item for key, item in root.items() if key != "seed"} for root in value["roots"]]
-    return {key: item for key, item in value.items() if key != "seed"} | {"roots": roots}
+    roots = [{key: item for key, item in root.items() if key != "seed"} for root in value.get("roots", ())]
+    return {key: item for key, item in value.items() if key != "seed"} | ({"roots": roots} if roots else {})

@@ -163,10 +163,11 @@ def _hidden_split_problems(folder: Path) -> list[str]:
 
 
 def _training_problems(truth: Truth) -> tuple[int, list[str]]:
-    """Returns the number of nodes whose training improved the metric, and a message for each other trained node.
+    """Returns the number of nodes that learned something, and a message for each other trained node.
 
     The metric after training must exceed the metric before, and chance + 2 sqrt(chance (1 - chance) / n) for n
-    test samples.
+    test samples. A small update may leave the metric unchanged. If the record has the loss on the test samples, it is
+    therefore enough that this loss fell.
     """
     learned, problems = 0, []
     for node, value in truth.nodes.items():
@@ -185,7 +186,9 @@ def _training_problems(truth: Truth) -> tuple[int, list[str]]:
             )
             continue
         noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
-        if after <= max(before, chance + noise):
+        losses = [record.get(f"test_loss_{when}") for when in ("before", "after")]
+        fell = all(isinstance(loss, float) for loss in losses) and losses[1] < losses[0]
+        if after <= max(before, chance + noise) and not fell:
             figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
             problems.append(f"model {node}: training on {value.task} taught nothing ({figures})")
         else:

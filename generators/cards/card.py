@@ -5,15 +5,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tomli_w
 
 from mothr.benchmark.data.dataset import Truth, TruthNode
-from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
+from mothr.generators.families import Family
+from mothr.generators.recipe.drawn import AnyRecipe, DrawnRecipe
+from mothr.generators.recipe.loading import resolved
+from mothr.generators.recipe.schema import Derived, EdgeKind, Root, Topology
+from mothr.generators.recipe.topology import family_of, sources_of
 from mothr.generators.sources.source import provenance
 from mothr.generators.values.training import Training
 
 
-def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: str | None = None) -> str:
+def card(
+    recipe: AnyRecipe,
+    truth: Truth,
+    measured: Sequence[str] = (),
+    checksum: str | None = None,
+    described: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """Returns the card as Markdown with YAML front matter.
 
     Args:
@@ -22,12 +32,14 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
         measured: Lines about shortcuts that were measured on the weights (see
             :mod:`mothr.generators.cards.shortcuts`).
         checksum: The checksum of the data set (see :func:`mothr.generators.cards.croissant.checksum`).
+        described: Sections on the models as they are (see :mod:`mothr.generators.cards.differences`).
     """
-    family = FAMILIES[recipe.family](**recipe.model)
+    family = family_of(recipe)
     tasks = sorted({task for node in truth.nodes.values() for task in (node.task or "").split("+") if task})
     sections = {
         "How it was made": _making(recipe, family),
         "Models and what they learned": _learned(truth, family),
+        **(described or {}),
         "Data": _data(recipe, tasks, family),
         "Checksum": _checksum(checksum),
         "Known shortcuts in the weights": [*_shortcuts(recipe, family), "", *measured],
@@ -35,7 +47,7 @@ def card(recipe: Recipe, truth: Truth, measured: Sequence[str] = (), checksum: s
     return _page(recipe, len(truth.nodes), _summary(recipe, truth, family), sections)
 
 
-def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
+def hidden_card(recipe: AnyRecipe, models: int, checksum: str) -> str:
     """Returns the card of a hidden split. It holds the content of the recipe, and nothing that was drawn or
     measured.
 
@@ -44,7 +56,7 @@ def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
         models: Number of models.
         checksum: As for :func:`card`.
     """
-    family = FAMILIES[recipe.family](**recipe.model)
+    family = family_of(recipe)
     summary = [
         recipe.description,
         "",
@@ -63,15 +75,15 @@ def hidden_card(recipe: Recipe, models: int, checksum: str) -> str:
     return _page(recipe, models, summary, sections)
 
 
-def _page(recipe: Recipe, models: int, summary: Sequence[str], sections: Mapping[str, Sequence[str]]) -> str:
+def _page(recipe: AnyRecipe, models: int, summary: Sequence[str], sections: Mapping[str, Sequence[str]]) -> str:
     title = f"{recipe.name} v{recipe.version}"
     body = [line for name, lines in sections.items() if lines for line in (f"## {name}", "", *lines, "")]
     return "\n".join([*_front(recipe, models, title), f"# {title}", "", *summary, "", *body]).rstrip() + "\n"
 
 
-def _front(recipe: Recipe, models: int, title: str) -> list[str]:
+def _front(recipe: AnyRecipe, models: int, title: str) -> list[str]:
     size = "n<1K" if models < 1000 else "1K<n<10K" if models < 10_000 else "10K<n<100K"
-    existing = any(root.source is not None for root in recipe.roots)
+    existing = bool(sources_of(recipe))
     return [
         "---", f"pretty_name: {title}", f"license: {'other' if existing else 'apache-2.0'}",
         "tags: [model-lineage, model-tree, weight-space]",
@@ -79,7 +91,7 @@ def _front(recipe: Recipe, models: int, title: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _summary(recipe: Recipe, truth: Truth, family: Family) -> list[str]:
+def _summary(recipe: AnyRecipe, truth: Truth, family: Family) -> list[str]:
     graph = truth.graph
     withheld = sum(node.withheld or 0 for node in truth.nodes.values())
     gaps = (
@@ -99,7 +111,9 @@ def _summary(recipe: Recipe, truth: Truth, family: Family) -> list[str]:
 # How it was made
 
 
-def _making(recipe: Recipe, family: Family) -> list[str]:
+def _making(recipe: AnyRecipe, family: Family) -> list[str]:
+    if isinstance(recipe, DrawnRecipe):
+        return _drawing(recipe, family)
     lines = [f"Model: {', '.join(f'{key} {value}' for key, value in recipe.model.items())}.", ""]
     lines += ["| root | tree | tasks | start | training |", "|---|---|---|---|---|"]
     for root, shape in zip(recipe.roots, recipe.trees, strict=True):
@@ -115,6 +129,19 @@ def _making(recipe: Recipe, family: Family) -> list[str]:
             "the true parent is the nearest ancestor in the data set."
         )
     return lines
+
+
+def _drawing(recipe: DrawnRecipe, family: Family) -> list[str]:
+    values = {key: value for key, value in resolved(recipe).items() if key not in ("description", "seed")}
+    return [
+        f"Every tree and every edge was drawn on its own, from the distributions below; this is draw {recipe.draw}. "
+        "The key `drawn` of each model in `truth.json` holds the values of its own draw.",
+        *(["", family.fresh] if family.fresh else []),
+        "",
+        "```toml",
+        tomli_w.dumps(values).rstrip(),
+        "```",
+    ]
 
 
 def describe(kind: EdgeKind | Derived) -> str:
@@ -134,6 +161,9 @@ def describe(kind: EdgeKind | Derived) -> str:
         None: "A child's task differs from its parent's and from its siblings'.",
         "shared": "The children of a node share one task, which differs from the node's.",
         "continued": "A child continues its parent's training, on the same tasks.",
+        "new": "A child's task differs from its parent's.",
+        "sibling": "A child has the task of a sibling.",
+        "parent": "A child has its parent's tasks.",
     }[kind.task_rule]
     tasks = f" Tasks: {', '.join(kind.tasks)}." if kind.tasks else ""
     share = f" Relative frequency {kind.share:g}." if kind.share != 1 else ""
@@ -204,9 +234,9 @@ def _figures(node: TruthNode) -> tuple[float, float] | None:
 # Data and checksum
 
 
-def _data(recipe: Recipe, tasks: Sequence[str], family: Family) -> list[str]:
+def _data(recipe: AnyRecipe, tasks: Sequence[str], family: Family) -> list[str]:
     lines = ["- `{}`: {} ({})".format(task, *family.data(task)) for task in tasks]
-    licences = sorted({provenance(root.source)[1] for root in recipe.roots if root.source is not None})
+    licences = sorted({provenance(source)[1] for source in sources_of(recipe)})
     if licences:
         lines += [
             "",
@@ -233,7 +263,12 @@ RECOMPUTE = "find models companions -type f 2>/dev/null | LC_ALL=C sort | xargs 
 """Shell command that prints the checksum."""
 
 
-def _shortcuts(recipe: Recipe, family: Family) -> list[str]:
+def _shortcuts(recipe: AnyRecipe, family: Family) -> list[str]:
+    if isinstance(recipe, DrawnRecipe):
+        return [
+            "- An edge with a low-rank update, or with frozen layers, leaves the other tensors bit-identical.",
+            *(f"- {shortcut}" for shortcut in family.shortcuts),
+        ]
     lines = []
     if any(edge.lora for edge in recipe.edges):
         targets = ", ".join(sorted({target for edge in recipe.edges if edge.lora for target in edge.lora.targets}))

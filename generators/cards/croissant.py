@@ -13,7 +13,8 @@ from typing import Any
 
 from mothr.benchmark.data.dataset import COMPANIONS, LINEAGE, MODELS, RECIPE, TRUTH, Truth
 from mothr.benchmark.storage import sha256_of
-from mothr.generators.recipe.schema import Recipe
+from mothr.generators.recipe.drawn import AnyRecipe
+from mothr.generators.recipe.topology import sources_of
 
 CONTEXT = {
     "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
@@ -52,7 +53,7 @@ def checksum(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
-def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth | None) -> dict[str, Any]:
+def croissant(recipe: AnyRecipe, out: Path, files: Mapping[str, str], truth: Truth | None) -> dict[str, Any]:
     """Returns the content of croissant.json.
 
     Args:
@@ -74,7 +75,7 @@ def croissant(recipe: Recipe, out: Path, files: Mapping[str, str], truth: Truth 
     ]
     if truth is not None:
         records.append(_lineage(truth))
-    existing = any(root.source is not None for root in recipe.roots)
+    existing = bool(sources_of(recipe))
     return {
         "@context": deepcopy(CONTEXT),  # readers modify the value that they get
         "@type": "sc:Dataset",

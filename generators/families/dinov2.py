@@ -53,7 +53,7 @@ class Dinov2(ViT):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        return Dinov2Model.from_pretrained(folder)
+        return Dinov2Model.from_pretrained(folder, dtype=torch.float32)
 
     def pixels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns pictures, uint8 (n, 3, s, s), as the model's input: float32 (n, 3, image_size, image_size),

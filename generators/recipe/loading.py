@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.faults import faults
+from mothr.generators.recipe.drawn import AnyRecipe, DrawnRecipe, numbered
 from mothr.generators.recipe.schema import Recipe, Topology
 
 
@@ -23,21 +24,33 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, draw: int | None = None) -> AnyRecipe:
     """Returns the recipe called ``name``, or the recipe in the TOML file with that path.
+
+    A recipe with ``trees`` is a drawn recipe. ``draw`` selects one of its draws; absent, the first.
 
     A recipe may contain ``extends = "<name or path>"``. It then starts from the other recipe, and each of its
     own top-level entries replaces the entry of the other recipe.
 
     Raises:
-        MothrError: unknown name, malformed TOML, an unknown key, or values that do not fit together. The
-            message names each.
+        MothrError: unknown name, malformed TOML, an unknown key, a malformed distribution, or values that do not fit
+            together. The message names each. Or ``draw`` is given for a recipe that draws nothing.
     """
     values, place = _read(name)
+    kind: type[Recipe] | type[DrawnRecipe] = DrawnRecipe if "trees" in values else Recipe
     try:
-        return Recipe.model_validate(values)
+        recipe = kind.model_validate(values)
     except ValidationError as error:
-        raise MothrError(f"{place}: {'; '.join(faults(error, Recipe))}") from None
+        raise MothrError(f"{place}: {'; '.join(faults(error, kind))}") from None
+    except MothrError as error:
+        raise MothrError(f"{place}: {error}") from None
+    if isinstance(recipe, DrawnRecipe):
+        return recipe if draw is None else numbered(recipe, draw)
+    if draw is not None:
+        raise MothrError(
+            f"{place}: draws nothing, so it has no draw {draw}; leave out --draw, or name a recipe with 'trees'"
+        )
+    return recipe
 
 
 def _read(name: str, extended_by: tuple[str, ...] = (), folder: Path | None = None) -> tuple[dict[str, Any], str]:
@@ -75,7 +88,7 @@ def _read(name: str, extended_by: tuple[str, ...] = (), folder: Path | None = No
     return {**inherited, **values}, place
 
 
-def resolved(recipe: Recipe) -> Mapping[str, Any]:
+def resolved(recipe: AnyRecipe) -> Mapping[str, Any]:
     """Returns ``recipe`` as plain values without absent fields, as ``recipe.toml`` of a data set holds them.
 
     The manifest's ``recipe_sha256`` is the hash of these values. ``superseded_by`` is not among them.
@@ -83,7 +96,7 @@ def resolved(recipe: Recipe) -> Mapping[str, Any]:
     return recipe.model_dump(mode="json", exclude_none=True, exclude={"superseded_by"})
 
 
-def newer(recipe: Recipe) -> str | None:
+def newer(recipe: AnyRecipe) -> str | None:
     """Returns the split and version that supersedes ``recipe``, or None.
 
     This is what the recipe itself says, or a later version of the recipe of that name in the package.
@@ -111,16 +124,20 @@ def catalogue() -> list[dict[str, str]]:
     return rows
 
 
-def _shape(recipe: Recipe) -> str:
+def _shape(recipe: AnyRecipe) -> str:
     """Returns the number of trees and of trained nodes in each, e.g. ``5 x 21`` or ``2 x 9 + 3 x 1``."""
+    if isinstance(recipe, DrawnRecipe):
+        nodes = recipe.topology.get("nodes")
+        ends = nodes.get("uniform") if isinstance(nodes, Mapping) else None
+        return f"{recipe.trees} x {f'{ends[0]}-{ends[1]}' if ends else 'drawn'}"
     sizes = Counter(tree_size(topology, len(recipe.edges)) for topology in recipe.trees)
     return " + ".join(f"{trees} x {nodes}" for nodes, trees in sorted(sizes.items(), reverse=True))
 
 
 def tree_size(topology: Topology, edge_kinds: int = 1) -> int:
     """Returns the number of trained nodes of one tree, in a recipe with that number of kinds of edges."""
-    if topology.random is not None:
-        return topology.random
+    if topology.random is not None or topology.nodes is not None:
+        return topology.random or topology.nodes or 0
     if topology.parents is not None:
         return 1 + len(topology.parents)
     if topology.arms is not None:

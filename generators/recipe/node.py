@@ -1,10 +1,13 @@
 """One planned node of a forest: its id, its parents, and how it will be made."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mothr.benchmark.graph import NodeId
-from mothr.generators.recipe.schema import Derived, EdgeKind, Root
+from mothr.generators.recipe.schema import Derived, EdgeKind, Precision, Root
+from mothr.generators.values.seeds import derive
 from mothr.generators.values.training import Training
 
 
@@ -55,6 +58,12 @@ class PlannedNode:
     """(step, id) of each checkpoint that is kept during the node's training."""
     step: int | None = None
     """For a checkpoint: the step after which it is kept; 0 means fresh weights."""
+    model: Mapping[str, Any] | None = None
+    """In a drawn recipe: the configuration of this model."""
+    stored: Precision | None = None
+    """In a drawn recipe: the precision in which the model is stored."""
+    drawn: Mapping[str, Any] | None = None
+    """In a drawn recipe: path -> value of every field that was drawn for this node; for a root, for its tree."""
     withheld: bool = False
     """Whether the node is left out of the data set."""
     withheld_ancestors: int = 0
@@ -74,6 +83,12 @@ class PlannedNode:
         return self.training.steps if self.training and self.checkpoint_of is None else 1
 
 
+def id_of(seed: int, name: str, path: str) -> NodeId:
+    """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information about the
+    node."""
+    return hashlib.sha256(f"{derive(seed, 'salt')}|{name}|{path}".encode()).hexdigest()[:12]
+
+
 def relation_of(node: PlannedNode) -> tuple[Literal["finetune", "merge", "quantized"] | None, str | None]:
     """Returns the relation of ``node`` to its parents and the subtype, as ``truth.json`` names them.
 
@@ -88,5 +103,10 @@ def relation_of(node: PlannedNode) -> tuple[Literal["finetune", "merge", "quanti
             return "quantized", transform.precision
         return ("finetune" if node.parents else None), transform.kind
     if node.edge is not None:
-        return "finetune", node.edge.subtype
+        transform = node.edge.transform
+        if transform is not None and transform.kind == "merge":
+            return "merge", node.edge.subtype
+        if transform is not None and transform.kind == "quantized" and node.edge.training is None:
+            return "quantized", transform.precision
+        return ("finetune" if node.parents else None), node.edge.subtype
     return ("finetune", "pretraining") if node.parents else (None, None)

@@ -6,8 +6,14 @@ from pydantic import Field, model_validator
 
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources.source import Source
-from mothr.generators.values.training import Count, Lora, Table, Training
-from mothr.generators.values.transforms import Transform
+from mothr.generators.values.training import Count, Lora, Table, Training, check_update
+from mothr.generators.values.transforms import EdgeTransform, Merge, Quantize, Transform
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Precision in which a model is stored."""
+FamilyName = Literal["vit", "dinov2", "llama", "sd", "bert"]
+TaskRule = Literal["shared", "continued", "new", "sibling", "parent"]
+Shape = Literal["balanced", "chain", "caterpillar", "star", "two-level", "recursive"]
 
 
 class Root(Table):
@@ -50,29 +56,59 @@ class EdgeKind(Table):
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The tasks from which the child's task is drawn; absent if the child continues its parent's training."""
-    task_rule: Literal["shared", "continued"] | None = None
+    task_rule: TaskRule | None = None
     """Absent: a child's task differs from its parent's and from its siblings'. ``shared``: all children of a
     node have the same task, which is not the node's. ``continued``: the parent's tasks, so that its training
-    continues."""
-    training: Training
-    """Training settings of the child."""
+    continues. The other rules are for drawn recipes. ``new``: as absent, but a task is used again once all are used.
+    ``sibling``: the task of an earlier sibling. ``parent``: the parent's tasks, with fresh heads."""
+    transform: EdgeTransform | None = None
+    """In a drawn recipe: what is done to the parent's weights, or to the weights of several parents, before the
+    training."""
+    training: Training | None = None
+    """Training settings of the child; absent for a copy that is not trained."""
     lora: Lora | None = None
     """The low-rank update; absent for full fine-tuning."""
+    stored: Precision | None = None
+    """The precision in which the child is stored; absent: that of its tree."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative frequency among the kinds of edges of the recipe."""
 
     @model_validator(mode="after")
     def _check_tasks(self) -> "EdgeKind":
-        if (self.tasks is None) != (self.task_rule == "continued"):
+        if self.training is None:
+            if self.transform is None:
+                raise ValueError("training: missing; only an edge with a transform can omit it")
+            if self.tasks is not None or self.task_rule is not None or self.lora is not None:
+                raise ValueError(
+                    "training: missing; tasks, task_rule and lora belong to a training, remove them or add it"
+                )
+        elif (self.tasks is None) != (self.task_rule == "continued"):
             raise ValueError("tasks: name the tasks to draw from, or set task_rule = 'continued' and name none")
+        else:
+            check_update(self.training, self.lora)
         return self
 
     @property
-    def subtype(self) -> Literal["full", "lora", "continued", "lora-continued"]:
-        """The subtype of these edges in ``truth.json``."""
+    def leaf_only(self) -> bool:
+        """Whether a model with such an edge cannot have children: a child of a duplicate would have two possible
+        parents, and integers with scales are not trained further."""
+        transform = self.transform
+        if isinstance(transform, Quantize):
+            return self.training is None and transform.stored == "as-is" and transform.precision == "int8"
+        return transform is not None and transform.kind == "duplicate"
+
+    @property
+    def subtype(self) -> str:
+        """The subtype of these edges in ``truth.json``, such as ``lora-continued`` or ``pruned-tuned``."""
+        if self.transform is not None:
+            kind = self.transform.method if isinstance(self.transform, Merge) else self.transform.kind
+            return kind if self.training is None else f"{kind}-tuned"
+        assert self.training is not None
+        averaged = self.training.ema is not None or self.training.tail_average is not None
+        update = "lora" if self.lora else self.training.trained or ("averaged" if averaged else "full")
         if self.task_rule == "continued":
-            return "lora-continued" if self.lora else "continued"
-        return "lora" if self.lora else "full"
+            return "continued" if update == "full" else f"{update}-continued"
+        return update
 
 
 class Derived(Table):
@@ -102,8 +138,8 @@ class Derived(Table):
 
 
 class Topology(Table):
-    """The shape of a Model Tree, given by exactly one of ``branching``, ``random``, ``parents`` and
-    ``arms``."""
+    """The shape of a Model Tree, given by exactly one of ``branching``, ``random``, ``parents``, ``arms`` and
+    ``shape``."""
 
     branching: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Number of children of each node at depth 0, 1, ... (4, 4) gives 1 + 4 + 16 nodes, (1, 1, 1) a chain,
@@ -115,6 +151,13 @@ class Topology(Table):
     """The parent of node 1, 2, ... by number; node 0 is the root."""
     arms: Count | None = None
     """Length, in edges, of one chain per kind of edge. All chains start at the root."""
+    shape: Shape | None = None
+    """With ``nodes``. ``balanced``: two levels with equal branching, as in VTHR. ``chain``: each node has one child.
+    ``caterpillar``: a chain of half of the nodes, with a leaf at each of them. ``star``: all nodes are children of
+    the root. ``two-level``: 2 to 4 children of the root, and the other nodes are children of random ones of these.
+    ``recursive``: the parent of each node is any earlier node with equal probability."""
+    nodes: Annotated[int, Field(ge=2)] | None = None
+    """With ``shape``: number of nodes of the tree, the root included."""
     tasks: tuple[str, ...] | None = None
     """With ``parents``: the task of node 1, 2, ..., instead of a drawn one."""
     ranks: tuple[Count, ...] | None = None
@@ -124,8 +167,11 @@ class Topology(Table):
 
     @model_validator(mode="after")
     def _check_shape(self) -> "Topology":
-        if sum(value is not None for value in (self.branching, self.random, self.parents, self.arms)) != 1:
-            raise ValueError("topology: give exactly one of branching, random, parents and arms")
+        given = (self.branching, self.random, self.parents, self.arms, self.shape)
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("topology: give exactly one of branching, random, parents, arms and shape")
+        if (self.shape is None) != (self.nodes is None):
+            raise ValueError("topology: shape and nodes belong together; give both or neither")
         if self.branching is not None and 0 in self.branching[:-1]:
             raise ValueError(
                 "topology.branching: no node follows a level without children; remove the rest or raise the 0"
@@ -155,7 +201,7 @@ class Recipe(Table):
     """``dev``: to tune methods. ``test``: to report results. ``demo``: to look at."""
     description: str
     """One or two sentences for the card."""
-    family: Literal["vit", "dinov2", "llama", "sd"]
+    family: FamilyName
     """Family of the models."""
     seed: int
     """Seed of ids, tasks, ranks, and of the training of all children."""
@@ -188,6 +234,11 @@ class Recipe(Table):
         for root in self.roots:
             family.check_tasks(root.tasks)
         for edge in self.edges:
+            if edge.transform is not None or edge.task_rule in ("new", "sibling", "parent") or edge.stored is not None:
+                raise ValueError(
+                    "edges: transform, stored, and the task rules new, sibling and parent belong to drawn recipes; "
+                    "give 'trees' and '[root]' instead of '[[roots]]'"
+                )
             family.check_tasks(edge.tasks or ())
             if edge.lora:
                 family.check_lora(edge.lora.ranks, edge.lora.targets)

@@ -1,6 +1,5 @@
 """Recipe -> planned nodes: ids, parents, tasks and kinds of edges, all drawn before anything is trained."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,28 +7,47 @@ import numpy as np
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
+from mothr.generators.families import FAMILIES, Family
 from mothr.generators.recipe.derived import derived_nodes
-from mothr.generators.recipe.node import PlannedNode
+from mothr.generators.recipe.drawn import AnyRecipe, DrawnRecipe
+from mothr.generators.recipe.drawn_plan import plan_drawn
+from mothr.generators.recipe.node import PlannedNode, id_of
 from mothr.generators.recipe.schema import EdgeKind, Recipe, Topology
+from mothr.generators.recipe.shapes import parents_of
+from mothr.generators.sources.source import Source
 from mothr.generators.values.seeds import derive, numpy_generator
 
 
-def plan(recipe: Recipe) -> list[PlannedNode]:
+def plan(recipe: AnyRecipe) -> list[PlannedNode]:
     """Returns the nodes of ``recipe``; every node comes after its sources.
 
     Raises:
         MothrError: a node has more children than tasks are left for them, or a tree has too few nodes for the
-            derived ones.
+            derived ones, or drawn values contradict each other.
     """
+    if isinstance(recipe, DrawnRecipe):
+        return plan_drawn(recipe)
     trained = [node for number in range(len(recipe.roots)) for node in _tree(recipe, number)]
     derived = derived_nodes(recipe, trained, lambda path: node_id(recipe, path))
     return _withhold(recipe, _with_checkpoints(recipe, trained) + derived)
 
 
+def family_of(recipe: AnyRecipe) -> Family:
+    """Returns the family of the models of ``recipe``; of a drawn recipe, with the sizes of its first tree."""
+    model = plan_drawn(recipe)[0].model if isinstance(recipe, DrawnRecipe) else recipe.model
+    return FAMILIES[recipe.family](**(model or {}))
+
+
+def sources_of(recipe: AnyRecipe) -> tuple[Source, ...]:
+    """Returns the existing models that the roots of ``recipe`` start from, each once."""
+    roots = recipe.roots if isinstance(recipe, Recipe) else [node.root for node in plan_drawn(recipe) if node.root]
+    return tuple(dict.fromkeys(root.source for root in roots if root.source is not None))
+
+
 def node_id(recipe: Recipe, path: str) -> NodeId:
     """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information
     about the node."""
-    return hashlib.sha256(f"{derive(recipe.seed, 'salt')}|{recipe.name}|{path}".encode()).hexdigest()[:12]
+    return id_of(recipe.seed, recipe.name, path)
 
 
 # Trees of trained nodes
@@ -67,20 +85,7 @@ def _tree(recipe: Recipe, number: int) -> list[PlannedNode]:
 
 def _child_numbers(recipe: Recipe, path: str, topology: Topology) -> list[list[int]]:
     """Returns the numbers of the children of node 0 (the root), 1, 2, ..."""
-    if topology.random is not None:
-        rng = numpy_generator(recipe.seed, path, "shape")
-        parents = [int(rng.integers(child)) for child in range(1, topology.random)]
-    elif topology.parents is not None:
-        parents = list(topology.parents)
-    elif topology.arms is not None:
-        edge_kinds = len(recipe.edges)
-        parents = [max(0, child - edge_kinds) for child in range(1, edge_kinds * topology.arms + 1)]
-    else:
-        parents, level = [], [0]
-        for count in topology.branching or ():
-            first = len(parents) + 1
-            parents += [parent for parent in level for _ in range(count)]
-            level = list(range(first, len(parents) + 1))
+    parents = parents_of(topology, numpy_generator(recipe.seed, path, "shape"), len(recipe.edges))
     children: list[list[int]] = [[] for _ in range(len(parents) + 1)]
     for child, parent in enumerate(parents, start=1):
         children[parent].append(child)

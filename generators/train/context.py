@@ -2,7 +2,7 @@
 go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Context:
     family_name: str
     """Name of the family in the recipe."""
     model: Mapping[str, Any]
-    """The recipe's ``[model]`` table."""
+    """The recipe's ``[model]`` table, or in a drawn recipe that of one tree."""
     out: Path
     """The data set's folder."""
     device: str
@@ -47,6 +47,10 @@ class Context:
     def state(self) -> Path:
         """The folder of temporary files."""
         return self.out / STATE
+
+    def of_node(self, node: PlannedNode) -> "Context":
+        """Returns the context with the model configuration of ``node``; in a drawn recipe each tree has its own."""
+        return self if node.model is None else replace(self, model=node.model)
 
     def new_folder(self, node: NodeId, withheld: bool) -> Path:
         """Returns the folder that the files of a model are written to."""

@@ -16,24 +16,18 @@ from mothr.benchmark.data.dataset import COMPANIONS, fix_times
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import write_error, write_json
-from mothr.benchmark.weights.discovery import open_checkpoint
 from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.sources.source import fetch
 from mothr.generators.train import root_cache
 from mothr.generators.train.context import Context
+from mothr.generators.train.copies import make_copy, make_edge_copy, write_start
 from mothr.generators.train.machine import set_deterministic
-from mothr.generators.train.merges import draw_mixing
-from mothr.generators.train.model_files import save_model, weight_file, write_tensors
+from mothr.generators.train.model_files import save_model, store_as, write_tensors
 from mothr.generators.train.train import train
-from mothr.generators.train.transforms import transform
 from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
-from mothr.generators.values.transforms import Merge
 
 HEADS = "heads.safetensors"
-PERMUTATION_TOLERANCE = 1e-3
-"""A permuted copy computes the same function if no output changes by more than this fraction of the largest
-output."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
@@ -50,12 +44,14 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
     try:
         if node.root is not None:
             record = _make_root(node, context, work)
+        elif node.edge is not None and node.model is not None:
+            record = _make_drawn_child(node, sources, context, work)
         elif node.edge is not None:
             record = _make_child(node, sources[0], context, work)
         elif node.training is not None:
             record = _make_student(node, sources[0], context, work)
         else:
-            record = _make_copy(node, sources, context, work)
+            record = make_copy(node, sources, context, work)
         _finish(node.id, record, work, context, node.withheld)
     except OSError as error:
         raise write_error(context.new_folder(node.id, node.withheld), error) from error
@@ -140,6 +136,7 @@ def _make_root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any
     assert root is not None
     if root.source is not None and root.training is None:
         save_model(family, fetch(root.source, family), work)
+        store_as(work, node.stored)
         return {}
     companions = context.companions(node)
 
@@ -155,6 +152,7 @@ def _make_root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any
         training = root_cache.restore(entry, destination)
         if training is not None:
             fix_times(work)
+            store_as(work, node.stored)
             return {"training": training}
     training = _train_root(node, context, work)
     if entry is not None:
@@ -162,6 +160,7 @@ def _make_root(node: PlannedNode, context: Context, work: Path) -> dict[str, Any
         if companions is not None:
             files |= {f"{COMPANIONS}/{name}": path for name, path in _files_below(companions).items()}
         root_cache.store(entry, files, training)
+    store_as(work, node.stored)
     return {"training": training}
 
 
@@ -192,7 +191,7 @@ def _files_below(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# Children, students and copies
+# Children and students
 
 
 def _make_child(node: PlannedNode, parent: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
@@ -205,6 +204,34 @@ def _make_child(node: PlannedNode, parent: PlannedNode, context: Context, work: 
     model, training = _train(node, model, objective, context, lora=node.edge.lora, rank=node.rank)
     save_model(context.family, model, work)
     return {"training": training}
+
+
+def _make_drawn_child(
+    node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path
+) -> dict[str, Any]:
+    """Makes a child in a drawn recipe: transforms the weights of its sources, or trains on, or both; returns its
+    record.
+
+    All arithmetic has float32 or more. The result is rounded to its stored precision at the end.
+    """
+    edge = node.edge
+    assert edge is not None
+    if edge.training is None:
+        return make_edge_copy(node, sources, context, work)
+    start = context.state / "work" / f"{node.id}.{os.getpid()}.start"
+    try:
+        transformed = write_start(node, sources, context, start)
+        model = context.family.load(start).to(torch.device(context.device))
+    finally:
+        shutil.rmtree(start, ignore_errors=True)
+    objective = context.objective(node, fresh_heads=True)
+    heads = context.heads(sources[0].id)
+    if edge.tasks is None and heads.is_file():  # the parent's training continues, with the parent's heads
+        objective.load_state(load_file(heads))
+    model, training = _train(node, model, objective, context, lora=edge.lora, rank=node.rank, measure_test_loss=True)
+    save_model(context.family, model, work)
+    store_as(work, node.stored)
+    return {"training": training, **({"transform": transformed} if transformed else {})}
 
 
 def _make_student(node: PlannedNode, teacher_node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
@@ -225,75 +252,3 @@ def _make_student(node: PlannedNode, teacher_node: PlannedNode, context: Context
     save_model(family, model, work)
     training = {**training, "init": root.init, "init_std": root.init_std}
     return {"training": training, "transform": {"kind": "distilled", "teacher": teacher_node.id}}
-
-
-def _make_copy(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path) -> dict[str, Any]:
-    """Makes a node by transforming the weights of its sources; returns its record, with the sources' metrics
-    before and after."""
-    assert node.derived is not None
-    spec, family = node.derived.transform, context.family
-    first = context.model_folder(sources[0].id)
-    path = work / weight_file(first).name
-    mixing = draw_mixing(spec, torch_generator(node.seed, "mixing")) if isinstance(spec, Merge) else ()
-    ancestor = node.common_ancestor
-    weights = transform(
-        spec,
-        [load_file(weight_file(context.model_folder(source.id))) for source in sources],
-        base=load_file(weight_file(context.model_folder(ancestor))) if ancestor else None,
-        mixing=mixing,
-        symmetries=family.symmetries(),
-        generator=torch_generator(node.seed, "transform"),
-    )
-    shutil.copytree(first, work)
-    write_tensors(weights, path)
-    # The copy is measured with float32 weights, as a reader of the data set sees them. Then the stored precision is written.
-    checkpoint = open_checkpoint(work, node.id)
-    write_tensors({name: checkpoint.read(name).float() for name in checkpoint.tensors}, path)
-    before, after, metric = _measure_copy(node, sources, context, work)
-    write_tensors(weights, path)
-    fix_times(work)
-    record = {
-        **spec.model_dump(mode="json", exclude_none=True),
-        "of": [source.id for source in sources],
-        "metric": metric,
-        "before": before,
-        "after": after,
-        "seed": node.seed,
-    }
-    if mixing:
-        record["mixing"] = [round(share, 6) for share in mixing]
-    return {"transform": record}
-
-
-def _measure_copy(
-    node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path
-) -> tuple[list[float], list[float], str]:
-    """Tests the sources and the copy in ``work`` on the objective of each source.
-
-    Returns the metrics of the sources, the metrics of the copy, and the name of the metric.
-
-    Raises:
-        MothrError: the node is a permuted copy, and its outputs differ from its source's.
-    """
-    assert node.derived is not None
-    family, device = context.family, torch.device(context.device)
-    before, after, metric = [], [], ""
-    for source in sources:
-        objective = context.objective(source, fresh_heads=False)
-        metric = objective.metric
-        original = family.load(context.model_folder(source.id)).to(device).eval()
-        copy = family.load(work).to(device).eval()
-        before.append(round(objective.evaluate(original), 6))
-        after.append(round(objective.evaluate(copy), 6))
-        if node.derived.transform.kind == "permuted":
-            _check_same_function(node, objective.outputs(original), objective.outputs(copy))
-    return before, after, metric
-
-
-def _check_same_function(node: PlannedNode, expected: torch.Tensor, outputs: torch.Tensor) -> None:
-    change = float((expected - outputs).abs().max() / expected.abs().max())
-    if not change <= PERMUTATION_TOLERANCE:
-        raise MothrError(
-            f"node {node.path}: its permuted copy computes another function (an output changes by {change:.2g} of the largest output); "
-            "correct the symmetries of its family"
-        )

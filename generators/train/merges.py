@@ -1,4 +1,4 @@
-"""Merges several models of one architecture into one: linear, spherical (slerp) and TIES merges."""
+"""Merges several models of one architecture into one: linear, spherical (slerp), TIES and DARE merges."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mothr.benchmark.errors import MothrError
-from mothr.generators.values.transforms import TIES_DENSITY, Merge, MergeMethod
+from mothr.generators.values.transforms import DARE_DENSITY, TIES_DENSITY, Merge, MergeMethod
 
 Weights = Mapping[str, torch.Tensor]
 """A state dict: tensor name -> tensor, as in a safetensors file."""
@@ -22,6 +22,7 @@ def merged(
     mixing: Sequence[float],
     base: Weights | None = None,
     density: float | None = None,
+    generator: torch.Generator | None = None,
 ) -> dict[str, torch.Tensor]:
     """Returns the merge of ``models``. Integer tensors are taken from the first model.
 
@@ -29,10 +30,12 @@ def merged(
         models: The models W_1, W_2, ..., with the same tensor names and shapes.
         method: ``linear``: sum_i a_i W_i with mixing weights a_i. ``slerp``: spherical interpolation of each
             tensor (Shoemake 1985); mixing weights (1, 0) give the first model, (0, 1) the second. ``ties``:
-            Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`.
+            Yadav et al. 2023 (arXiv 2306.01708), see :func:`_ties`. ``dare``: Yu et al. 2024 (arXiv 2311.03099), see
+            :func:`_dare`.
         mixing: One weight a_i per model, 0 or more, with sum 1.
-        base: For ``ties``, the model that all models were fine-tuned from.
-        density: For ``ties``, the fraction of each task vector that is kept.
+        base: For ``ties`` and ``dare``, the model that all models were fine-tuned from.
+        density: For ``ties`` and ``dare``, the fraction of each task vector that is kept.
+        generator: For ``dare``, the generator of the entries that are dropped.
 
     Raises:
         MothrError: names or shapes differ, or the arguments do not fit together.
@@ -46,12 +49,15 @@ def merged(
     for model in [*models[1:], *([base] if base is not None else [])]:
         _check_same_architecture(models[0], model)
     names = [name for name, tensor in models[0].items() if tensor.is_floating_point()]
-    if method == "ties":
+    if method in ("ties", "dare"):
         if base is None:
             raise MothrError(
-                "merge: ties needs the models' common ancestor; give its weights as base, or choose linear"
+                f"merge: {method} needs the models' common ancestor; give its weights as base, or choose linear"
             )
-        result = _ties(models, names, mixing, base, TIES_DENSITY if density is None else density)
+        if method == "ties":
+            result = _ties(models, names, mixing, base, TIES_DENSITY if density is None else density)
+        else:
+            result = _dare(models, names, mixing, base, DARE_DENSITY if density is None else density, generator)
     elif method == "slerp":
         if len(models) != 2:
             raise MothrError(f"merge: slerp is defined between 2 models, not {len(models)}; choose linear or ties")
@@ -111,6 +117,26 @@ def _ties(
     result = start + (agree * vectors).sum(dim=0) / agree.sum(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
     parts = result.split([base[name].numel() for name in names])
     return {name: part.reshape(base[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
+def _dare(
+    models: Sequence[Weights],
+    names: Sequence[str],
+    mixing: Sequence[float],
+    base: Weights,
+    density: float,
+    generator: torch.Generator | None,
+) -> dict[str, torch.Tensor]:
+    """Returns the base plus the weighted sum of the task vectors. Each entry of a task vector is kept with
+    probability ``density`` and divided by it, or else is zero."""
+    result = {}
+    for name in sorted(names):  # the draws do not depend on the order of the dict
+        start, total = base[name].double(), torch.zeros_like(base[name], dtype=torch.float64)
+        for share, model in zip(mixing, models, strict=True):
+            kept = torch.rand(start.shape, generator=generator, dtype=torch.float64) < density
+            total += share * kept * (model[name].double() - start) / density
+        result[name] = start + total
+    return result
 
 
 def _trimmed(vector: torch.Tensor, density: float) -> torch.Tensor:

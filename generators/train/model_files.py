@@ -14,6 +14,7 @@ from mothr.benchmark.data.dataset import fix_times
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.storage import read_json, write_error, write_json
 from mothr.generators.families import Family
+from mothr.generators.train.merges import rounded_to
 
 TELLTALE_KEYS = ("_name_or_path", "id2label", "label2id")
 """Keys of config.json that could name the parent or the task."""
@@ -50,6 +51,33 @@ def save_model(family: Family, model: nn.Module, folder: Path) -> None:
         elif path.name == "config.json":
             config = read_json(path)
             write_json(path, {key: config[key] for key in sorted(config) if key not in TELLTALE_KEYS})
+    fix_times(folder)
+
+
+def store_as(folder: Path, precision: str | None) -> None:
+    """Rounds the floating-point tensors of the model in ``folder`` to ``precision``, and names it in config.json.
+
+    Args:
+        folder: A model folder with one safetensors file.
+        precision: ``float32``, ``bfloat16`` or ``float16``; None leaves the files as they are.
+
+    Raises:
+        MothrError: a weight is too large for the precision, or the disk is full.
+    """
+    if precision is None:
+        return
+    path, dtype = weight_file(folder), getattr(torch, precision)
+    weights = load_file(path)
+    write_tensors(
+        {
+            name: rounded_to(name, tensor, dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in weights.items()
+        },
+        path,
+    )
+    for config_path in folder.rglob("config.json"):
+        config = read_json(config_path)
+        write_json(config_path, {**config, **({"dtype": precision} if "dtype" in config else {})})
     fix_times(folder)
 
 

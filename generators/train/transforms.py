@@ -39,8 +39,8 @@ def transform(
     Args:
         spec: The transform.
         sources: The models that are merged, or the one model that is copied.
-        generator: Generator of noise and permutations.
-        base: For TIES, the nearest common ancestor of ``sources``.
+        generator: Generator of noise, permutations and dropped entries.
+        base: For TIES and DARE, the nearest common ancestor of ``sources``.
         mixing: For a merge, one weight per source.
         symmetries: For a permutation, the symmetries of the family.
 
@@ -55,7 +55,7 @@ def transform(
                     f"tensor {name!r} holds NaN or infinite values; {spec.kind} models are made from finite ones only"
                 )
     if isinstance(spec, Merge):
-        return merged(sources, spec.method, mixing, base, spec.density)
+        return merged(sources, spec.method, mixing, base, spec.density, generator)
     if len(sources) != 1:
         raise MothrError(f"{spec.kind}: given {len(sources)} models; it is made from exactly one")
     match spec:

@@ -8,9 +8,12 @@ from mothr.generators.values.training import Table
 
 Precision = Literal["float16", "bfloat16", "int8", "int4"]
 Storage = Literal["as-is", "float16", "float32"]
-MergeMethod = Literal["linear", "slerp", "ties"]
+MergeMethod = Literal["linear", "slerp", "ties", "dare"]
 TIES_DENSITY = 0.2
 """Fraction of a task vector that TIES keeps if a recipe names none, as in its paper (arXiv 2306.01708)."""
+
+DARE_DENSITY = 0.5
+"""Fraction of a task vector that DARE keeps if a recipe names none; its paper (arXiv 2311.03099) keeps 0.1 to 0.9."""
 
 
 class Merge(Table):
@@ -20,22 +23,25 @@ class Merge(Table):
     """Selects this transform."""
     method: MergeMethod
     """``linear``: weighted mean. ``slerp``: spherical interpolation of two models. ``ties``: trimmed,
-    sign-elected task vectors."""
+    sign-elected task vectors. ``dare``: task vectors with randomly dropped entries."""
     parents: Annotated[int, Field(ge=2, le=3)] = 2
     """Number of models that are merged."""
     mixing_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.3, 0.7)
     """The weight of each parent is drawn uniformly from this interval. Then the weights are divided by their
     sum."""
     density: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, validate_default=True)
-    """Fraction of each task vector that is kept. For ``ties`` only; absent means 0.2."""
+    """Fraction of each task vector that is kept. For ``ties`` and ``dare``; absent means 0.2 and 0.5."""
 
     @field_validator("density")
     @classmethod
     def _check_density(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if info.data.get("method") == "ties":
-            return TIES_DENSITY if value is None else value
+        default = {"ties": TIES_DENSITY, "dare": DARE_DENSITY}.get(str(info.data.get("method")))
+        if default is not None:
+            return default if value is None else value
         if value is not None:
-            raise ValueError("density: only the method ties trims task vectors; remove it or choose method = 'ties'")
+            raise ValueError(
+                "density: only the methods ties and dare trim task vectors; remove it or choose one of these methods"
+            )
         return None
 
     @model_validator(mode="after")
@@ -115,3 +121,7 @@ class Distil(Table):
 AnyTransform = Merge | Quantize | Prune | Noise | Permute | Duplicate | Distil
 Transform = Annotated[AnyTransform, Field(discriminator="kind")]
 """The ``transform`` table of a recipe; ``kind`` selects one of the classes above."""
+EdgeTransform = Annotated[
+    Merge | Quantize | Prune | Noise | Permute | Duplicate, Field(discriminator="kind")
+]
+"""The ``transform`` table of an edge of a drawn recipe."""

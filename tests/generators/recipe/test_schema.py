@@ -101,7 +101,7 @@ def test_unknown_recipe_offers_near_names():
         (
             'family = "vit"',
             'family = "vitt"',
-            r"family: Input should be 'vit', 'dinov2', 'llama' or 'sd' \(given: 'vitt'\)",
+            r"family: Input should be 'vit', 'dinov2', 'llama', 'sd' or 'bert' \(given: 'vitt'\)",
         ),
         ("steps = 8", "steps = 0", r"edges\.0\.training\.steps: .*greater than or equal to 1 \(given: 0\)"),
         ("steps = 8,", "steps = 8, lerning_rate = 1,", r"unknown field 'lerning_rate'; did you mean learning_rate"),

@@ -109,7 +109,7 @@ def test_a_copy_has_one_source_and_a_student_is_not_a_copy():
         ({"kind": "quantized", "precision": "int4"}, "no 4-bit integers; choose stored = 'float16' or 'float32'"),
         ({"kind": "quantized", "precision": "int2"}, "precision"),
         ({"kind": "merge", "method": "slerp", "parents": 3}, "slerp is defined between 2 models, not 3"),
-        ({"kind": "merge", "method": "linear", "density": 0.5}, "only the method ties trims"),
+        ({"kind": "merge", "method": "linear", "density": 0.5}, "only the methods ties and dare trim"),
         ({"kind": "merge", "method": "ties", "density": 0.0}, "greater than 0"),
         ({"kind": "merge", "method": "linear", "mixing_range": (0.7, 0.3)}, "name the smaller number first"),
         ({"kind": "merge", "method": "linear", "parents": 4}, "less than or equal to 3"),

@@ -1,0 +1,294 @@
+"""Drawn recipe -> planned nodes. Every value is drawn before anything is trained.
+
+A draw is a pure function of the recipe's seed, the number of the draw, the node (or the tree) and the field.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from mothr.benchmark.errors import MothrError
+from mothr.benchmark.faults import faults
+from mothr.benchmark.graph import NodeId
+from mothr.generators.families import FAMILIES, Family
+from mothr.generators.recipe.distribution import Drawer, Scope
+from mothr.generators.recipe.drawn import DrawnRecipe, TreeValues
+from mothr.generators.recipe.node import PlannedNode, id_of
+from mothr.generators.recipe.schema import EdgeKind, Root, Topology
+from mothr.generators.recipe.shapes import parents_of
+from mothr.generators.values.seeds import derive, numpy_generator
+from mothr.generators.values.transforms import Merge
+
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTree:
+    """The drawn values of one tree, and its nodes so far."""
+
+    number: int
+    """Number of the tree."""
+    model: Mapping[str, Any]
+    """The root's model configuration."""
+    values: TreeValues
+    """Storage, and the numbers of strangers and of withheld nodes."""
+    root: Root
+    """The root."""
+    drawn: Mapping[str, Any]
+    """Path -> value of the fields that were drawn for the tree."""
+    nodes: list[PlannedNode] = field(default_factory=list)
+    """The nodes, in the order of their numbers."""
+    above: dict[NodeId, frozenset[NodeId]] = field(default_factory=dict)
+    """Node -> the node and all of its ancestors."""
+
+    def add(self, node: PlannedNode) -> None:
+        """Adds ``node`` to the tree."""
+        self.nodes.append(node)
+        self.above[node.id] = frozenset({node.id}).union(*(self.above[source] for source in node.sources))
+
+
+def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
+    """Returns the nodes of ``recipe``; every node comes after its sources.
+
+    Raises:
+        MothrError: Drawn values contradict each other, for example a LoRA rank above the width. The message names
+            the node and the field.
+    """
+    trees, nodes = recipe.trees, []
+    template = _drawer(recipe, "recipe", "tree", "").draw(recipe.model_dump(exclude_none=True))
+    template["edges"] = [
+        _drawer(recipe, "kind", "edge", f"kind {index}").draw(kind, f"edges[{index}]")
+        for index, kind in enumerate(template["edges"])
+    ]
+    for number in range(recipe.trees):
+        tree = _draw_tree(recipe, template, number)
+        nodes += _withhold(recipe, tree)
+        for _ in range(tree.values.strangers):
+            nodes.append(_stranger(recipe, template, tree, trees))
+            trees += 1
+    return nodes
+
+
+def _drawer(
+    recipe: DrawnRecipe, scope: Scope, default: Scope, place: str, model: Mapping[str, Any] | None = None
+) -> Drawer:
+    """Returns the drawer of the tree, edge or kind of edges at ``place``."""
+
+    def generator(path: str) -> np.random.Generator:
+        return numpy_generator(recipe.own_seed, "field", scope, place, path)
+
+    return Drawer(scope, default, generator, model or {}, {})
+
+
+def _validated(kind: type[T], values: Any, place: str) -> T:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise MothrError(f"{place}: {'; '.join(faults(error, kind))}") from None
+
+
+# Trees
+
+
+def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int) -> DrawnTree:
+    """Returns one tree with all of its nodes."""
+    place = f"recipe {recipe.name}: tree {number}"
+    drawer = _drawer(recipe, "tree", "tree", str(number))
+    model = drawer.draw(template["model"], "model")
+    family = _family(recipe, model, place)
+    drawer = replace(drawer, model=model)
+    topology = _validated(Topology, drawer.draw(template["topology"], "topology"), f"{place}: topology")
+    values = _validated(
+        TreeValues, {name: drawer.draw(template[name], name) for name in TreeValues.model_fields}, place
+    )
+    root = _root(recipe, drawer, template, str(number), place)
+    family.check_tasks(root.tasks)
+    edge_drawer = replace(drawer, default="edge")
+    edges = [edge_drawer.draw(kind, f"edges[{index}]") for index, kind in enumerate(template["edges"])]
+    tree = DrawnTree(number, model, values, root, drawer.drawn)
+    tree.add(_root_node(recipe, tree, str(number), number))
+    children: list[int] = []
+    parents = parents_of(topology, numpy_generator(recipe.own_seed, str(number), "shape"), len(edges))
+    for child, parent in enumerate(parents, start=1):
+        path = f"{tree.nodes[parent].path}/{children.count(parent)}"
+        children.append(parent)
+        tree.add(_child(recipe, tree, edges, path, parent, is_leaf=child not in parents))
+    return tree
+
+
+def _family(recipe: DrawnRecipe, model: Mapping[str, Any], place: str) -> Family:
+    try:
+        return FAMILIES[recipe.family](**model)
+    except ValidationError as error:
+        raise MothrError(f"{place}: model: {'; '.join(faults(error, FAMILIES[recipe.family]))}") from None
+
+
+def _root(recipe: DrawnRecipe, drawer: Drawer, template: Mapping[str, Any], path: str, place: str) -> Root:
+    values = drawer.draw(template["root"], "root")
+    own = {"name": path, "seed": derive(recipe.own_seed, path, "root")}
+    return _validated(Root, {**values, **own}, f"{place}: root")
+
+
+def _root_node(recipe: DrawnRecipe, tree: DrawnTree, path: str, number: int) -> PlannedNode:
+    return PlannedNode(
+        id=id_of(recipe.own_seed, recipe.name, path),
+        path=path,
+        parents=(),
+        sources=(),
+        root_number=number,
+        tree=number,
+        depth=0,
+        tasks=tree.root.tasks,
+        seed=derive(tree.root.seed, "root"),
+        root=tree.root,
+        model=tree.model,
+        stored=tree.values.stored,
+        drawn=tree.drawn,
+    )
+
+
+def _stranger(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree, number: int) -> PlannedNode:
+    """Returns an unrelated model with the architecture of ``tree``, and with a drawn training of its own."""
+    path = f"{tree.number}~{number}"
+    drawer = _drawer(recipe, "tree", "tree", path, tree.model)
+    root = _root(recipe, drawer, template, path, f"recipe {recipe.name}: stranger {path}")
+    return _root_node(recipe, replace(tree, root=root, drawn=drawer.drawn), path, number)
+
+
+def _withhold(recipe: DrawnRecipe, tree: DrawnTree) -> list[PlannedNode]:
+    """Returns the nodes of ``tree``, with the drawn number of inner nodes marked as withheld.
+
+    A parent of a merge is never withheld, because the parents of the merge would then be undefined. If a tree has
+    too few suitable nodes, fewer are withheld.
+    """
+    merged = {source for node in tree.nodes if len(node.sources) > 1 for source in node.sources}
+    inner = {source for node in tree.nodes for source in node.sources} - merged
+    suitable = [node.id for node in tree.nodes if node.edge is not None and node.id in inner and len(node.parents) == 1]
+    order = numpy_generator(recipe.own_seed, str(tree.number), "withheld").permutation(len(suitable))
+    withheld = {suitable[index] for index in order[: tree.values.withheld]}
+    by_id, result = {node.id: node for node in tree.nodes}, []
+    for node in tree.nodes:
+        parents, gap = node.parents, 0
+        while len(parents) == 1 and parents[0] in withheld:
+            parents, gap = by_id[parents[0]].parents, gap + 1
+        result.append(replace(node, parents=parents, withheld_ancestors=gap, withheld=node.id in withheld))
+    return result
+
+
+# Children
+
+
+def _child(
+    recipe: DrawnRecipe, tree: DrawnTree, kinds: Sequence[Mapping[str, Any]], path: str, parent: int, is_leaf: bool
+) -> PlannedNode:
+    """Draws one child: its kind of edge, the fields of this kind, further parents of a merge, and its task."""
+    place = f"recipe {recipe.name}: node {path}"
+    parent_node = tree.nodes[parent]
+    drawer = _drawer(recipe, "edge", "edge", path, parent_node.model)
+    rng = numpy_generator(recipe.own_seed, path, "kind")
+    family = _family(recipe, parent_node.model or {}, place)
+    for index in _order_of_kinds(kinds, rng):
+        drawn: dict[str, Any] = {}
+        try:
+            values = replace(drawer, drawn=drawn).draw(kinds[index])
+        except MothrError as error:
+            raise MothrError(f"{place}: edges[{index}].{error}") from None
+        edge = _validated(EdgeKind, values, f"{place}: edges[{index}]")
+        sources = _sources(tree, edge, parent_node, rng)
+        if sources is None or (edge.leaf_only and not is_leaf):
+            continue  # this kind is impossible at this place of the tree; the next one in the drawn order is taken
+        _check_edge(family, edge, place)
+        tasks = _tasks(tree, edge, parent_node, numpy_generator(recipe.own_seed, path, "tasks"))
+        return _child_node(recipe, tree, edge, sources, tasks, path, drawn)
+    raise MothrError(f"{place}: no kind of edges is possible here; add an [[edges]] entry without a transform")
+
+
+def _order_of_kinds(kinds: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> list[int]:
+    """Returns the kinds of edges in random order; the first is drawn by the shares."""
+    shares = np.array([float(kind.get("share", 1.0)) for kind in kinds])
+    order = rng.choice(len(kinds), size=len(kinds), replace=False, p=shares / shares.sum())
+    return [int(index) for index in order]
+
+
+def _check_edge(family: Family, edge: EdgeKind, place: str) -> None:
+    """Checks the drawn fields of an edge against the model's sizes.
+
+    Raises:
+        MothrError: An unknown task, or a LoRA rank or target that the model cannot have.
+    """
+    family.check_tasks(edge.tasks or ())
+    if edge.lora is not None:
+        try:
+            family.check_lora(edge.lora.ranks, edge.lora.targets)
+        except ValueError as error:
+            raise MothrError(f"{place}: {error}") from None
+
+
+def _sources(
+    tree: DrawnTree, edge: EdgeKind, parent: PlannedNode, rng: np.random.Generator
+) -> tuple[PlannedNode, ...] | None:
+    """Returns the models that a child is made from: its parent, and the further parents of a merge.
+
+    No parent of a merge is an ancestor of another one. Returns None if the tree has too few such models so far.
+    """
+    if not isinstance(edge.transform, Merge):
+        return (parent,)
+    sources = [parent]
+    while len(sources) < edge.transform.parents:
+        suitable = [
+            node
+            for node in tree.nodes
+            if node.model == parent.model
+            and not any(node.id in tree.above[source.id] or source.id in tree.above[node.id] for source in sources)
+        ]
+        if not suitable:
+            return None
+        sources.append(suitable[int(rng.integers(len(suitable)))])
+    return tuple(sources)
+
+
+def _tasks(tree: DrawnTree, edge: EdgeKind, parent: PlannedNode, rng: np.random.Generator) -> tuple[str, ...]:
+    """Returns the tasks of a child by the rule of its edge; of a copy without training, those of its parent."""
+    if edge.tasks is None or edge.task_rule == "parent":
+        return parent.tasks
+    siblings = [node.tasks[0] for node in tree.nodes if parent.id in node.sources and node.edge and node.edge.tasks]
+    if edge.task_rule == "sibling" and siblings:
+        return (siblings[int(rng.integers(len(siblings)))],)
+    others = [task for task in edge.tasks if task not in parent.tasks] or list(edge.tasks)
+    unused = [task for task in others if task not in siblings] or others
+    return (unused[int(rng.integers(len(unused)))],)
+
+
+def _child_node(
+    recipe: DrawnRecipe,
+    tree: DrawnTree,
+    edge: EdgeKind,
+    sources: Sequence[PlannedNode],
+    tasks: tuple[str, ...],
+    path: str,
+    drawn: Mapping[str, Any],
+) -> PlannedNode:
+    ids = tuple(source.id for source in sources)
+    duplicate = edge.transform is not None and edge.transform.kind == "duplicate"
+    common = frozenset.intersection(*(tree.above[source] for source in ids))
+    nearest = max((node for node in tree.nodes if node.id in common), key=lambda node: node.depth)
+    return PlannedNode(
+        id=id_of(recipe.own_seed, recipe.name, path),
+        path=path,
+        parents=sources[0].parents if duplicate else ids,
+        sources=ids,
+        root_number=tree.number,
+        tree=tree.number,
+        depth=sources[0].depth if duplicate else 1 + max(source.depth for source in sources),
+        tasks=tasks,
+        seed=derive(recipe.own_seed, path, "training"),
+        edge=edge,
+        rank=edge.lora.ranks[0] if edge.lora else None,
+        common_ancestor=nearest.id,
+        model=sources[0].model,
+        stored=edge.stored or tree.values.stored,
+        drawn=drawn,
+    )
