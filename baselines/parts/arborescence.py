@@ -1,5 +1,6 @@
 """Spanning trees of a set of models: the minimum directed spanning tree (MDST), the undirected one, and its orientation."""
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
@@ -41,6 +42,43 @@ def arborescence(cost: np.ndarray, root_cost: np.ndarray | float | None = None) 
         if not search.done[start]:
             search.grow_path(start)
     return search.parents()
+
+
+def optimal_rootings(cost: np.ndarray, tolerance: float = 1e-9) -> dict[int, np.ndarray]:
+    """Returns each node that is the root of some minimum directed spanning tree, with one such tree: {root: parents, (n,)}.
+
+    For each node the cheapest tree with this node as its root is found, in O(n^2) each. The node is optimal if this tree
+    costs at most ``tolerance`` more than the cheapest of all, in units of the mean absolute edge cost of the cheapest one.
+    The tolerance covers the rounding of sums of the same costs in another order. If several trees have the same root and
+    the same cost, which happens only if edge costs are equal, one of them stands for all.
+
+    Args:
+        cost: (n, n) float, as for :func:`arborescence`.
+        tolerance: Largest difference between two costs that count as equal.
+
+    Returns:
+        The optimal roots, ascending; at least one.
+
+    Raises:
+        MothrError: The costs are malformed, or the allowed edges permit no tree with a single root.
+    """
+    cost = np.asarray(cost, dtype=np.float64)
+    if (arborescence(cost) == ROOT).sum() != 1:
+        raise MothrError("no tree with a single root exists, so there is no optimal rooting; allow more edges")
+    trees: dict[int, np.ndarray] = {}
+    for root in range(len(cost)):
+        try:
+            trees[root] = arborescence(cost, np.where(np.arange(len(cost)) == root, 0.0, np.inf))
+        except MothrError:  # some node cannot be reached from this root
+            continue
+    edge_costs = {
+        root: [float(cost[parent, child]) for child, parent in enumerate(parents) if parent != ROOT]
+        for root, parents in trees.items()
+    }
+    totals = {root: math.fsum(costs) for root, costs in edge_costs.items()}
+    cheapest = min(totals, key=totals.__getitem__)
+    margin = tolerance * float(np.mean(np.abs(edge_costs[cheapest]))) if edge_costs[cheapest] else 0.0
+    return {root: parents for root, parents in trees.items() if totals[root] <= totals[cheapest] + margin}
 
 
 class _Search:

@@ -153,7 +153,7 @@ def _signed(rows: torch.Tensor, pairs: Pairs | None = None) -> tuple[Array]:
 def signed_max(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
     """Returns the largest signed difference max(w_i - w_j) at [i, j], (k, k), not symmetric, 0 on the diagonal.
 
-    MoTHer's code of July 2024 scales it to (d - min) / (max - min), with the smallest and the largest difference over all
+    MoTHer's public code of May 2024 scales it to (d - min) / (max - min), with the smallest and the largest difference over all
     ordered pairs of a tree. The entry [j, i] is minus the smallest of w_i - w_j. So the smallest over all pairs is minus the
     largest one, and this matrix suffices (``scaled-max`` of :func:`mothr.benchmark.weights.combine.combine_distances`).
     """

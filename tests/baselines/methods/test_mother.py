@@ -129,6 +129,45 @@ def test_equals_the_published_formula_by_brute_force(write_models):
     assert MOTHER_V2(models.with_given(SideInformation(trees=dict.fromkeys(models.ids, 0))), RNG).graph == expected
 
 
+@pytest.mark.parametrize("method", [MOTHER_V1, MOTHER_V2, MOTHER_LORA, replace(MOTHER_V2, direction="random")])
+@pytest.mark.parametrize("setting", ["trees", "tree_count"])
+def test_the_prediction_is_one_of_the_optimal_rootings(write_models, method, setting):
+    models, _, trees = forest(write_models, full_update, n_trees=2)
+    given = SideInformation(trees=trees) if setting == "trees" else SideInformation(tree_count=2)
+    models = models.with_given(given)
+    graph = method(models, np.random.default_rng(3)).graph
+    parts = method.rootings(models, np.random.default_rng(3))
+    assert sorted(node for rootings in parts for node in rootings[0].nodes) == sorted(models.ids)
+    for rootings in parts:
+        assert all(len(rooting.roots) == 1 for rooting in rootings)
+        roots = [rooting.roots[0] for rooting in rootings]
+        assert len(set(roots)) == len(roots)
+        assert len([root for root in roots if root in graph.roots]) == 1
+
+
+def test_rootings_tie_if_as_many_edges_are_against_the_score(write_models):
+    """Of the chain a - b - c, b has the lowest norm, so that the rule "higher norm is the child" holds for neither end."""
+    generator = torch.Generator().manual_seed(4)
+    middle = {f"layers.0.attention.{part}_proj.weight": torch.randn(SIDE, SIDE, generator=generator) for part in "qkvo"}
+    ends = [
+        {name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in middle.items()}
+        for _ in range(2)
+    ]
+    models = write_models({"a": ends[0], "b": middle, "c": ends[1]})
+    given = models.with_given(SideInformation(trees=dict.fromkeys("abc", 0)))
+    norm = MoTHer(direction="norm", direction_layers="matrices")
+    [[only]] = norm.rootings(given, RNG)  # both edges agree with the score: no tie
+    assert only.roots == ("b",)
+    higher = MoTHer(direction="kurtosis", direction_layers="matrices")
+    count = len(higher.rootings(given, RNG)[0])
+    kurtosis = {node: sum(float(((v - v.mean()) ** 4).mean() / v.var(correction=0) ** 2) for v in weights.values())
+                for node, weights in (("a", ends[0]), ("b", middle), ("c", ends[1]))}  # fmt: skip
+    against = {"a": (kurtosis["b"] > kurtosis["a"]) + (kurtosis["c"] > kurtosis["b"]),
+               "b": (kurtosis["a"] > kurtosis["b"]) + (kurtosis["c"] > kurtosis["b"]),
+               "c": (kurtosis["b"] > kurtosis["c"]) + (kurtosis["a"] > kurtosis["b"])}  # fmt: skip
+    assert count == list(against.values()).count(min(against.values()))
+
+
 def is_tree(parents):
     for node in range(len(parents)):
         seen = set()

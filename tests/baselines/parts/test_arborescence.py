@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mothr.baselines.parts.arborescence import arborescence, orient, spanning_tree
+from mothr.baselines.parts.arborescence import arborescence, optimal_rootings, orient, spanning_tree
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 
@@ -73,6 +73,60 @@ def test_equals_brute_force(kind):
             parents = arborescence(cost, root_cost)
             assert is_forest(parents)
             assert value(parents, cost, root_cost) == pytest.approx(expected, abs=1e-12)
+
+
+def optimal_roots_by_brute_force(cost):
+    """Returns the roots of all trees of least cost, from a list of all rooted trees; the costs are whole numbers, so exactly."""
+    trees = [parents for parents in FORESTS[len(cost)] if parents.count(-1) == 1]
+    totals = {parents: value(parents, cost, None)[1] for parents in trees}
+    least = min(totals.values())
+    return {parents.index(-1) for parents, total in totals.items() if total == least}, least
+
+
+def test_rootings_that_tie_are_counted_on_a_matrix_made_by_hand():
+    """A path 0 - 1 - 2 of length 2 whose scores charge 1 for 1 -> 0 and for 1 -> 2, so that both ends are roots at equal cost."""
+    cost = np.array([[0.0, 2, 9], [3, 0, 3], [9, 2, 0]])
+    trees = optimal_rootings(cost)
+    assert {root: parents.tolist() for root, parents in trees.items()} == {0: [-1, 0, 1], 2: [1, 2, -1]}
+    assert set(optimal_rootings(cost + np.array([[0, 0.25, 0], [0, 0, 0], [0, 0, 0]]))) == {2}
+
+
+def test_optimal_roots_equal_brute_force():
+    rng = np.random.default_rng(3)
+    several = 0
+    for _ in range(60):
+        n = int(rng.integers(2, 6))
+        cost = rng.integers(1, 4, (n, n)).astype(float)
+        expected, least = optimal_roots_by_brute_force(cost)
+        trees = optimal_rootings(cost)
+        assert set(trees) == expected
+        for root, parents in trees.items():
+            assert is_forest(parents)
+            assert parents.tolist().count(-1) == 1
+            assert parents[root] == -1
+            assert value(parents, cost, None)[1] == least
+        several += len(expected) > 1
+    assert several > 10
+
+
+def test_the_tolerance_covers_the_rounding_of_sums_and_not_more():
+    distance = np.array([[0, 0.1, 9], [0.1, 0, 0.7], [9, 0.7, 0]])
+    charge = 0.3 * np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0]])
+    assert set(optimal_rootings(distance + charge)) == {0, 2}
+    assert set(optimal_rootings(distance + charge, tolerance=0)) <= {0, 2}
+    nearly = distance + charge + np.array([[0, 1e-6, 0], [0, 0, 0], [0, 0, 0]])
+    assert set(optimal_rootings(nearly)) == {2}
+    assert set(optimal_rootings(nearly, tolerance=1e-3)) == {0, 2}
+
+
+def test_one_node_is_its_own_rooting_and_roots_that_reach_nothing_are_left_out():
+    assert {root: parents.tolist() for root, parents in optimal_rootings(np.zeros((1, 1))).items()} == {0: [-1]}
+    one_way = np.array([[np.inf, 1.0], [np.inf, np.inf]])
+    assert set(optimal_rootings(one_way)) == {0}
+    with pytest.raises(MothrError, match="no tree with a single root"):
+        optimal_rootings(np.full((2, 2), np.inf))
+    with pytest.raises(MothrError, match="square"):
+        optimal_rootings(np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("n", [10, 30, 60])
