@@ -92,15 +92,14 @@ def pin(
 
     from mothr.benchmark.storage import write_text
     from mothr.generators.recipe.loading import load_recipe, resolved
+    from mothr.generators.recipe.topology import sources_of
     from mothr.generators.sources.hub import latest_revision
 
     loaded = load_recipe(recipe)
-    without_revision = {
-        root.source.hub for root in loaded.roots if root.source and root.source.hub and not root.source.revision
-    }
+    without_revision = {source.hub for source in sources_of(loaded) if source.hub and not source.revision}
     pinned = {hub: latest_revision(hub) for hub in sorted(without_revision)}
     value = resolved(loaded)
-    for root in value["roots"]:
+    for root in value.get("roots", [value.get("root", {})]):
         if root.get("source", {}).get("hub") in pinned:
             root["source"]["revision"] = pinned[root["source"]["hub"]]
     write_text(out, tomli_w.dumps(value))

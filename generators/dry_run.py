@@ -20,7 +20,7 @@ from mothr.generators.data import vision
 from mothr.generators.families import FAMILIES, Family
 from mothr.generators.recipe.drawn import AnyRecipe
 from mothr.generators.recipe.node import PlannedNode
-from mothr.generators.recipe.topology import plan
+from mothr.generators.recipe.topology import plan, tasks_of
 from mothr.generators.train.train import train
 from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
@@ -147,10 +147,10 @@ def estimate(recipe: AnyRecipe, device: str, workers: int) -> Estimate:
 
 def downloads(recipe: AnyRecipe) -> tuple[str, ...]:
     """Returns the roots and data sets that must be downloaded to generate ``recipe``."""
-    roots = [f"root {root.name}: {root.source}" for root in recipe.roots if root.source is not None]
+    roots = [f"root {node.root.name}: {node.root.source}" for node in plan(recipe) if node.root and node.root.source]
     return (
         *roots,
-        *(f"task {task}: {vision.TASKS.find(task).source}" for task in recipe.tasks if task in vision.TASKS),
+        *(f"task {task}: {vision.TASKS.find(task).source}" for task in tasks_of(recipe) if task in vision.TASKS),
     )
 
 

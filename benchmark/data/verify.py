@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -162,6 +163,12 @@ def _hidden_split_problems(folder: Path) -> list[str]:
     return problems
 
 
+def _test_loss_fell(record: Mapping[str, Any]) -> bool:
+    """Returns whether a training record has the loss on the test samples, and this loss fell."""
+    before, after = record.get("test_loss_before"), record.get("test_loss_after")
+    return isinstance(before, float) and isinstance(after, float) and after < before
+
+
 def _training_problems(truth: Truth) -> tuple[int, list[str]]:
     """Returns the number of nodes that learned something, and a message for each other trained node.
 
@@ -186,9 +193,7 @@ def _training_problems(truth: Truth) -> tuple[int, list[str]]:
             )
             continue
         noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
-        losses = [record.get(f"test_loss_{when}") for when in ("before", "after")]
-        fell = all(isinstance(loss, float) for loss in losses) and losses[1] < losses[0]
-        if after <= max(before, chance + noise) and not fell:
+        if after <= max(before, chance + noise) and not _test_loss_fell(record):
             figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
             problems.append(f"model {node}: training on {value.task} taught nothing ({figures})")
         else:

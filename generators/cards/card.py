@@ -12,7 +12,7 @@ from mothr.generators.families import Family
 from mothr.generators.recipe.drawn import AnyRecipe, DrawnRecipe
 from mothr.generators.recipe.loading import resolved
 from mothr.generators.recipe.schema import Derived, EdgeKind, Root, Topology
-from mothr.generators.recipe.topology import family_of, sources_of
+from mothr.generators.recipe.topology import family_of, sources_of, tasks_of
 from mothr.generators.sources.source import provenance
 from mothr.generators.values.training import Training
 
@@ -68,7 +68,7 @@ def hidden_card(recipe: AnyRecipe, models: int, checksum: str) -> str:
     ]
     sections = {
         "How it was made": _making(recipe, family),
-        "Data": _data(recipe, recipe.tasks, family),
+        "Data": _data(recipe, tasks_of(recipe), family),
         "Checksum": _checksum(checksum),
         "Known shortcuts in the weights": _shortcuts(recipe, family),
     }

@@ -40,6 +40,8 @@ class Distribution(Table):
     """The options. An option may be a table that holds distributions itself."""
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """Relative frequencies of the options; absent: all are equal."""
+    also: dict[str, Any] | None = None
+    """With options that are tables: fields that every option has, unless it names its own value for them."""
     uniform: tuple[Number, Number] | None = None
     """Smallest and largest value of a uniform distribution. If both are integers, integers are drawn."""
     log_uniform: tuple[Number, Number] | None = None
@@ -76,6 +78,8 @@ class Distribution(Table):
         for name, owner in (("size", "sample"), ("value", "chance")):
             if (getattr(self, name) is None) != (getattr(self, owner) is None):
                 raise ValueError(f"{owner} and {name} belong together; give both or neither")
+        if self.also is not None and not all(isinstance(option, Mapping) for option in self.choice or (None,)):
+            raise ValueError("also: adds fields to the options of choice, so every option must be a table")
         if self.at_most is not None and (self.sample is not None or self.chance is not None):
             raise ValueError("at_most: only choice, uniform and log_uniform draw numbers; remove it")
         return self
@@ -122,7 +126,8 @@ class Distribution(Table):
         if not allowed:
             raise ValueError(f"choice: every option is above {self.at_most} = {largest:g}; add a smaller option")
         shares = np.array([weights[index] for index in allowed])
-        return options[allowed[rng.choice(len(allowed), p=shares / shares.sum())]]
+        option = options[allowed[rng.choice(len(allowed), p=shares / shares.sum())]]
+        return option if self.also is None else {**self.also, **option}
 
 
 def _rounded(value: float) -> float:

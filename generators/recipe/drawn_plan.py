@@ -120,10 +120,12 @@ def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int) ->
 
 
 def _family(recipe: DrawnRecipe, model: Mapping[str, Any], place: str) -> Family:
+    kind = FAMILIES[recipe.family]
     try:
-        return FAMILIES[recipe.family](**model)
+        return kind(**model)
     except ValidationError as error:
-        raise MothrError(f"{place}: model: {'; '.join(faults(error, FAMILIES[recipe.family]))}") from None
+        fields: Any = kind  # every family is a pydantic model; the protocol does not say so
+        raise MothrError(f"{place}: model: {'; '.join(faults(error, fields))}") from None
 
 
 def _root(recipe: DrawnRecipe, drawer: Drawer, template: Mapping[str, Any], path: str, place: str) -> Root:

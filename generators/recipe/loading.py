@@ -29,6 +29,9 @@ def load_recipe(name: str, draw: int | None = None) -> AnyRecipe:
 
     A recipe with ``trees`` is a drawn recipe. ``draw`` selects one of its draws; absent, the first.
 
+    A drawn recipe may contain a table ``define`` of named values. The string ``"$name"`` then stands for the value
+    called ``name``, wherever it occurs.
+
     A recipe may contain ``extends = "<name or path>"``. It then starts from the other recipe, and each of its
     own top-level entries replaces the entry of the other recipe.
 
@@ -37,6 +40,7 @@ def load_recipe(name: str, draw: int | None = None) -> AnyRecipe:
             together. The message names each. Or ``draw`` is given for a recipe that draws nothing.
     """
     values, place = _read(name)
+    values = _substituted(values, values.pop("define", {}), place)
     kind: type[Recipe] | type[DrawnRecipe] = DrawnRecipe if "trees" in values else Recipe
     try:
         recipe = kind.model_validate(values)
@@ -86,6 +90,19 @@ def _read(name: str, extended_by: tuple[str, ...] = (), folder: Path | None = No
         raise MothrError(f"{place}: extends must be the name of a recipe, not {base!r}")
     inherited, _ = _read(base, (*extended_by, name), path.parent if path else folder)
     return {**inherited, **values}, place
+
+
+def _substituted(value: Any, named: Mapping[str, Any], place: str) -> Any:
+    """Returns ``value`` with every string ``"$name"`` replaced by the value called ``name`` in ``named``."""
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in named:
+            raise MothrError(f"{place}: {unknown_name('name in the table define', value[1:], list(named))}")
+        return _substituted(named[value[1:]], {key: named[key] for key in named if key != value[1:]}, place)
+    if isinstance(value, Mapping):
+        return {key: _substituted(part, named, place) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_substituted(part, named, place) for part in value]
+    return value
 
 
 def resolved(recipe: AnyRecipe) -> Mapping[str, Any]:

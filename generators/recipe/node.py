@@ -9,6 +9,7 @@ from mothr.benchmark.graph import NodeId
 from mothr.generators.recipe.schema import Derived, EdgeKind, Precision, Root
 from mothr.generators.values.seeds import derive
 from mothr.generators.values.training import Training
+from mothr.generators.values.transforms import Merge, Quantize
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ def relation_of(node: PlannedNode) -> tuple[Literal["finetune", "merge", "quanti
             return "quantized", transform.precision
         return ("finetune" if node.parents else None), transform.kind
     if node.edge is not None:
-        transform = node.edge.transform
-        if transform is not None and transform.kind == "merge":
+        spec = node.edge.transform
+        if isinstance(spec, Merge):
             return "merge", node.edge.subtype
-        if transform is not None and transform.kind == "quantized" and node.edge.training is None:
-            return "quantized", transform.precision
+        if isinstance(spec, Quantize) and node.edge.training is None:
+            return "quantized", spec.precision
         return ("finetune" if node.parents else None), node.edge.subtype
     return ("finetune", "pretraining") if node.parents else (None, None)

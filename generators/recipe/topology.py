@@ -44,6 +44,13 @@ def sources_of(recipe: AnyRecipe) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(root.source for root in roots if root.source is not None))
 
 
+def tasks_of(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Returns the tasks that ``recipe`` names; of a drawn recipe, those that were drawn; sorted."""
+    if isinstance(recipe, Recipe):
+        return recipe.tasks
+    return tuple(sorted({task for node in plan_drawn(recipe) for task in node.tasks}))
+
+
 def node_id(recipe: Recipe, path: str) -> NodeId:
     """Returns the id of the node at ``path``: 12 hex digits of a salted hash, which carry no information
     about the node."""
