@@ -18,7 +18,9 @@ from mothr.baselines.cli.options import (
 from mothr.benchmark.cli.command import Json, say, table
 from mothr.benchmark.weights.engine import one_thread
 
-OnlyOption = Annotated[str | None, typer.Option(help=f"Names of claims to test, {NAMES}; all if left out.")]
+OnlyOption = Annotated[
+    str | None, typer.Option(help=f"Names of claims and questions to test, {NAMES}; all if left out.")
+]
 CurvesOption = Annotated[str, typer.Option(help=f"Direction scores that get a curve of their own, {NAMES}.")]
 DistanceOption = Annotated[str, typer.Option(help="Distance, a name of 'mothr list distances'.")]
 DrawsOption = Annotated[
@@ -38,13 +40,13 @@ def claims(
     seeds: DrawsOption = 3,
     as_json: Json = False,
 ) -> None:
-    """Test the claims of the MoTHer paper again: a table with intervals over trees and a figure for each claim.
+    """Test claims of the MoTHer paper, and questions about it: a table with intervals over trees and a figure for each.
 
-    The claims are 1-distance, 2-3-outliers, 4-lora, 5-motifs, 6-clustering, 7-robustness and 8-depth. 'curves' holds
-    measurements about which the paper makes no claim. A claim that the data sets cannot test is skipped, and the output names
-    the data that it needs.
+    Claims of the paper are 1-distance, 2-3-outliers (its second half is a question), 4-lora, 5-motifs and 6-clustering.
+    Questions, which no text of the authors answers, are 7-robustness, 8-depth, 9-root (kurtosis by the root), 10-ties
+    (rootings of equal cost) and curves. What the data sets cannot test is skipped, and the output names the data that it needs.
 
-    For each claim, --out gets <claim>.csv, with one row a point, <claim>-trees.csv, with one row a tree, and <claim>.svg and
+    For each of them, --out gets <claim>.csv, with one row a point, <claim>-trees.csv, with one row a tree, and <claim>.svg and
     .png. It also gets the tables as .parquet if pyarrow or fastparquet is installed. Where one figure would have too many
     lines, each model family has its own: <claim>-<family>.svg.
 
@@ -78,13 +80,15 @@ def claims(
 
 
 def _json(claim: Any, points: Any) -> dict[str, Any]:
-    return {"title": claim.title, "paper": claim.paper, "measured": claim.measured, "rows": json_rows(points)}
+    texts = {"kind": claim.kind, "claim": claim.claim, "question": claim.question}
+    return {"title": claim.title, **texts, "measured": claim.measured, "rows": json_rows(points)}
 
 
 def _points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
     """Returns the points that are no part of a curve as text; of all direction scores, only ``directions`` and the bounds."""
     from mothr.baselines.parts.directions import DIRECTIONS
     from mothr.baselines.studies.ablation import BOUNDS
+    from mothr.baselines.studies.claims.table import CLAIMS
 
     hidden = DIRECTIONS.keys() - {*directions, *BOUNDS}
     rows = []
@@ -95,7 +99,8 @@ def _points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
             interval = "" if point["trees"] == 1 else f" [{point['low']:.3f}, {point['high']:.3f}]"
             rows.append(
                 {
-                    "claim": name,
+                    "tested": name,
+                    "kind": CLAIMS[name].kind,
                     "measure": point["measure"],
                     "of": point["panel"] or "-",
                     "series": point["series"],

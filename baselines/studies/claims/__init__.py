@@ -1,1 +1,1 @@
-"""The claims of the MoTHer paper, each measured again with intervals over Model Trees."""
+"""Claims of the MoTHer paper and questions about it, each measured with intervals over Model Trees."""

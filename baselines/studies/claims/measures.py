@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mothr.baselines.studies.measurements import mean_over_trees
+from mothr.baselines.studies.roots import INITIAL_SHARE_LIMITS, KURTOSIS_LIMITS, interval_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,13 @@ class Measure:
     """Scale of the axis x."""
     chance: float | None = None
     """Expected value under chance; None if no line is drawn for it."""
+    order: tuple[str, ...] = ()
+    """Names on the axis x in their order; empty if they keep the order of the data."""
 
 
 _EDGE_ACCURACY = "edge accuracy"
+_ROOT_KURTOSIS = "excess kurtosis of the root"
+_KURTOSIS_CLASSES = tuple(interval_names(KURTOSIS_LIMITS))
 MEASURES = {
     "distance": Measure("distance, in mean edges of the tree", "edges between two models", high=np.inf),
     "distance_spearman": Measure("Spearman ρ, distance and edges between", low=-1, chance=0),
@@ -49,6 +54,16 @@ MEASURES = {
     "accuracy_by_precision": Measure(_EDGE_ACCURACY, "copy stored as"),
     "accuracy_by_pruning": Measure(_EDGE_ACCURACY, "share of weights set to 0"),
     "accuracy_by_noise": Measure(_EDGE_ACCURACY, "noise, in standard deviations", scale="log"),
+    "root_kurtosis": Measure("excess kurtosis of the root", "initialisation of the root", low=-np.inf, high=np.inf),
+    "direction_by_root": Measure("share of edges directed right", _ROOT_KURTOSIS, chance=0.5, order=_KURTOSIS_CLASSES),
+    "accuracy_by_root": Measure(_EDGE_ACCURACY, _ROOT_KURTOSIS, order=_KURTOSIS_CLASSES),
+    "accuracy_by_init": Measure(_EDGE_ACCURACY, "initialisation of the root"),
+    "accuracy_by_share_left": Measure(
+        _EDGE_ACCURACY, "initial weights left\nin the root", order=tuple(interval_names(INITIAL_SHARE_LIMITS))
+    ),
+    "optimal_rootings": Measure("optimal rootings of a tree", low=1, high=np.inf),
+    "tied": Measure("share of trees with\nseveral optimal rootings"),
+    "accuracy_with_ties": Measure(_EDGE_ACCURACY),
     "depth": Measure("kurtosis, in standard deviations", "edges below the root", low=-np.inf, high=np.inf),
     "depth_spearman": Measure("Spearman ρ, kurtosis and depth", low=-1, chance=0),
 }
@@ -66,5 +81,7 @@ def mean_points(measurements: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for name, rows in measurements.groupby("measure", sort=False):
         measure = MEASURES[str(name)]
+        if measure.order:
+            rows = rows.sort_values("x", key=lambda x: x.map(measure.order.index), kind="stable")
         tables.append(mean_over_trees(rows, POINT_COLUMNS, measure.low, measure.high))
     return pd.concat(tables, ignore_index=True)

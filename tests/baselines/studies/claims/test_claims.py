@@ -235,6 +235,37 @@ def test_help_names_every_claim():
     assert all(name in command.__doc__ for name in CLAIMS)
 
 
+# --- claims and questions ---
+
+
+def test_what_no_text_states_is_a_question():
+    assert {name: claim.kind for name, claim in CLAIMS.items()} == {
+        "1-distance": "claim", "2-3-outliers": "claim and question", "4-lora": "claim", "5-motifs": "claim",
+        "6-clustering": "claim and question", "7-robustness": "question", "8-depth": "question", "9-root": "question",
+        "10-ties": "question", "curves": "question",
+    }  # fmt: skip
+    for claim in CLAIMS.values():
+        assert claim.claim is None or claim.claim.endswith(".")
+        assert claim.question is None or claim.question.endswith("?")
+
+
+def test_figure_table_and_json_say_whether_it_is_a_claim_or_a_question(opened, tmp_path, call):
+    folder = opened(chain(np.random.default_rng(9))).folder
+    words = (folder, "--only", "1-distance,8-depth", "--out")
+    called, value = call(*words, tmp_path / "a"), json.loads(call(*words, tmp_path / "b", "--json").stdout)
+    assert [(found["kind"], found["claim"], found["question"]) for found in value["claims"].values()] == [
+        ("claim", CLAIMS["1-distance"].claim, None), ("question", None, CLAIMS["8-depth"].question)
+    ]  # fmt: skip
+    lines = [line.split() for line in called.stdout.splitlines()]
+    assert {(line[0], line[1]) for line in lines if line and line[0] in CLAIMS} == {
+        ("1-distance", "claim"), ("8-depth", "question")
+    }  # fmt: skip
+    texts = [" ".join("".join(ElementTree.parse(tmp_path / "a" / f"{name}.svg").getroot().itertext()).split())
+             for name in ("1-distance", "8-depth")]  # fmt: skip
+    assert "Claim of the paper: The distance between" in texts[0]
+    assert "Question, which no text of the authors answers: Do weight outliers" in texts[1]
+
+
 # --- figures ---
 
 
