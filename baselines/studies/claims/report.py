@@ -106,8 +106,10 @@ def claim_figure(claim: Claim, points: pd.DataFrame, caption: str) -> Figure:
 
 def _full_caption(claim: Claim, caption: str) -> str:
     same_root = " Trees of the same root count as one." if claim.averaged_over == "Model Trees" else ""
-    intervals = f"Marks are means over n {claim.averaged_over}, bars are 95 % t-intervals. There is no bar if n is 1 or if all values agree."
-    return f"{claim.statement} {intervals}{same_root} {caption}"
+    return (
+        f"{claim.statement} Marks are means over n {claim.averaged_over}, bars are 95 % t-intervals. There is no bar if n is 1 "
+        f"or if all values agree.{same_root} {caption}"
+    )
 
 
 def series_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
