@@ -87,7 +87,7 @@ def test_every_folder_of_code_is_a_listed_package():
 def test_the_wheel_holds_mothr_alone_and_all_of_it(wheel):
     assert {name.split("/")[0] for name in wheel} == {"mothr", f"mothr-{__version__}.dist-info"}
     for package, folder in FOLDERS.items():
-        for pattern in ("*.py", "*.j2", "*.js", "*.css", "*.toml"):
+        for pattern in ("*.py", "*.j2", "*.js", "*.css", "*.toml", "*.json"):
             for path in files_of(package, folder, pattern):
                 name = "/".join((*package.split("."), *path.relative_to(ROOT / folder).parts))
                 assert wheel[name] == path.read_bytes()

@@ -198,9 +198,8 @@ def _legend(x: float, y: float) -> list[str]:
     """Returns a sample row and what its marks mean."""
     sample = Quantiles(n=1, values=(0.02, 0.14, 0.34, 0.5, 0.7, 0.9, 1.0))
     marks = _row(sample, Axis(0.0, 1.0, False, ()), (x, y), FIRST, 90.0)[2:-1]  # a sample needs no tooltip
-    text = (
-        "dots: smallest and largest value (arrow: beyond the axis); line: 5 % to 95 %; box: 25 % to 75 %; tick: median"
-    )
+    dots = "dots: smallest and largest value (arrow: beyond the axis, or 0 on a log scale)"
+    text = f"{dots}; line: 5 % to 95 %; box: 25 % to 75 %; tick: median"
     return [*marks, _text(x + 102, y + 4, text, f'font-size="11" fill="{MUTED}"')]
 
 

@@ -1,6 +1,5 @@
 """Two sections of the card: what varies in a data set, and how its models differ, beside real families."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +56,16 @@ def real_families() -> tuple[UpdateSummary, ...]:
 
 
 def _differences(own: UpdateSummary, real: Sequence[UpdateSummary]) -> list[str]:
-    heads = ["statistic", "n", *(f"{level} %" for level in LEVELS)] + ["medians of real families"] * bool(real)
+    heads = ["statistic", "n", *(f"{level} %" for level in LEVELS)] + ["real families: medians (5 % to 95 %)"] * bool(
+        real
+    )
     table = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for name, statistic in STATISTICS.items():
         found = own.statistics.get(name, Quantiles(n=0))
         cells = [number(value) for value in found.values] or ["none", *[""] * (len(LEVELS) - 1)]
         unit = "" if statistic.unit.startswith("share") else f": {statistic.unit}"
         cells = [_escaped(f"{statistic.title}{unit}"), f"{found.n:,}", *cells]
-        table.append(f"| {' | '.join(cells + [_medians(name, real)] * bool(real))} |")
+        table.append(f"| {' | '.join(cells + [_real(name, real)] * bool(real))} |")
     beside = f" Below it are {len(real)} real families, in grey." if real else ""
     pairs = f"In each tree at most {PAIRS:,} pairs of siblings, and of nephew and uncle, are compared; merged models are left out there."
     return [
@@ -77,16 +78,16 @@ def _differences(own: UpdateSummary, real: Sequence[UpdateSummary]) -> list[str]
     ]
 
 
-def _medians(name: str, real: Sequence[UpdateSummary]) -> str:
-    """Returns the range of the medians of the families in which a statistic is defined, and their number."""
-    found = [
-        family.statistics[name].values for family in real if name in family.statistics and family.statistics[name].n
-    ]
-    medians = [statistics.median(values) for values in found]  # the median of the seven quantiles is the one at 50 %
-    if not medians:
+def _real(name: str, real: Sequence[UpdateSummary]) -> str:
+    """Returns the medians of the real families, the lowest quantile at 5 % and the highest at 95 %, and how many families
+    have the statistic."""
+    found = [family.statistics[name] for family in real if name in family.statistics and family.statistics[name].n]
+    if not found:
         return "none"
-    families = f"{len(medians)} {'family' if len(medians) == 1 else 'families'}"
-    return f"{number(min(medians))} to {number(max(medians))} ({families})"
+    low, median, high = ([one.values[LEVELS.index(level)] for one in found] for level in (5, 50, 95))
+    medians = " to ".join(dict.fromkeys((number(min(median)), number(max(median)))))
+    families = f"{len(found)} {'family' if len(found) == 1 else 'families'}"
+    return f"{medians} ({number(min(low))} to {number(max(high))}, {families})"
 
 
 def _escaped(text: str) -> str:
