@@ -11,6 +11,7 @@ from mothr.baselines.cli.options import (
     OutputOption,
     SettingOption,
     comma_separated,
+    json_rows,
     require_matplotlib,
 )
 from mothr.benchmark.cli.command import Json, SetOption, field_values, say, table
@@ -38,6 +39,13 @@ RandomRunsOption = Annotated[
     int,
     typer.Option(min=1, help="Runs of the direction score 'random'. All other scores are deterministic and run once."),
 ]
+ByRootOption = Annotated[
+    bool,
+    typer.Option(
+        "--by-root",
+        help="Print the edge accuracy by the root of the tree: its kurtosis, its initialisation, its initial weights left.",
+    ),
+]
 RecordsOption = Annotated[bool, typer.Option("--records", help="Also write the run records, for 'mothr leaderboard'.")]
 
 
@@ -52,6 +60,7 @@ def ablate(
     setting: SettingOption = "known-trees",
     settings: SetOption = None,
     seeds: RandomRunsOption = 5,
+    by_root: ByRootOption = False,
     keep: RecordsOption = False,
     as_json: Json = False,
 ) -> None:
@@ -59,13 +68,15 @@ def ablate(
 
     Two direction scores are always added as bounds: 'random' (a coin) and 'oracle' (the truth).
 
-    --out gets ablation.csv, with one row for each run and true tree, ablation.svg and ablation.png. It also gets
-    ablation.parquet if pyarrow or fastparquet is installed.
+    --out gets ablation.csv, with one row for each run and true tree, ablation-by-root.csv, with means by the root of the tree,
+    ablation.svg and ablation.png. It also gets the tables as .parquet if pyarrow or fastparquet is installed. The column
+    optimal_rootings counts the rootings of least cost, and edge_accuracy_over_ties is the mean over them.
 
     Example: mothr ablate data/vthr-ft --directions kurtosis,norm --weights 0,0.1,0.3 --out ablation
     """
     require_matplotlib()
     from mothr.baselines.studies import ablation, ablation_report, output
+    from mothr.baselines.studies.datasets import OpenedDataset
 
     values = {"distances": distances, "weights": weights, "layers": layers, "combine": combine}
     if directions is not None:
@@ -75,20 +86,22 @@ def ablate(
     with output.output_folder(out) as folder:
         records = ablation.run(grid, data, setting, seeds)
         rows = ablation.summary(records)
-        files = ablation_report.write(folder, records, rows, data, with_records=keep)
+        tree_table = ablation.table_with_roots(records, OpenedDataset.open(data))
+        files = ablation_report.write(folder, records, rows, tree_table, data, with_records=keep)
     failed = [record for record in records if record.status != "ok"]
-    remark = None
-    if not output.parquet_engine():
-        remark = "no ablation.parquet: neither pyarrow nor fastparquet is installed"
+    missing = "no ablation.parquet: neither pyarrow nor fastparquet is installed"
+    remark = None if output.parquet_engine() else missing
+    roots = ablation.means_by_root(tree_table)
     value = {
         "out": str(out), "files": files, "remark": remark, "runs": len(records), "failed": len(failed),
-        "rows": [row.to_json() for row in rows],
+        "rows": [row.to_json() for row in rows], "by_root": json_rows(roots),
     }  # fmt: skip
 
     def text() -> str:
         shown = [*ablation.changed_fields(rows), "direction"]
         done = f"{len(records)} runs; means over trees with 95 % intervals; {out}: {', '.join(files)}"
-        return "\n".join([table([row.cells(shown) for row in rows]), "", done, *([remark] if remark else [])])
+        printed = _by_root_rows(roots, shown) if by_root else [row.cells(shown) for row in rows]
+        return "\n".join([table(printed), "", done, *([remark] if remark else [])])
 
     say(value, as_json, text)
     if failed:
@@ -96,6 +109,25 @@ def ablate(
         raise MothrError(
             f"{len(failed)} of {len(records)} runs failed; the first, {first.parameters['direction']}: {first.error}"
         )
+
+
+def _by_root_rows(roots: Any, shown: list[str]) -> list[dict[str, str]]:
+    """Returns the rows of :func:`mothr.baselines.studies.ablation.means_by_root` as text, with the fields ``shown``."""
+    rows = []
+    for row in roots.to_dict("records"):
+        interval = "" if row["trees"] == 1 else f" [{row['low']:.3f}, {row['high']:.3f}]"
+        rows.append(
+            {
+                "root": row["root"],
+                "class": row["class"],
+                **{name: str(row[name]) for name in shown},
+                "edge_accuracy": f"{row['edge_accuracy']:.3f}{interval}",
+                "over_ties": f"{row['over_ties']:.3f}",
+                "optimal_rootings": f"{row['optimal_rootings']:.2f}",
+                "n": str(row["trees"]),
+            }
+        )
+    return rows
 
 
 def _grid(values: dict[str, str], base_fields: dict[str, str]) -> "AblationGrid":

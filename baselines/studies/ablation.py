@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from tqdm import tqdm
 
 from mothr.baselines.methods.mother import MOTHER_V2, MoTHer
 from mothr.baselines.parts.directions import DIRECTIONS, find_direction
+from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.baselines.studies.roots import INITIAL_SHARE_LIMITS, KURTOSIS_LIMITS, interval_name, interval_names
+from mothr.baselines.studies.ties import record_ties
 from mothr.benchmark.board import board
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
@@ -44,6 +47,14 @@ DEFAULT_COMBINATION = "own"
 """Text for the default way in which a direction score combines tensors; the value of the method's field is None."""
 SUMMARY_METRICS = ("edge_accuracy", "direction_accuracy", "edge_f1")
 """Metrics of the summary."""
+ROOT_FIELDS: Mapping[str, tuple[float, ...] | None] = {
+    "root_kurtosis": KURTOSIS_LIMITS, "root_initial_share": INITIAL_SHARE_LIMITS, "init": None,
+}  # fmt: skip
+"""Column on the root of a tree -> limits of its classes; None for a column of names."""
+BY_ROOT_COLUMNS = (
+    "root", "class", *VARIED_FIELDS, "trees", "edge_accuracy", "low", "high", "over_ties", "optimal_rootings",
+)  # fmt: skip
+"""Columns of :func:`means_by_root`."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,54 @@ def table_rows(records: Sequence[RunRecord], trees: Sequence[int]) -> pd.DataFra
         scores = record.tree_scores()
         rows += [{**shared, "tree": tree, **dict.fromkeys(metrics), **scores.get(tree, {})} for tree in trees]
     return pd.DataFrame(rows)
+
+
+def table_with_roots(records: Sequence[RunRecord], data: OpenedDataset) -> pd.DataFrame:
+    """Returns :func:`table_rows` with columns on the root of each tree and on rootings that tie.
+
+    ``init``, ``root_kurtosis`` and ``root_initial_share`` are those of
+    :attr:`mothr.baselines.studies.datasets.OpenedDataset.root_fields`. ``optimal_rootings`` and
+    ``edge_accuracy_over_ties`` are those of :class:`mothr.baselines.studies.ties.TreeTies`; a failed run has none.
+    """
+    labels = data.graph.tree_labels({node: known.tree for node, known in data.truth.nodes.items()})
+    columns: list[dict[str, Any]] = []
+    with in_memory():
+        for record in records:
+            ties = record_ties(record, data)
+            for tree, root in enumerate(data.root_fields):
+                tied = (ties[tree].rootings, ties[tree].edge_accuracy) if ties else (None, None)
+                columns.append({**root, "optimal_rootings": tied[0], "edge_accuracy_over_ties": tied[1]})
+    return pd.concat([table_rows(records, labels), pd.DataFrame(columns)], axis=1)
+
+
+def means_by_root(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the mean edge accuracy of each method by the root of the tree, with its 95 % t-interval over trees.
+
+    The rows are grouped by ``init``, and by the classes of ``root_kurtosis`` and of ``root_initial_share``; a tree in which
+    one is not known has no row there. A failed run counts as zero. ``over_ties`` is the mean of ``edge_accuracy_over_ties``.
+
+    Args:
+        table: The table of :func:`table_with_roots`.
+    """
+    scored = table.assign(edge_accuracy=table.edge_accuracy.where(table.status == "ok", 0.0))
+    scored = scored[scored.edge_accuracy.notna()]
+    rows = []
+    for field, limits in ROOT_FIELDS.items():
+        known = scored[scored[field].notna()]
+        names = known[field] if limits is None else known[field].map(partial(interval_name, limits=limits))
+        order = sorted(set(names)) if limits is None else interval_names(limits)
+        for name in order:
+            of_class = known[names == name]
+            for varied, runs in of_class.groupby(list(VARIED_FIELDS), sort=False, dropna=False):
+                per_tree = runs.groupby("tree")[["edge_accuracy", "edge_accuracy_over_ties", "optimal_rootings"]].mean()
+                interval = mean_interval(per_tree.edge_accuracy.to_numpy(), board.LEVEL, (0, 1))
+                means = per_tree.mean()
+                rows.append(
+                    {"root": field, "class": name, **dict(zip(VARIED_FIELDS, varied, strict=True)), "trees": interval.n,
+                     "edge_accuracy": interval.mean, "low": interval.low, "high": interval.high,
+                     "over_ties": means.edge_accuracy_over_ties, "optimal_rootings": means.optimal_rootings}
+                )  # fmt: skip
+    return pd.DataFrame(rows, columns=BY_ROOT_COLUMNS).astype({"low": float, "high": float})
 
 
 @dataclass(frozen=True, slots=True)

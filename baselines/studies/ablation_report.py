@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mothr.baselines.studies.ablation import BOUNDS, AblationRow, changed_fields, table_rows
+from mothr.baselines.studies.ablation import BOUNDS, AblationRow, changed_fields, means_by_root
 from mothr.baselines.studies.output import (
     BOUND_COLOUR,
     BOUND_DASHES,
@@ -40,26 +41,35 @@ Panel = Mapping[str, AblationRow]
 
 
 def write(
-    folder: Path, records: Sequence[RunRecord], rows: Sequence[AblationRow], data: Path, *, with_records: bool = False
+    folder: Path,
+    records: Sequence[RunRecord],
+    rows: Sequence[AblationRow],
+    table: pd.DataFrame,
+    data: Path,
+    *,
+    with_records: bool = False,
 ) -> list[str]:
-    """Writes the table ``ablation`` as .csv and, where possible, .parquet, and the figure; returns the names of all files.
+    """Writes the tables ``ablation`` and ``ablation-by-root`` as .csv and, where possible, .parquet, and the figure.
 
     Args:
         folder: Where to write.
         records: Records from :func:`mothr.baselines.studies.ablation.run`.
         rows: Their :func:`mothr.baselines.studies.ablation.summary`.
+        table: Their :func:`mothr.baselines.studies.ablation.table_with_roots`.
         data: Folder of the data set.
         with_records: Whether to write ``records/`` too, a folder of results for ``mothr leaderboard``.
+
+    Returns:
+        The names of all files.
 
     Raises:
         MothrError: The disk is full, or ``folder`` cannot be written.
     """
     first = records[0]
     title = f"{first.split} v{first.split_version}, {first.setting}"
-    truth = dataset.open_truth(data)
-    table = table_rows(records, truth.graph.tree_labels({node: known.tree for node, known in truth.nodes.items()}))
     try:
         write_table(table, folder / "ablation")
+        write_table(means_by_root(table), folder / "ablation-by-root")
         save_figure(partial(ablation_figure, rows, title), folder / "ablation")
     except OSError as error:
         raise write_error(folder, error) from error

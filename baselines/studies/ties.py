@@ -5,15 +5,21 @@ predicted depends on the order of the models. The mean over all optimal rootings
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mothr.baselines.methods.mother import MoTHer
+from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.benchmark.errors import MothrWarning
 from mothr.benchmark.graph import ModelGraph
 from mothr.benchmark.prediction import Prediction
+from mothr.benchmark.records.record import RunRecord
+from mothr.benchmark.run.execute import Source
 from mothr.benchmark.run.in_process import predict_as_named
+from mothr.benchmark.run.method import about
 from mothr.benchmark.weights.model_set import ModelSet
 
 
@@ -52,6 +58,23 @@ def tree_ties(method: MoTHer, models: ModelSet, truth: ModelGraph, seed: int = 0
         count = math.prod(len(rootings) for rootings in overlapping.values())
         ties.append(TreeTies(count, float(np.mean(shares)) if shares else None))
     return ties
+
+
+def record_ties(record: RunRecord, data: OpenedDataset) -> list[TreeTies] | None:
+    """Returns the ties of each tree for a run of MoTHer on a data set; None if the run failed.
+
+    Args:
+        record: Record of a run of :class:`mothr.baselines.methods.mother.MoTHer` with any parameters.
+        data: The data set of the run.
+    """
+    if record.status != "ok":
+        return None
+    method = MoTHer(**record.parameters)
+    source = Source(data.folder, data.truth, data.models)
+    given = source.given(record.method, about(method, record.method), record.setting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MothrWarning)  # the run itself has shown these warnings
+        return tree_ties(method, data.models.with_given(given), data.graph, record.seed)
 
 
 def _rootings(method: MoTHer, models: ModelSet, seed: int) -> Sequence[Sequence[ModelGraph]]:

@@ -31,7 +31,8 @@ class Measure:
 
 
 _EDGE_ACCURACY = "edge accuracy"
-_ROOT_KURTOSIS = "excess kurtosis of the root"
+_ROOT_KURTOSIS = "kurtosis\nof the root"
+_INITIALISATION = "root's\ninitialisation"
 _KURTOSIS_CLASSES = tuple(interval_names(KURTOSIS_LIMITS))
 MEASURES = {
     "distance": Measure("distance, in mean edges of the tree", "edges between two models", high=np.inf),
@@ -54,12 +55,12 @@ MEASURES = {
     "accuracy_by_precision": Measure(_EDGE_ACCURACY, "copy stored as"),
     "accuracy_by_pruning": Measure(_EDGE_ACCURACY, "share of weights set to 0"),
     "accuracy_by_noise": Measure(_EDGE_ACCURACY, "noise, in standard deviations", scale="log"),
-    "root_kurtosis": Measure("excess kurtosis of the root", "initialisation of the root", low=-np.inf, high=np.inf),
+    "root_kurtosis": Measure("excess kurtosis of the root", _INITIALISATION, low=-np.inf, high=np.inf),
     "direction_by_root": Measure("share of edges directed right", _ROOT_KURTOSIS, chance=0.5, order=_KURTOSIS_CLASSES),
     "accuracy_by_root": Measure(_EDGE_ACCURACY, _ROOT_KURTOSIS, order=_KURTOSIS_CLASSES),
-    "accuracy_by_init": Measure(_EDGE_ACCURACY, "initialisation of the root"),
+    "accuracy_by_init": Measure(_EDGE_ACCURACY, _INITIALISATION),
     "accuracy_by_share_left": Measure(
-        _EDGE_ACCURACY, "initial weights left\nin the root", order=tuple(interval_names(INITIAL_SHARE_LIMITS))
+        _EDGE_ACCURACY, "root's initial\nweights left", order=tuple(interval_names(INITIAL_SHARE_LIMITS))
     ),
     "optimal_rootings": Measure("optimal rootings of a tree", low=1, high=np.inf),
     "tied": Measure("share of trees with\nseveral optimal rootings"),

@@ -4,7 +4,6 @@ The layers and the distance are those of the authors. So a tree whose children a
 distance and the value projections (``mother-lora``), and every other tree with those of ``mother-v2``.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,11 +13,8 @@ from mothr.baselines.studies.ablation import BOUNDS
 from mothr.baselines.studies.claims.runs import COMPARED_METHOD, warn_if_failed
 from mothr.baselines.studies.claims.settings import ClaimSettings
 from mothr.baselines.studies.datasets import OpenedDataset
-from mothr.baselines.studies.ties import TreeTies, tree_ties
-from mothr.benchmark.errors import MothrWarning
+from mothr.baselines.studies.ties import TreeTies, record_ties
 from mothr.benchmark.records.record import RunRecord
-from mothr.benchmark.run.execute import Source
-from mothr.benchmark.run.method import about
 from mothr.benchmark.run.outcome import RunRequest
 from mothr.benchmark.run.registry import settings_from
 
@@ -56,10 +52,8 @@ def published_runs(data: OpenedDataset, settings: ClaimSettings) -> tuple[Publis
             method = replace(PUBLISHED[name], direction=direction)
             for seed in range(settings.seeds if direction == "random" else 1):
                 request = RunRequest(name, settings_from(method, name), settings.setting, seed)
-                record, ties = _run(data, request), None
-                if record.status == "ok":
-                    ties = _ties(data, method, name, settings, seed)
-                runs.append(PublishedRun(direction, trees, record, ties))
+                record = _run(data, request)
+                runs.append(PublishedRun(direction, trees, record, record_ties(record, data)))
     compared = _run(data, RunRequest(COMPARED_METHOD, setting=settings.setting))
     runs.append(PublishedRun(COMPARED_METHOD, tuple(range(len(data.edges))), compared, None))
     return tuple(runs)
@@ -69,13 +63,6 @@ def _run(data: OpenedDataset, request: RunRequest) -> RunRecord:
     [record] = data.run([request])
     warn_if_failed(record)
     return record
-
-
-def _ties(data: OpenedDataset, method: MoTHer, name: str, settings: ClaimSettings, seed: int) -> list[TreeTies]:
-    given = Source(data.folder, data.truth, data.models).given(name, about(method, name), settings.setting)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MothrWarning)  # the run itself has shown these warnings
-        return tree_ties(method, data.models.with_given(given), data.graph, seed)
 
 
 def runs_by_tree(data: OpenedDataset, settings: ClaimSettings) -> Iterator[tuple[int, PublishedRun]]:

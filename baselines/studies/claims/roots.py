@@ -14,6 +14,8 @@ from mothr.benchmark.weights.layers import Layers
 
 UNRECORDED = "unrecorded"
 """Name of an initialisation that the truth does not record."""
+EDGE_BY_EDGE, WHOLE_TREES = "each edge alone", "whole trees, as published"
+"""Panels: a score decides each true edge, or MoTHer as published solves the tree."""
 
 
 def by_root(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement]:
@@ -42,7 +44,9 @@ def by_root(data: OpenedDataset, settings: ClaimSettings) -> list[Measurement]:
         if tree in classes:
             items = len(data.edges[tree])
             measurements.append(
-                data.measurement(tree, "direction_by_root", share, series=name, x=classes[tree], items=items)
+                data.measurement(
+                    tree, "direction_by_root", share, panel=EDGE_BY_EDGE, series=name, x=classes[tree], items=items
+                )
             )
     return measurements + _of_whole_trees(data, settings, classes)
 
@@ -72,7 +76,7 @@ def _of_whole_trees(data: OpenedDataset, settings: ClaimSettings, classes: dict[
             groups["accuracy_by_share_left"] = interval_name(fields["root_initial_share"], INITIAL_SHARE_LIMITS)
         items = len(data.edges[tree])
         measurements += [
-            data.measurement(tree, measure, accuracy, series=run.series, x=group, items=items)
+            data.measurement(tree, measure, accuracy, panel=WHOLE_TREES, series=run.series, x=group, items=items)
             for measure, group in groups.items()
         ]
     return measurements
@@ -97,7 +101,7 @@ def ties(data: OpenedDataset, settings: ClaimSettings) -> Sequence[Measurement]:
         if tied.edge_accuracy is not None:
             values.append(("accuracy_with_ties", "mean over optimal rootings", tied.edge_accuracy, items))
         measurements += [
-            data.measurement(tree, measure, value, series=series, x=run.series, items=count)
+            data.measurement(tree, measure, value, panel=WHOLE_TREES, series=series, x=run.series, items=count)
             for measure, series, value, count in values
         ]
     return measurements

@@ -128,6 +128,8 @@ CLAIMS: Mapping[str, Claim] = {
         "solved with the rank distance and the value projections, as the authors do.",
         required_data="an edge below a root that is in the data set and has square attention output matrices, such as vthr-ft has",
         measure=roots.by_root,
+        panels_per_row=2,
+        figure_per_family=True,
     ),
     "10-ties": Claim(
         title="Optimal rootings of MoTHer's tree that cost the same",
@@ -136,6 +138,7 @@ CLAIMS: Mapping[str, Claim] = {
         "accuracy of the prediction, and its mean over these rootings.",
         required_data="a model with a parent, such as vthr-ft has",
         measure=roots.ties,
+        figure_per_family=True,
     ),
     "curves": Claim(
         title="Edge accuracy against how models were made, and against the weight of the direction",

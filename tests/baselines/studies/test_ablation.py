@@ -18,6 +18,8 @@ from mothr.baselines.methods.mother import MOTHER_V2
 from mothr.baselines.parts.directions import DIRECTIONS
 from mothr.baselines.studies import ablation, ablation_report, output
 from mothr.baselines.studies.ablation import BOUNDS, VARIED_FIELDS, AblationGrid
+from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.baselines.studies.roots import KURTOSIS_LIMITS, interval_names
 from mothr.benchmark import __version__
 from mothr.benchmark.board import board
 from mothr.benchmark.data.dataset import fix_times, open_truth, write_manifest
@@ -194,6 +196,54 @@ def test_layers_that_select_nothing_stop_before_the_first_run(tiny):
         ablation.run(AblationGrid(("norm",), layers=("matrices", "conv")), tiny, "known-trees")
 
 
+# --- the root of the tree, and ties ---
+
+
+@pytest.fixture(scope="module")
+def with_roots(tiny, records):
+    return ablation.table_with_roots(records, OpenedDataset.open(tiny))
+
+
+def test_each_run_and_tree_has_the_fields_of_its_root_and_the_number_of_ties(tiny, records, with_roots):
+    data = OpenedDataset.open(tiny)
+    assert len(with_roots) == len(records) * TREES
+    kurtosis = with_roots.groupby("tree", sort=False).root_kurtosis.agg(["min", "max"])
+    assert kurtosis["min"].equals(kurtosis["max"])
+    assert kurtosis["min"].tolist() == [root["root_kurtosis"] for root in data.root_fields]
+    labels = [data.truth.nodes[next(iter(tree))].tree for tree in data.graph.trees]
+    assert kurtosis.index.tolist() == labels
+    assert (with_roots.optimal_rootings >= 1).all()
+    single = with_roots[with_roots.optimal_rootings == 1]
+    assert len(single) > 0
+    assert np.allclose(single.edge_accuracy, single.edge_accuracy_over_ties)
+    assert set(with_roots[with_roots.direction == "oracle"].edge_accuracy_over_ties) == {1.0}
+
+
+def test_means_by_root_are_over_trees_and_sum_up_to_the_summary(records, with_roots):
+    means = ablation.means_by_root(with_roots)
+    assert set(means.root) == {"root_kurtosis"}  # the truth records neither the initialisation nor the training
+    for direction, rows in means.groupby("direction"):
+        [whole] = [row for row in ablation.summary(records) if row.varied["direction"] == direction]
+        assert rows.trees.sum() == TREES
+        assert np.average(rows.edge_accuracy, weights=rows.trees) == pytest.approx(
+            whole.intervals["edge_accuracy"].mean
+        )
+
+
+def test_a_tree_without_a_known_root_is_in_no_class_and_a_failed_run_counts_as_zero(with_roots):
+    unknown = with_roots.assign(root_kurtosis=with_roots.root_kurtosis.where(with_roots.tree != 1))
+    assert set(ablation.means_by_root(unknown).groupby("direction").trees.sum()) == {TREES - 1}
+    failed = with_roots.assign(
+        status=with_roots.status.where(with_roots.direction != "norm", "failed"),
+        root_kurtosis=[-1.0, 0.0, 9.0] * (len(with_roots) // TREES),
+    )
+    means = ablation.means_by_root(failed).set_index(["class", "direction"])
+    assert list(dict.fromkeys(means.index.get_level_values("class"))) == ["below -0.5", "-0.5 to 0.5", "1.5 or more"]
+    assert set(means.loc[(slice(None), "norm"), "edge_accuracy"]) == {0.0}
+    assert means.loc[("below -0.5", "oracle"), "edge_accuracy"] == 1
+    assert means.low.isna().all()  # one tree a class
+
+
 # --- the figure ---
 
 
@@ -271,6 +321,19 @@ def test_command_writes_table_and_figure(tiny, tmp_path, call):
         assert image.width == 1400
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
     assert [path.name for path in out.parent.iterdir()] == ["ablation"]
+
+
+def test_command_prints_means_by_root_on_request(tiny, tmp_path, call):
+    called = call(tiny, "--directions", "norm", "--seeds", 1, "--by-root", "--out", tmp_path / "out")
+    heading, *lines = [line.split() for line in called.stdout.splitlines()]
+    assert heading == ["root", "class", "direction", "edge_accuracy", "over_ties", "optimal_rootings", "n"]
+    classes = {name.split()[0] for name in interval_names(KURTOSIS_LIMITS)}
+    assert {line[0] for line in lines if line[1:] and line[1] in classes} == {"root_kurtosis"}
+    assert {line[2] for line in lines if line[1:] and line[-1] == str(TREES)} <= {"norm", *BOUNDS}
+    table = pd.read_csv(tmp_path / "out" / "ablation-by-root.csv")
+    assert list(table.columns) == list(ablation.BY_ROOT_COLUMNS)
+    value = json.loads(call(tiny, "--directions", "norm", "--seeds", 1, "--json", "--out", tmp_path / "json").stdout)
+    assert [row["edge_accuracy"] for row in value["by_root"]] == pytest.approx(table.edge_accuracy.tolist())
 
 
 def test_json_is_one_value_with_intervals(tiny, tmp_path, call):
