@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory, tiny_text) -> Path:
 
 def test_the_data_set_has_the_documented_layout(undisturbed, tiny):
     assert sorted(entry.name for entry in undisturbed.iterdir()) == [
-        "README.md", "croissant.json", "manifest.json", "models", "recipe.toml", "truth.json",
+        "README.md", "croissant.json", "manifest.json", "models", "recipe.toml", "truth.json", "updates.svg",
     ]  # fmt: skip
     models = sorted((undisturbed / "models").iterdir())
     assert len(models) == IDS
