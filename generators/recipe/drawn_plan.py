@@ -3,8 +3,9 @@
 A draw is a pure function of the recipe's seed, the number of the draw, the node (or the tree) and the field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from mothr.generators.recipe.drawn import DrawnRecipe, TreeValues
 from mothr.generators.recipe.node import PlannedNode, id_of
 from mothr.generators.recipe.schema import EdgeKind, Root, Topology
 from mothr.generators.recipe.shapes import parents_of
+from mothr.generators.values.laundered_sizes import result_model
+from mothr.generators.values.laundering import Decoy, Diluted, LaunderingTable
 from mothr.generators.values.seeds import derive, numpy_generator
 from mothr.generators.values.transforms import Merge
 
@@ -39,15 +42,19 @@ class DrawnTree:
     """The root."""
     drawn: Mapping[str, Any]
     """Path -> value of the fields that were drawn for the tree."""
+    tree_numbers: Iterator[int]
+    """Numbers for further trees: strangers and decoys."""
     nodes: list[PlannedNode] = field(default_factory=list)
     """The nodes, in the order of their numbers."""
+    outside: list[PlannedNode] = field(default_factory=list)
+    """A stranger that is left out of the data set, for laundered copies that are diluted with it; or none."""
     above: dict[NodeId, frozenset[NodeId]] = field(default_factory=dict)
     """Node -> the node and all of its ancestors."""
 
     def add(self, node: PlannedNode) -> None:
         """Adds ``node`` to the tree."""
         self.nodes.append(node)
-        self.above[node.id] = frozenset({node.id}).union(*(self.above[source] for source in node.sources))
+        self.above[node.id] = frozenset({node.id}).union(*(self.above.get(source, ()) for source in node.sources))
 
 
 def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
@@ -57,18 +64,16 @@ def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
         MothrError: Drawn values contradict each other, for example a LoRA rank above the width. The message names
             the node and the field.
     """
-    trees, nodes = recipe.trees, []
+    tree_numbers, nodes = count(recipe.trees), []
     template = _drawer(recipe, "recipe", "tree", "").draw(recipe.model_dump(exclude_none=True))
     template["edges"] = [
         _drawer(recipe, "kind", "edge", f"kind {index}").draw(kind, f"edges[{index}]")
         for index, kind in enumerate(template["edges"])
     ]
     for number in range(recipe.trees):
-        tree = _draw_tree(recipe, template, number)
-        nodes += _withhold(recipe, tree)
-        for _ in range(tree.values.strangers):
-            nodes.append(_stranger(recipe, template, tree, trees))
-            trees += 1
+        tree = _draw_tree(recipe, template, number, tree_numbers)
+        nodes += [*tree.outside, *_withhold(recipe, tree)]
+        nodes += [_stranger(recipe, template, tree, next(tree_numbers)) for _ in range(tree.values.strangers)]
     return nodes
 
 
@@ -93,7 +98,7 @@ def _validated(kind: type[T], values: Any, place: str) -> T:
 # Trees
 
 
-def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int) -> DrawnTree:
+def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int, tree_numbers: Iterator[int]) -> DrawnTree:
     """Returns one tree with all of its nodes."""
     place = f"recipe {recipe.name}: tree {number}"
     drawer = _drawer(recipe, "tree", "tree", str(number))
@@ -108,7 +113,7 @@ def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int) ->
     family.check_tasks(root.tasks)
     edge_drawer = replace(drawer, default="edge")
     edges = [edge_drawer.draw(kind, f"edges[{index}]") for index, kind in enumerate(template["edges"])]
-    tree = DrawnTree(number, model, values, root, drawer.drawn)
+    tree = DrawnTree(number, model, values, root, drawer.drawn, tree_numbers)
     tree.add(_root_node(recipe, tree, str(number), number))
     children: list[int] = []
     parents = parents_of(topology, numpy_generator(recipe.own_seed, str(number), "shape"), len(edges))
@@ -116,6 +121,8 @@ def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int) ->
         path = f"{tree.nodes[parent].path}/{children.count(parent)}"
         children.append(parent)
         tree.add(_child(recipe, tree, edges, path, parent, is_leaf=child not in parents))
+    if any(isinstance(node.edge.transform, Diluted) for node in tree.nodes if node.edge):
+        tree.outside.append(_outsider(recipe, template, tree))
     return tree
 
 
@@ -160,6 +167,19 @@ def _stranger(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree,
     return _root_node(recipe, replace(tree, root=root, drawn=drawer.drawn), path, number)
 
 
+def _outsider(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree) -> PlannedNode:
+    """Returns an unrelated model that is left out of the data set. Laundered copies are diluted with it."""
+    path = _outsider_path(tree.number)
+    drawer = _drawer(recipe, "tree", "tree", path, tree.model)
+    root = _root(recipe, drawer, template, path, f"recipe {recipe.name}: outsider {path}")
+    node = _root_node(recipe, replace(tree, root=root, drawn=drawer.drawn), path, tree.number)
+    return replace(node, withheld=True)
+
+
+def _outsider_path(tree: int) -> str:
+    return f"{tree}~outside"
+
+
 def _withhold(recipe: DrawnRecipe, tree: DrawnTree) -> list[PlannedNode]:
     """Returns the nodes of ``tree``, with the drawn number of inner nodes marked as withheld.
 
@@ -191,7 +211,6 @@ def _child(
     parent_node = tree.nodes[parent]
     drawer = _drawer(recipe, "edge", "edge", path, parent_node.model)
     rng = numpy_generator(recipe.own_seed, path, "kind")
-    family = _family(recipe, parent_node.model or {}, place)
     for index in _order_of_kinds(kinds, rng):
         drawn: dict[str, Any] = {}
         try:
@@ -202,9 +221,11 @@ def _child(
         sources = _sources(tree, edge, parent_node, rng)
         if sources is None or (edge.leaf_only and not is_leaf):
             continue  # this kind is impossible at this place of the tree; the next one in the drawn order is taken
-        _check_edge(family, edge, place)
+        model = _model_after(recipe, edge, parent_node, place)
+        _check_edge(_family(recipe, model, place), edge, place)
         tasks = _tasks(tree, edge, parent_node, numpy_generator(recipe.own_seed, path, "tasks"))
-        return _child_node(recipe, tree, edge, sources, tasks, path, drawn)
+        node = _child_node(recipe, tree, edge, sources, tasks, path, drawn)
+        return _as_laundered(recipe, tree, replace(node, model=model))
     raise MothrError(f"{place}: no kind of edges is possible here; add an [[edges]] entry without a transform")
 
 
@@ -229,6 +250,27 @@ def _check_edge(family: Family, edge: EdgeKind, place: str) -> None:
             raise MothrError(f"{place}: {error}") from None
 
 
+def _model_after(recipe: DrawnRecipe, edge: EdgeKind, parent: PlannedNode, place: str) -> Mapping[str, Any]:
+    """Returns the model configuration of a child; a laundering may change it."""
+    if not isinstance(edge.transform, LaunderingTable):
+        return parent.model or {}
+    try:
+        return result_model(edge.transform, recipe.family, parent.model or {})
+    except ValueError as error:
+        raise MothrError(f"{place}: {error}") from None
+
+
+def _as_laundered(recipe: DrawnRecipe, tree: DrawnTree, node: PlannedNode) -> PlannedNode:
+    """Returns ``node`` with the second source of a diluted copy, or, for a decoy, as a tree of its own."""
+    assert node.edge is not None
+    spec = node.edge.transform
+    if isinstance(spec, Diluted):
+        return replace(node, sources=(*node.sources, id_of(recipe.own_seed, recipe.name, _outsider_path(tree.number))))
+    if isinstance(spec, Decoy):
+        return replace(node, parents=(), depth=0, tree=next(tree.tree_numbers))
+    return node
+
+
 def _sources(
     tree: DrawnTree, edge: EdgeKind, parent: PlannedNode, rng: np.random.Generator
 ) -> tuple[PlannedNode, ...] | None:
@@ -236,6 +278,8 @@ def _sources(
 
     No parent of a merge is an ancestor of another one. Returns None if the tree has too few such models so far.
     """
+    if isinstance(edge.transform, Diluted) and parent.model != tree.model:
+        return None  # the stranger that is mixed in has the sizes of the root
     if not isinstance(edge.transform, Merge):
         return (parent,)
     sources = [parent]
@@ -244,6 +288,7 @@ def _sources(
             node
             for node in tree.nodes
             if node.model == parent.model
+            and not (node.edge is not None and node.edge.leaf_only)
             and not any(node.id in tree.above[source.id] or source.id in tree.above[node.id] for source in sources)
         ]
         if not suitable:

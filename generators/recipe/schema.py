@@ -76,12 +76,14 @@ class EdgeKind(Table):
     @model_validator(mode="after")
     def _check_tasks(self) -> "EdgeKind":
         if self.training is None:
-            if self.transform is None:
-                raise ValueError("training: missing; only an edge with a transform can omit it")
+            if self.transform is None or self.transform.kind == "decoy":
+                raise ValueError("training: missing; only an edge with a transform can omit it, and a decoy cannot")
             if self.tasks is not None or self.task_rule is not None or self.lora is not None:
                 raise ValueError(
                     "training: missing; tasks, task_rule and lora belong to a training, remove them or add it"
                 )
+        elif self.transform is not None and self.transform.kind == "decoy" and self.tasks is None:
+            raise ValueError("tasks: a decoy is trained from fresh weights, so it needs tasks of its own")
         elif (self.tasks is None) != (self.task_rule == "continued"):
             raise ValueError("tasks: name the tasks to draw from, or set task_rule = 'continued' and name none")
         else:
@@ -95,7 +97,7 @@ class EdgeKind(Table):
         transform = self.transform
         if isinstance(transform, Quantize):
             return self.training is None and transform.stored == "as-is" and transform.precision == "int8"
-        return transform is not None and transform.kind == "duplicate"
+        return transform is not None and transform.kind in ("duplicate", "decoy")
 
     @property
     def subtype(self) -> str:

@@ -70,12 +70,14 @@ class Context:
         """Returns the file of a finished node's heads, which are not part of the data set."""
         return self.state / "heads" / f"{node}.safetensors"
 
-    def objective(self, node: PlannedNode, *, fresh_heads: bool) -> Objective:
-        """Returns the objective of ``node``, with freshly drawn heads or with the heads that were kept when
-        it was made."""
+    def objective(
+        self, node: PlannedNode, *, fresh_heads: bool, heads: Mapping[str, torch.Tensor] | None = None
+    ) -> Objective:
+        """Returns the objective of ``node``, with freshly drawn heads, with ``heads``, or with the heads that were
+        kept when the node was made."""
         objective = self.family.objective(
             node.tasks, torch_generator(node.seed, "head"), torch.device(self.device), self.companions(node)
         )
         if not fresh_heads and self.family.has_heads:
-            objective.load_state(load_file(self.heads(node.id)))
+            objective.load_state(heads or load_file(self.heads(node.id)))
         return objective

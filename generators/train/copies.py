@@ -1,7 +1,8 @@
 """Makes models from the weights of finished models: copies, merges, and the start of a child's training."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,20 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.discovery import open_checkpoint
 from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.train.context import Context
+from mothr.generators.train.launder import launder
 from mothr.generators.train.merges import draw_mixing
-from mothr.generators.train.model_files import store_as, weight_file, write_tensors
+from mothr.generators.train.model_files import save_model, store_as, weight_file, write_tensors
 from mothr.generators.train.transforms import transform
+from mothr.generators.values.laundering import AnyLaundering, LaunderingTable
 from mothr.generators.values.seeds import torch_generator
 from mothr.generators.values.transforms import AnyTransform, Merge, Quantize
 
 SAME_FUNCTION_TOLERANCE = 1e-3
-"""A permuted copy computes the same function if no output changes by more than this fraction of the largest
-output."""
+"""A copy computes the same function if no output changes by more than this fraction of the largest output."""
+FRESH_STD = 0.02
+"""Standard deviation of the fresh weights of a model folder, which are then replaced."""
 Weights = dict[str, torch.Tensor]
+AnySpec = AnyTransform | AnyLaundering
 
 
 def make_copy(node: PlannedNode, sources: Sequence[PlannedNode], context: Context, work: Path) -> dict[str, Any]:
@@ -36,65 +41,108 @@ def make_edge_copy(node: PlannedNode, sources: Sequence[PlannedNode], context: C
     """Makes a node of a drawn recipe that is not trained; returns its record, with metrics before and after.
 
     A quantized copy is stored as its transform says, and any other copy in the precision of the node. The heads of the
-    copy are those of its first source.
+    copy are those of its first source, changed where a laundering changes the model's output.
     """
     assert node.edge is not None
     assert node.edge.transform is not None
     record = _copy(node, node.edge.transform, sources, context, work)
     if not isinstance(node.edge.transform, Quantize):
         store_as(work, node.stored)
-    heads = context.heads(sources[0].id)
-    if heads.is_file():
-        shutil.copyfile(heads, context.heads(node.id))
     return {"transform": record}
 
 
-def write_start(
-    node: PlannedNode, sources: Sequence[PlannedNode], context: Context, folder: Path
-) -> dict[str, Any] | None:
-    """Writes the weights, float32, that the training of a child starts from to ``folder``.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the training of a child starts from."""
 
-    They are the parent's weights, or what the transform of the child's edge makes of them. Returns the record of the
-    transform, or None.
+    record: dict[str, Any] | None
+    """The record of the transform of the child's edge, if it has one."""
+    heads: Mapping[str, torch.Tensor]
+    """The heads of the parent, changed where a laundering changes the model's output; empty if there are none."""
+    fixed: tuple[str, ...] = ()
+    """Names of the tensors that the training must not change."""
+
+
+def write_start(node: PlannedNode, sources: Sequence[PlannedNode], context: Context, folder: Path) -> Start:
+    """Writes the model, float32, that the training of a child starts from to ``folder``.
+
+    It has the parent's weights, or those that the transform of the child's edge makes of them.
     """
     assert node.edge is not None
-    spec, first = node.edge.transform, context.model_folder(sources[0].id)
-    shutil.copytree(first, folder)
+    spec = node.edge.transform
     if spec is None:
+        first = context.model_folder(sources[0].id)
+        shutil.copytree(first, folder)
         write_tensors(_floats(load_file(weight_file(first))), weight_file(folder))
-        return None
+        return Start(None, _heads(sources[0], context))
     if isinstance(spec, Quantize):  # only numbers in floating point can be trained
         spec = spec.model_copy(update={"stored": "float32"})
-    weights, record = _transformed(node, spec, sources, context)
-    write_tensors(_floats(weights), weight_file(folder))
-    return record
+    result = _transformed(node, spec, sources, context)
+    _write_model(node, sources, context, result.weights, folder)
+    write_tensors(_floats(result.weights), weight_file(folder))
+    return Start(result.record, result.heads, result.fixed)
+
+
+# Transforms
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """The result of a transform."""
+
+    weights: Weights
+    """The tensors, in the precision that they are stored in."""
+    record: dict[str, Any]
+    """What was done."""
+    heads: Weights
+    """The heads; empty if the family has none, or the source has none of its own."""
+    fixed: tuple[str, ...] = ()
+    """Names of the tensors that a training must not change."""
 
 
 def _copy(
-    node: PlannedNode, spec: AnyTransform, sources: Sequence[PlannedNode], context: Context, work: Path
+    node: PlannedNode, spec: AnySpec, sources: Sequence[PlannedNode], context: Context, work: Path
 ) -> dict[str, Any]:
-    """Writes the copy to ``work`` and returns its record.
+    """Writes the copy to ``work``, and its heads if the recipe is a drawn one; returns its record.
 
     The copy is measured with float32 weights, as a reader of the data set sees them. Then its own precision is written.
     """
-    first = context.model_folder(sources[0].id)
-    path = work / weight_file(first).name
-    weights, record = _transformed(node, spec, sources, context)
-    shutil.copytree(first, work)
-    write_tensors(weights, path)
+    result = _transformed(node, spec, sources, context)
+    _write_model(node, sources, context, result.weights, work)
+    path = weight_file(work)
     checkpoint = open_checkpoint(work, node.id)
     write_tensors({name: checkpoint.read(name).float() for name in checkpoint.tensors}, path)
-    before, after, metric = _measure_copy(node, spec, sources, context, work)
-    write_tensors(weights, path)
+    before, after, metric = _measure_copy(node, spec, sources, context, work, result.heads)
+    write_tensors(result.weights, path)
     fix_times(work)
-    mixing = {key: record.pop(key) for key in ("mixing",) if key in record}
-    return {**record, "metric": metric, "before": before, "after": after, "seed": node.seed, **mixing}
+    if node.model is not None and result.heads:
+        write_tensors(result.heads, context.heads(node.id))
+    mixing = {key: result.record.pop(key) for key in ("mixing",) if key in result.record}
+    return {**result.record, "metric": metric, "before": before, "after": after, "seed": node.seed, **mixing}
 
 
-def _transformed(
-    node: PlannedNode, spec: AnyTransform, sources: Sequence[PlannedNode], context: Context
-) -> tuple[Weights, dict[str, Any]]:
-    """Returns the weights that ``spec`` makes of the sources, and the record of what was done."""
+def _write_model(
+    node: PlannedNode, sources: Sequence[PlannedNode], context: Context, weights: Weights, folder: Path
+) -> None:
+    """Writes a model folder with ``weights``. A laundering may change sizes, so its config is written anew."""
+    if node.model is not None and node.model != sources[0].model:
+        fresh = context.family.build("normal", FRESH_STD, torch_generator(node.seed, "shape"))
+        save_model(context.family, fresh, folder)
+    else:
+        shutil.copytree(context.model_folder(sources[0].id), folder)
+    write_tensors(weights, weight_file(folder))
+
+
+def _transformed(node: PlannedNode, spec: AnySpec, sources: Sequence[PlannedNode], context: Context) -> Transformed:
+    """Returns what ``spec`` makes of the sources."""
+    record = {**spec.model_dump(mode="json", exclude_none=True), "of": [source.id for source in sources]}
+    generator = torch_generator(node.seed, "transform")
+    heads = _heads(sources[0], context) if node.model is not None else {}
+    if isinstance(spec, LaunderingTable):
+        other = _weights(sources[1], context) if spec.needs_other else None
+        source_model, weights = sources[0].model or {}, _weights(sources[0], context)
+        laundered = launder(spec, context.family_name, source_model, weights, heads, generator, other)
+        return Transformed(laundered.weights, record, laundered.head, laundered.fixed)
     mixing = draw_mixing(spec, torch_generator(node.seed, "mixing")) if isinstance(spec, Merge) else ()
     ancestor = node.common_ancestor
     weights = transform(
@@ -103,12 +151,11 @@ def _transformed(
         base=load_file(weight_file(context.model_folder(ancestor))) if ancestor else None,
         mixing=mixing,
         symmetries=context.family.symmetries(),
-        generator=torch_generator(node.seed, "transform"),
+        generator=generator,
     )
-    record = {**spec.model_dump(mode="json", exclude_none=True), "of": [source.id for source in sources]}
     if mixing:
         record["mixing"] = [round(share, 6) for share in mixing]
-    return weights, record
+    return Transformed(weights, record, heads)
 
 
 def _weights(source: PlannedNode, context: Context) -> Weights:
@@ -121,34 +168,56 @@ def _floats(weights: Weights) -> Weights:
     return {name: tensor.float() for name, tensor in weights.items()}
 
 
+def _heads(source: PlannedNode, context: Context) -> Weights:
+    """Returns the heads that were kept when ``source`` was made; empty if there are none."""
+    path = context.heads(source.id)
+    return load_file(path) if path.is_file() else {}
+
+
+# Measuring
+
+
 def _measure_copy(
-    node: PlannedNode, spec: AnyTransform, sources: Sequence[PlannedNode], context: Context, work: Path
+    node: PlannedNode,
+    spec: AnySpec,
+    sources: Sequence[PlannedNode],
+    context: Context,
+    work: Path,
+    heads: Weights,
 ) -> tuple[list[float], list[float], str]:
     """Tests the sources and the copy in ``work`` on the objective of each source.
 
     Returns the metrics of the sources, the metrics of the copy, and the name of the metric.
 
     Raises:
-        MothrError: the node is a permuted copy, and its outputs differ from its source's.
+        MothrError: the copy must compute the same function as its source, and their outputs differ.
     """
-    family, device = context.family, torch.device(context.device)
+    device = torch.device(context.device)
+    copy = context.family.load(work).to(device).eval()
     before, after, metric = [], [], ""
-    for source in sources:
-        objective = context.objective(source, fresh_heads=False)
+    for source in sources[:1] if isinstance(spec, LaunderingTable) else sources:
+        own = context.of_node(source)
+        objective = own.objective(source, fresh_heads=False)
         metric = objective.metric
-        original = family.load(context.model_folder(source.id)).to(device).eval()
-        copy = family.load(work).to(device).eval()
+        original = own.family.load(context.model_folder(source.id)).to(device).eval()
         before.append(round(objective.evaluate(original), 6))
+        expected = objective.outputs(original) if _preserves_function(spec) else None
+        if isinstance(spec, LaunderingTable):  # the copy has an architecture and heads of its own
+            objective = context.objective(replace(source, model=node.model), fresh_heads=not heads, heads=heads)
         after.append(round(objective.evaluate(copy), 6))
-        if spec.kind == "permuted":
-            _check_same_function(node, objective.outputs(original), objective.outputs(copy))
+        if expected is not None:
+            _check_same_function(node, spec, expected, objective.outputs(copy))
     return before, after, metric
 
 
-def _check_same_function(node: PlannedNode, expected: torch.Tensor, outputs: torch.Tensor) -> None:
+def _preserves_function(spec: AnySpec) -> bool:
+    return spec.preserves_function if isinstance(spec, LaunderingTable) else spec.kind == "permuted"
+
+
+def _check_same_function(node: PlannedNode, spec: AnySpec, expected: torch.Tensor, outputs: torch.Tensor) -> None:
     change = float((expected - outputs).abs().max() / expected.abs().max())
     if not change <= SAME_FUNCTION_TOLERANCE:
         raise MothrError(
-            f"node {node.path}: its permuted copy computes another function (an output changes by {change:.2g} of the largest output); "
+            f"node {node.path}: its {spec.kind} copy computes another function (an output changes by {change:.2g} of the largest output); "
             "correct the symmetries of its family"
         )

@@ -21,6 +21,7 @@ from mothr.generators.sources.source import fetch
 from mothr.generators.train import root_cache
 from mothr.generators.train.context import Context
 from mothr.generators.train.copies import make_copy, make_edge_copy, write_start
+from mothr.generators.train.launder import freeze
 from mothr.generators.train.machine import set_deterministic
 from mothr.generators.train.model_files import save_model, store_as, write_tensors
 from mothr.generators.train.train import train
@@ -218,20 +219,20 @@ def _make_drawn_child(
     assert edge is not None
     if edge.training is None:
         return make_edge_copy(node, sources, context, work)
-    start = context.state / "work" / f"{node.id}.{os.getpid()}.start"
+    folder = context.state / "work" / f"{node.id}.{os.getpid()}.start"
     try:
-        transformed = write_start(node, sources, context, start)
-        model = context.family.load(start).to(torch.device(context.device))
+        start = write_start(node, sources, context, folder)
+        model = context.family.load(folder).to(torch.device(context.device))
     finally:
-        shutil.rmtree(start, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     objective = context.objective(node, fresh_heads=True)
-    heads = context.heads(sources[0].id)
-    if edge.tasks is None and heads.is_file():  # the parent's training continues, with the parent's heads
-        objective.load_state(load_file(heads))
+    if edge.tasks is None and start.heads:  # the parent's training continues, with the parent's heads
+        objective.load_state(start.heads)
+    freeze(model, start.fixed)
     model, training = _train(node, model, objective, context, lora=edge.lora, rank=node.rank, measure_test_loss=True)
     save_model(context.family, model, work)
     store_as(work, node.stored)
-    return {"training": training, **({"transform": transformed} if transformed else {})}
+    return {"training": training, **({"transform": start.record} if start.record else {})}
 
 
 def _make_student(node: PlannedNode, teacher_node: PlannedNode, context: Context, work: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mothr.benchmark.errors import MothrError
 from mothr.generators.train.optimizers import optimizer
 from mothr.generators.train.trainable import Average, StartPenalty, merged, restrict, with_lora
 from mothr.generators.values.objective import BatchLoss, Objective
@@ -107,8 +108,8 @@ def train(
         on_checkpoint: Receives a checkpoint.
 
     Raises:
-        ValueError: ``training`` cannot train ``lora``, or has a rate of heads where there are none.
-        MothrError: ``training`` chooses blocks, and the model has none.
+        ValueError: ``training`` cannot train ``lora``.
+        MothrError: ``training`` has a rate of heads or chooses blocks where there are none, or it diverged.
     """
     model, objective = _prepared(model, objective, training, seed, lora, rank)
     recorder = Recorder(
@@ -127,6 +128,7 @@ def train(
         recorder.losses[step - 1] = value
         on_step(step)
         keep(step)
+    _check_losses(recorder.losses, training)
     record = recorder.record(model, training.steps)
     return (merged(model) if lora is not None else model.requires_grad_(True)), record
 
@@ -138,7 +140,7 @@ def _prepared(
     ``training`` and ``lora`` ask for."""
     check_update(training, lora)
     if training.head_rate is not None and not objective.parameters():
-        raise ValueError("training.head_rate: this family of models has no heads; remove it")
+        raise MothrError("training.head_rate: this family of models has no heads; remove it")
     if training.label_noise is not None:
         objective = objective.with_label_noise(training.label_noise, torch_generator(seed, "label noise"))
     if lora is not None:
@@ -151,6 +153,16 @@ def _prepared(
 def _test(objective: Objective, model: nn.Module, with_loss: bool) -> tuple[float, float | None]:
     """Returns the metric on the test examples, and the mean loss on them if ``with_loss`` is set."""
     return objective.measure(model) if with_loss else (objective.evaluate(model), None)
+
+
+def _check_losses(losses: torch.Tensor, training: Training) -> None:
+    """Raises MothrError if a loss is NaN or infinite."""
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        raise MothrError(
+            f"training: the loss is {float(losses[wrong[0, 0]])} at step {int(wrong[0, 0]) + 1} of {training.steps}; "
+            f"choose a learning_rate below {training.learning_rate:g}"
+        )
 
 
 def _steps(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from mothr.generators.values.laundering import AnyLaundering
 from mothr.generators.values.training import Table
 
 Precision = Literal["float16", "bfloat16", "int8", "int4"]
@@ -122,6 +123,6 @@ AnyTransform = Merge | Quantize | Prune | Noise | Permute | Duplicate | Distil
 Transform = Annotated[AnyTransform, Field(discriminator="kind")]
 """The ``transform`` table of a recipe; ``kind`` selects one of the classes above."""
 EdgeTransform = Annotated[
-    Merge | Quantize | Prune | Noise | Permute | Duplicate, Field(discriminator="kind")
+    Merge | Quantize | Prune | Noise | Permute | Duplicate | AnyLaundering, Field(discriminator="kind")
 ]
 """The ``transform`` table of an edge of a drawn recipe."""

@@ -2,22 +2,26 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from mothr.generators.data import images
 from mothr.generators.families import FAMILIES
+from mothr.generators.recipe.drawn import DrawnRecipe
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
 from mothr.generators.recipe.topology import plan
 from mothr.generators.sources.source import Source
 from mothr.generators.values import transforms
+from mothr.generators.values.laundering import AnyLaundering
 from mothr.generators.values.training import Lora, Training
 
 GUIDE = (Path(__file__).parents[2] / "generators" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {
     "Recipe": Recipe,
+    "Drawn recipe": DrawnRecipe,
     "Topology": Topology,
     "Roots": Root,
     "Source": Source,
@@ -69,6 +73,14 @@ def test_the_guide_names_the_fields_of_derived_models_and_of_every_transform():
         assert named == (list(transform.model_fields)[1:] or ["-"])
 
 
+def test_the_guide_names_every_laundering_and_its_fields():
+    table = rows(section("Laundering"))[1:]
+    for kind in get_args(AnyLaundering):
+        (name,) = kind.model_fields["kind"].annotation.__args__
+        named = [row[1].strip("`") for row in table if row[0] == f"`{name}`"]
+        assert named == ["-", *(field for field in kind.model_fields if field != "kind")]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_guide_names_the_model_fields_of_every_family(family):
     table = rows(section("Models"))[1:]
@@ -92,7 +104,7 @@ def test_the_example_recipe_is_valid_and_can_be_planned(example):
 
 
 def test_the_example_with_derived_models_adds_four_models_to_each_tree(example):
-    _, _, derived = blocks("toml")
+    derived = blocks("toml")[2]
     example.write_text(example.read_text() + derived)
     nodes = plan(load_recipe(str(example)))
     assert len(nodes) == 2 * (1 + 2 + 2 + 4)
@@ -104,6 +116,14 @@ def test_the_example_that_extends_another_recipe_makes_chains(tmp_path):
     nodes = plan(load_recipe(str(tmp_path / "chains.toml")))
     assert len(nodes) == 5 * 4
     assert max(node.depth for node in nodes) == 3
+
+
+def test_the_example_of_a_drawn_recipe_has_trees_that_differ(tmp_path):
+    (tmp_path / "drawn.toml").write_text(blocks("toml")[3])
+    nodes = plan(load_recipe(str(tmp_path / "drawn.toml")))
+    assert len({node.drawn["root.training.learning_rate"] for node in nodes if node.root}) >= 4
+    other = plan(load_recipe(str(tmp_path / "drawn.toml"), draw=2))
+    assert not {node.id for node in nodes} & {node.id for node in other}
 
 
 def test_the_example_task_can_be_loaded_and_used_in_a_recipe(example):

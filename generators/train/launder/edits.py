@@ -22,7 +22,7 @@ def project(weights: Weights, layout: Layout, spec: Projected, generator: torch.
         part = torch.tensordot(direction, tensor, dims=([0], [axis]))
         changed = tensor - spec.strength * torch.tensordot(direction, part, dims=0).movedim(0, axis)
         if spec.norm_preserving and tensor.ndim > 1:
-            rest = [place for place in range(tensor.ndim) if place != 0] if axis == 0 else [axis]
+            rest = list(range(1, tensor.ndim)) if axis == 0 else [axis]
             before, after = (value.square().sum(dim=rest, keepdim=True).sqrt() for value in (tensor, changed))
             changed = changed * torch.where(after > 0, before / after, 1.0)
         return changed
