@@ -100,8 +100,8 @@ def estimate(recipe: AnyRecipe, device: str, workers: int) -> Estimate:
     """Returns the cost of ``recipe`` on ``device`` with ``workers`` processes of one thread each.
 
     Peak memory = base + 4 bytes x (parameters + trained parameters x (1 gradient + s)) + activations. The
-    optimizer state s is two values per parameter for AdamW and one for momentum. The teacher of a student
-    counts as a second model.
+    optimizer state s is two values per parameter for AdamW and Adam and at most one for the others. An average of
+    the weights and a kept start count as one more each. The teacher of a student counts as a second model.
 
     Time = the maximum of two values: all work divided by the number of processes, and the longest chain of
     models that wait for each other. Processes on one GPU share it, so there all work is divided by one.
@@ -154,12 +154,12 @@ def downloads(recipe: AnyRecipe) -> tuple[str, ...]:
     )
 
 
-def _key(node: PlannedNode) -> tuple[str, int, str, Lora | None]:
+def _key(node: PlannedNode) -> tuple[str, int, str, str | None, Lora | None]:
     """Returns the properties of ``node`` that its training cost depends on."""
     assert node.training is not None
     lora = node.edge.lora if node.edge else None
     name = "student" if node.derived else "root" if node.root else "LoRA" if lora else "full fine-tuning"
-    return name, node.training.batch_size, node.training.optimizer, lora
+    return name, node.training.batch_size, node.training.optimizer, node.training.trained, lora
 
 
 # Measuring
@@ -337,7 +337,8 @@ def _disk_bytes(node: PlannedNode, parameters: int) -> int:
 def _peak_bytes(kind: TrainingCost, parameters: int, group: Sequence[PlannedNode]) -> int:
     training = group[0].training
     assert training is not None
-    values = 1 + (2 if training.optimizer == "adamw" else 1)
+    values = 1 + (2 if training.optimizer in ("adamw", "adam") else 1)
+    values += sum(value is not None for value in (training.ema, training.tail_average, training.l2_sp))
     models = 2 if kind.name == "student" else 1
     return BASE_BYTES + 4 * (models * parameters + values * kind.trained) + kind.activation_bytes
 

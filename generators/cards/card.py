@@ -14,7 +14,7 @@ from mothr.generators.recipe.loading import resolved
 from mothr.generators.recipe.schema import Derived, EdgeKind, Root, Topology
 from mothr.generators.recipe.topology import family_of, sources_of, tasks_of
 from mothr.generators.sources.source import provenance
-from mothr.generators.values.training import Training
+from mothr.generators.values.training import OPTIMIZER_NAMES, Training
 
 
 def card(
@@ -153,8 +153,9 @@ def describe(kind: EdgeKind | Derived) -> str:
         return f"{kind.transform.kind.capitalize()}{settings}: {kind.per_tree} per tree, of {kind.of} nodes{training}."
     update = "Full fine-tuning"
     if kind.lora:
+        name = "".join(("rs" if kind.lora.rslora else "", "DoRA" if kind.lora.dora else "LoRA"))
         update = (
-            f"LoRA of rank {'/'.join(map(str, kind.lora.ranks))} on {', '.join(kind.lora.targets)}, "
+            f"{name} of rank {'/'.join(map(str, kind.lora.ranks))} on {', '.join(kind.lora.targets)}, "
             f"alpha {kind.lora.alpha_over_rank:g} x rank, merged into the dense weights"
         )
     rule = {
@@ -188,11 +189,15 @@ def _start(root: Root) -> str:
 def _training(training: Training | None) -> str:
     if training is None:
         return "none: left unchanged"
-    name = "AdamW" if training.optimizer == "adamw" else "SGD with momentum 0.9"
     checkpoints = f", a checkpoint kept every {training.keep_every} steps" if training.keep_every else ""
+    options = training.model_dump(
+        include={"trained", "l2_sp", "label_noise", "ema", "tail_average", "head_rate"}, exclude_none=True
+    )
     return (
-        f"{training.steps} steps of {training.batch_size}, {name}, learning rate {training.learning_rate:g}, "
-        f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%} then cosine{checkpoints}"
+        f"{training.steps} steps of {training.batch_size}, {OPTIMIZER_NAMES[training.optimizer]}, "
+        f"learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, "
+        f"warm-up {training.warmup:.0%} then {training.schedule or 'cosine'}{checkpoints}"
+        + "".join(f", {name.replace('_', ' ')} {_value(value)}" for name, value in options.items())
     )
 
 

@@ -9,7 +9,9 @@ from mothr.generators.cards.card import RECOMPUTE, card, describe
 from mothr.generators.families import FAMILIES
 from mothr.generators.recipe.loading import load_recipe, recipe_names
 from mothr.generators.recipe.node import relation_of
+from mothr.generators.recipe.schema import EdgeKind
 from mothr.generators.recipe.topology import plan
+from mothr.generators.values.training import Lora, Training
 
 
 def written(name):
@@ -120,3 +122,16 @@ def test_measured_lines_and_the_checksum_come_in_their_sections():
     assert text.endswith("- measured\n")
     assert "`" + "0" * 64 + "`" in text
     assert RECOMPUTE in text
+
+
+def test_options_of_a_training_and_of_an_update_are_named():
+    training = Training(
+        steps=10, batch_size=8, learning_rate=1e-3, optimizer="sign", schedule="linear", label_noise=0.2, ema=0.9
+    )
+    full = describe(EdgeKind(tasks=("digits",), training=training))
+    assert "10 steps of 8, Lion, learning rate 0.001, weight decay 0.01, warm-up 10% then linear" in full
+    assert "label noise 0.2, ema 0.9" in full
+    lora = Lora(ranks=(4,), targets=("q_proj",), dora=True, rslora=True)
+    assert describe(EdgeKind(tasks=("digits",), training=training, lora=lora)).startswith("rsDoRA of rank 4 on q_proj")
+    plain = describe(EdgeKind(tasks=("digits",), training=Training(steps=10, batch_size=8, learning_rate=1e-3)))
+    assert "AdamW, learning rate 0.001, weight decay 0.01, warm-up 10% then cosine." in plain

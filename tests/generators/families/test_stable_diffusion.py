@@ -304,7 +304,7 @@ def test_only_what_is_chosen_is_trained_and_the_rest_keeps_its_bits(folder):
 
 
 def test_a_rate_of_heads_without_heads_is_an_error(folder):
-    with pytest.raises(ValueError, match=r"training\.head_rate: this family of models has no heads"):
+    with pytest.raises(MothrError, match=r"training\.head_rate: this family of models has no heads"):
         train(built(), objective(folder), SHORT.model_copy(update={"head_rate": 0.1}), 1)
 
 

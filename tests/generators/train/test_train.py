@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from mothr.benchmark.errors import MothrError
 from mothr.generators.families.vit import ViT
 from mothr.generators.train.train import train
 from mothr.generators.values.seeds import torch_generator
@@ -171,3 +172,14 @@ def test_a_low_rank_update_with_a_choice_of_dense_weights_is_an_error():
     training = Training(steps=1, batch_size=8, learning_rate=1e-3, trained="vectors")
     with pytest.raises(ValueError, match=r"training\.trained: 'vectors' is about the dense weights"):
         train(model, objective, training, seed=1, lora=lora, rank=2)
+
+
+def test_a_training_that_diverges_is_an_error_that_names_the_step():
+    model, objective = model_and_objective()
+    losses = iter([1.0, float("nan"), 1.0])
+
+    def loss(model, batch_size, generator):
+        return next(losses) * objective.loss(model, batch_size, generator)
+
+    with pytest.raises(MothrError, match=r"the loss is nan at step 2 of 3; choose a learning_rate below 0\.001"):
+        train(model, objective, Training(steps=3, batch_size=8, learning_rate=1e-3), seed=1, loss=loss)
