@@ -88,7 +88,7 @@ class Lora(Table):
     ranks: Annotated[tuple[Count, ...], Field(min_length=1)]
     """The rank of each child is drawn from these."""
     alpha_over_rank: Annotated[float, Field(gt=0)] = 2.0
-    """LoRA's alpha divided by the rank: the factor of the update."""
+    """LoRA's alpha divided by the rank: the factor of the update, unless ``rslora`` is set."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of the linear layers that get an update."""
     dora: bool | None = None
