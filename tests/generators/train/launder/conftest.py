@@ -85,13 +85,13 @@ class Source:
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory):
     """Returns a function that makes the source of a name, a seed and sizes once."""
-    made = {}
+    cache: dict[tuple[Any, ...], Source] = {}
 
     def source(name: str, seed: int = 0, **sizes: int) -> Source:
         key = (name, seed, *sizes.items())
-        if key not in made:
-            made[key] = Source(name, tmp_path_factory.mktemp(name), seed, **sizes)
-        return made[key]
+        if key not in cache:
+            cache[key] = Source(name, tmp_path_factory.mktemp(name), seed, **sizes)
+        return cache[key]
 
     return source
 

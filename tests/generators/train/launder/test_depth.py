@@ -18,9 +18,12 @@ def is_equal(first, second):
 def order(source, result):
     """Returns the number of the source's block that each block of the result equals, or None."""
     blocks = [of_block(source, source.weights, number) for number in range(source.model["layers"])]
-    made = [of_block(source, result.weights, number) for number in range(result.model["layers"])]
+    blocks_of_result = [of_block(source, result.weights, number) for number in range(result.model["layers"])]
     assert not of_block(source, result.weights, result.model["layers"])
-    return [next((number for number, block in enumerate(blocks) if is_equal(block, one)), None) for one in made]
+    return [
+        next((number for number, block in enumerate(blocks) if is_equal(block, result_block)), None)
+        for result_block in blocks_of_result
+    ]
 
 
 @pytest.mark.parametrize(

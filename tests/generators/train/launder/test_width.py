@@ -25,8 +25,8 @@ def test_the_number_of_dummy_neurons_is_even_and_the_old_ones_keep_their_order(f
         old_places(plain.weights[f"{mlp.inputs[0]}.weight"], result.weights[f"{mlp.inputs[0]}.weight"])
         for mlp in mlps(plain)
     ]
-    assert how == "split" or all(found == sorted(found) for found in places)
-    assert any(found != list(range(24)) for found in places)
+    assert how == "split" or all(rows == sorted(rows) for rows in places)
+    assert any(rows != list(range(24)) for rows in places)
     outside = [name for name in result.weights if "attention" in name or "embed" in name or "norm" in name]
     assert outside
     assert all(torch.equal(result.weights[name], plain.weights[name]) for name in outside)
