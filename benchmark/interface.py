@@ -1,4 +1,4 @@
-"""The functions of ``import mothr``: load, recover, run, score, compare, draw, and the list of methods."""
+"""The functions of ``import mothr``: load, recover, run, score, compare, tracks, draw, and the list of methods."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from mothr.benchmark.prediction import Prediction
 
 if TYPE_CHECKING:
     from mothr.benchmark.board.compare import Comparison
+    from mothr.benchmark.board.tracks.standings import TrackBoard
     from mothr.benchmark.records.record import RunRecord, Setting
     from mothr.benchmark.weights.model_set import ModelSet
 
@@ -133,6 +134,20 @@ def compare(first: str, second: str, results: str | Path = "results", *, metric:
     from mothr.benchmark.board.compare import compare as compare_choices
 
     return compare_choices(Path(results), Choice.parse(first), Choice.parse(second), metric)
+
+
+def tracks(results: str | Path = "results") -> "list[TrackBoard]":
+    """Returns every track in every setting: the scores of all methods with intervals, ranks and tests.
+
+    Args:
+        results: The folder of results. If it has no ``tracks.toml``, all its splits are one track.
+
+    Raises:
+        MothrError: The folder holds no results, or a record or ``tracks.toml`` is faulty.
+    """
+    from mothr.benchmark.board.tracks.standings import tracks_of
+
+    return tracks_of(Path(results))
 
 
 def draw(

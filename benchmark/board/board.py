@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mothr.benchmark.records.record import Configuration, RunRecord
 from mothr.benchmark.records.store import folder_name
@@ -66,6 +68,11 @@ class Row:
         return canonical_sha256(
             [*self.board, first.manifest_sha256, first.method, first.method_version, first.parameters]
         )[:8]
+
+    @cached_property
+    def tree_values(self) -> NDArray[np.float64]:
+        """The mean over seeds of :data:`RANKED_BY` for each true tree, sorted by the tree's label."""
+        return self.scores[RANKED_BY].to_numpy()
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,28 @@ from markupsafe import Markup
 from mothr.benchmark import drawing
 from mothr.benchmark.board.page_data import IndexData, SplitData, to_json
 from mothr.benchmark.board.pages import SplitFiles, index_data, split_data
-from mothr.benchmark.board.views import Leaderboard
+from mothr.benchmark.board.tracks.picture import words_of
+from mothr.benchmark.board.tracks.standings import TrackBoard, without_track
+from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text
+from mothr.benchmark.board.views import SETTINGS, Leaderboard, given_names
 from mothr.benchmark.storage import write_text
 
 STATIC = Path(__file__).parent / "static"
 """The folder of scripts and styles."""
-STYLES = ("page.css", "board.css", "forest.css", "charts.css", "media.css")
+STYLES = ("page.css", "board.css", "forest.css", "charts.css", "tracks.css", "media.css")
 SCRIPTS = ("dom.js", "rows.js", "filters.js", "board.js", "charts.js")
 """Scripts of both pages, in their order."""
 INDEX_SCRIPTS = ("overview.js", "regimes.js", "index.js")
 SPLIT_SCRIPTS = ("facts.js", "forest.js", "details.js", "split.js")
 
 
-def write(leaderboard: Leaderboard, out: Path) -> Path:
+def write(leaderboard: Leaderboard, out: Path, tracks: Sequence[TrackBoard]) -> Path:
     """Returns the path of ``out/index.html``; writes it, and ``out/<split>-v<k>/index.html`` for each split.
+
+    Args:
+        leaderboard: all boards.
+        out: the folder to write to.
+        tracks: the tracks of these boards; none if none are defined.
 
     Raises:
         MothrError: a truth, a split's ``pairs.json`` or the regime map cannot be read.
@@ -35,7 +43,8 @@ def write(leaderboard: Leaderboard, out: Path) -> Path:
     for folder, boards in leaderboard.splits.items():
         page = _render("split.html.j2", split_data(boards, files[folder]), SPLIT_SCRIPTS, {"board": boards[0]})
         write_text(out / folder / "index.html", page)
-    write_text(out / "index.html", _render("index.html.j2", index, INDEX_SCRIPTS, {"summary": leaderboard.summary}))
+    values = {"summary": leaderboard.summary, "tracks": by_setting(tracks), "no_track": without_track(leaderboard)}
+    write_text(out / "index.html", _render("index.html.j2", index, INDEX_SCRIPTS, values))
     return out / "index.html"
 
 
@@ -58,7 +67,7 @@ def _render(template: str, data: IndexData | SplitData, scripts: tuple[str, ...]
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -66,6 +75,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals |= {
+        "settings": SETTINGS,
+        "given_names": given_names,
+        "words_of": words_of,
+        "interval_text": interval_text,
+        "count_text": count_text,
+    }
+    return environment
 
 
 def _csp_hash(text: str) -> str:

@@ -4,22 +4,37 @@
 work from the file system.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mothr.benchmark.board.html import write as write_html
-from mothr.benchmark.board.markdown import group_table
+from mothr.benchmark.board.markdown import short_table
 from mothr.benchmark.board.markdown import write as write_tables
+from mothr.benchmark.board.tracks.standings import TrackBoard, track_boards, tracks_of
 from mothr.benchmark.board.views import read_leaderboard
 
 
-def write_both(results_folder: Path, out: Path) -> tuple[Path, Path]:
-    """Returns the paths of ``out/index.html`` and ``out/README.md``; writes all pages and tables, and reads records once.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What :func:`write_both` wrote."""
+
+    page: Path
+    """The path of ``index.html``."""
+    tables: Path
+    """The path of ``README.md``."""
+    tracks: list[TrackBoard]
+    """The tracks that both show."""
+
+
+def write_both(results_folder: Path, out: Path) -> Written:
+    """Returns what was written: all pages and tables. Records are read once.
 
     Raises:
         MothrError: as :func:`write_pages`.
     """
     leaderboard = read_leaderboard(results_folder)
-    return write_html(leaderboard, out), write_tables(leaderboard, out)
+    tracks = track_boards(leaderboard)
+    return Written(write_html(leaderboard, out, tracks), write_tables(leaderboard, out, tracks), tracks)
 
 
 def write_pages(results_folder: Path, out: Path) -> Path:
@@ -30,7 +45,8 @@ def write_pages(results_folder: Path, out: Path) -> Path:
     Raises:
         MothrError: the folder holds no records, or a record, a truth, a split's ``pairs.json`` or the regime map cannot be read.
     """
-    return write_html(read_leaderboard(results_folder), out)
+    leaderboard = read_leaderboard(results_folder)
+    return write_html(leaderboard, out, track_boards(leaderboard))
 
 
 def write_markdown(results_folder: Path, out: Path) -> Path:
@@ -42,13 +58,15 @@ def write_markdown(results_folder: Path, out: Path) -> Path:
     Raises:
         MothrError: the folder holds no records, or a record is faulty.
     """
-    return write_tables(read_leaderboard(results_folder), out)
+    leaderboard = read_leaderboard(results_folder)
+    return write_tables(leaderboard, out, track_boards(leaderboard))
 
 
-def readme_table(results_folder: Path) -> str:
-    """Returns a Markdown table of at most 12 rows: a group of splits each, with mean edge F1, its interval and n.
+def readme_table(results_folder: Path) -> tuple[str, list[TrackBoard]]:
+    """Returns a Markdown table with a row for each track, and the tracks themselves.
 
     Raises:
-        MothrError: the folder holds no records, or a record is faulty.
+        MothrError: the folder holds no records or defines no tracks, or one of its files is faulty.
     """
-    return group_table(read_leaderboard(results_folder))
+    tracks = tracks_of(results_folder)
+    return short_table(tracks), tracks

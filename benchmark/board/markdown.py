@@ -1,18 +1,19 @@
 """Writes the tables of the leaderboard as Markdown: a summary of all splits, and a file for each split."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mothr.benchmark.board.board import FOREST_METRICS, LEVEL, RANKED_BY, TREE_METRICS, latest
+from mothr.benchmark.board.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, latest
 from mothr.benchmark.board.pages import REGIMES, read_about
+from mothr.benchmark.board.tracks.standings import TrackBoard, without_track
+from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text
 from mothr.benchmark.board.views import METRIC_LABELS, SETTINGS, BoardView, Leaderboard, given_of
-from mothr.benchmark.score.statistics import mean_interval
 from mothr.benchmark.storage import write_text
 
 MADE = "made.md"
@@ -30,6 +31,10 @@ class SummaryColumn:
     parameters: Mapping[str, Any]
     """Parameters that the row must have; the last is of the newest version."""
 
+    def fits(self, method: str, parameters: Mapping[str, Any]) -> bool:
+        """Returns whether a row of this method, with these parameters, belongs into the column."""
+        return method == self.method and all(parameters.get(name) == value for name, value in self.parameters.items())
+
 
 SUMMARY_COLUMNS = (
     SummaryColumn("Linea", "linea", {}),
@@ -42,20 +47,13 @@ SUMMARY_COLUMNS = (
     SummaryColumn("Null: minimum spanning tree, random root", "null-mst-random-root", {}),
 )
 """The columns of the summary tables beside the best method."""
-GROUPS = {
-    "published models": ("dinov2-ft", "smollm2-ft"),
-    "fully fine-tuned": ("-ft", "-chains", "-siblings", "-random", "-regimes", "-strangers"),
-    "LoRA, or LoRA and full": ("-lora-f", "-lora-v", "-mixed"),
-    "training trajectories": ("-trajectory", "-continued"),
-    "merged, distilled, duplicated or missing models": ("-merge", "-distilled", "-duplicates", "-missing"),
-    "permuted, pruned, quantized or noised": ("-permuted", "-pruned", "-quantized", "-noised"),
-}
-"""Group of splits in the README's table -> how the names of its splits end."""
-OTHER_SPLITS = "other splits"
 
 
-def write(leaderboard: Leaderboard, out: Path) -> Path:
-    """Returns the path of ``out/README.md``; writes it, and ``out/<split>-v<k>/README.md`` for each split."""
+def write(leaderboard: Leaderboard, out: Path, tracks: Sequence[TrackBoard]) -> Path:
+    """Returns the path of ``out/README.md``; writes it, and ``out/<split>-v<k>/README.md`` for each split.
+
+    If there are tracks, ``out/tracks-<setting>.svg`` are their pictures.
+    """
     environment = _environment()
     shared = {"metrics": METRIC_LABELS, "tree_metrics": TREE_METRICS, "forest_metrics": FOREST_METRICS}
     for folder, boards in leaderboard.splits.items():
@@ -65,7 +63,12 @@ def write(leaderboard: Leaderboard, out: Path) -> Path:
     regimes = read_about(leaderboard.folder / REGIMES)
     current = [board for board in leaderboard.boards if not board.superseded]
     summaries = {setting: [board for board in current if board.key[2] == setting] for setting in SETTINGS}
+    views = by_setting(tracks)
+    for view in views:
+        write_text(out / f"tracks-{view.setting}.svg", view.picture(alone=True))
     text = environment.get_template("summary.md.j2").render(
+        tracks=views,
+        no_track=without_track(leaderboard),
         summaries={setting: _summary(boards) for setting, boards in summaries.items() if boards},
         headings=[column.heading for column in SUMMARY_COLUMNS],
         means=_means(leaderboard),
@@ -77,41 +80,30 @@ def write(leaderboard: Leaderboard, out: Path) -> Path:
     return out / "README.md"
 
 
-def group_table(leaderboard: Leaderboard) -> str:
-    """Returns a short Markdown table: mean edge F1 in the setting ``open``, a row for each group of splits.
+def short_table(tracks: Sequence[TrackBoard]) -> str:
+    """Returns a short Markdown table: edge F1 in the setting ``open``, a row for each track.
 
-    A score is the mean over all true Model Trees of the group's splits, with its t-interval and the number of trees.
+    A score is the mean over the track's splits, with its interval over trees.
     """
     lines = [
-        "| Splits | " + " | ".join(column.heading for column in SUMMARY_COLUMNS) + " | Trees |",
-        "| :--- |" + " ---: |" * (len(SUMMARY_COLUMNS) + 1),
+        "| Track | " + " | ".join(column.heading for column in SUMMARY_COLUMNS) + " | Splits (solved) | Trees |",
+        "| :--- |" + " ---: |" * (len(SUMMARY_COLUMNS) + 2),
     ]
-    groups: dict[str, list[BoardView]] = {group: [] for group in (*GROUPS, OTHER_SPLITS)}
-    for board in leaderboard.boards:
-        if board.key[2] == "open" and not board.superseded:
-            group = next((name for name, ends in GROUPS.items() if board.key[0].endswith(ends)), OTHER_SPLITS)
-            groups[group].append(board)
-    for group, boards in groups.items():
-        cells = [_pooled(column, boards) for column in SUMMARY_COLUMNS]
-        if boards:
-            trees = sum(board.trees for board in boards)
-            lines.append(f"| {group} ({len(boards)}) | {' | '.join(cells)} | {trees} |")
+    for board in (board for board in tracks if board.setting == "open"):
+        cells = [_track_score(column, board) for column in SUMMARY_COLUMNS]
+        counts = f"{len(board.splits)} ({len(board.solved)}) | {board.trees}"
+        lines.append(f"| {board.track.title} | {' | '.join(cells)} | {counts} |")
     return "\n".join(lines) + "\n"
 
 
-def _pooled(column: SummaryColumn, boards: list[BoardView]) -> str:
-    """Returns the mean edge F1 of a method over all trees of several boards, with its interval."""
-    scores = [
-        board.rows[position].scores[RANKED_BY].to_numpy()
-        for board in boards
-        if (position := _position(column, board)) is not None
-    ]
-    values = np.concatenate(scores) if scores else np.array([])
-    values = values[np.isfinite(values)]
-    if not len(values):
+def _track_score(column: SummaryColumn, board: TrackBoard) -> str:
+    """Returns the track score of a method, with its interval over trees; a dash without one."""
+    fitting = [row for row in board.standings if row.score and column.fits(row.method, json.loads(row.parameters))]
+    if not fitting:
         return "–"
-    interval = mean_interval(values, LEVEL, (0.0, 1.0))
-    return f"{interval.mean:.2f}{_bracket(interval.low, interval.high)}"
+    score = max(fitting, key=lambda row: row.version).score
+    assert score
+    return f"{score.mean:.2f}{_bracket(score.trees.low, score.trees.high)}"
 
 
 def _position(column: SummaryColumn, board: BoardView) -> int | None:
@@ -119,8 +111,7 @@ def _position(column: SummaryColumn, board: BoardView) -> int | None:
     fitting = [
         (row.runs[0].method_version, position)
         for position, row in enumerate(board.rows)
-        if row.runs[0].method == column.method
-        and all(row.runs[0].parameters.get(name) == value for name, value in column.parameters.items())
+        if column.fits(row.runs[0].method, row.runs[0].parameters)
     ]
     return max(fitting)[1] if fitting else None
 
@@ -184,6 +175,8 @@ def _environment() -> Environment:
     environment.filters["markdown"] = _markdown
     environment.globals["given_of"] = given_of
     environment.globals["settings"] = SETTINGS
+    environment.globals["interval_text"] = interval_text
+    environment.globals["count_text"] = count_text
     return environment
 
 

@@ -1,6 +1,6 @@
 """The leaderboard as values: every board with its rows in order, read from a folder of results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,7 +147,12 @@ class Leaderboard:
 
 def given_of(row: Row) -> str:
     """Returns in words the side information that the method of ``row`` was given."""
-    return ", ".join(GIVEN_LABELS[name] for name in row.given) or "nothing"
+    return given_names(row.given)
+
+
+def given_names(given: Iterable[str]) -> str:
+    """Returns in words the side information of these names."""
+    return ", ".join(GIVEN_LABELS[name] for name in given) or "nothing"
 
 
 def read_leaderboard(results_folder: Path) -> Leaderboard:

@@ -15,25 +15,29 @@ def leaderboard(
     results: Annotated[Path, typer.Argument(help="The folder of results.")],
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("board"),
     summary: Annotated[
-        bool, typer.Option("--summary", help="Print a short Markdown table of all splits, and write nothing.")
+        bool, typer.Option("--summary", help="Print a short Markdown table of all tracks, and write nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the leaderboard: an index page and a page for each split (HTML), and the same tables as Markdown.
 
-    The page of a split draws each prediction over the true forest. It shows distances between models if 'mothr pairs' wrote them.
+    The index page opens on the tracks that RESULTS/tracks.toml defines: each method's mean over the splits of a track, with
+    intervals and ranks. --json has them as well. The page of a split draws each prediction over the true forest. It shows
+    distances between models if 'mothr pairs' wrote them.
     The index page shows the map of training regimes if 'mothr map DATA --out RESULTS/regimes' wrote it.
 
     Example: mothr leaderboard results --out board
     """
     from mothr.benchmark.board import leaderboard as boards
+    from mothr.benchmark.board.tracks.standings import to_json
 
     if summary:
-        text = boards.readme_table(results)
-        say({"table": text}, as_json, text.rstrip())
+        text, tracks = boards.readme_table(results)
+        say({"table": text, "tracks": to_json(tracks)}, as_json, text.rstrip())
         return
-    page, tables = boards.write_both(results, out)
-    say({"page": str(page), "tables": str(tables)}, as_json, f"open {page} in a browser")
+    written = boards.write_both(results, out)
+    value = {"page": str(written.page), "tables": str(written.tables), "tracks": to_json(written.tracks)}
+    say(value, as_json, f"open {written.page} in a browser")
 
 
 def rescore(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mothr.benchmark import __version__
     from mothr.benchmark.errors import MothrError
     from mothr.benchmark.graph import ModelGraph
-    from mothr.benchmark.interface import compare, draw, load, methods, recover, run, score
+    from mothr.benchmark.interface import compare, draw, load, methods, recover, run, score, tracks
     from mothr.benchmark.prediction import Prediction
     from mothr.benchmark.weights.checkpoint import Checkpoint
     from mothr.benchmark.weights.model_set import ModelSet
@@ -35,6 +35,7 @@ __all__ = [
     "recover",
     "run",
     "score",
+    "tracks",
 ]
 
 _MODULES = {

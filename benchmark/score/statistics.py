@@ -43,7 +43,7 @@ def mean_interval(values: Values, level: float = 0.95, within: tuple[float, floa
     """Returns the mean m of n values with the t-interval m ± t_{n-1, (1+level)/2} s / sqrt(n).
 
     s is the standard deviation of the values. The interval is clipped to the range ``within``. If all values
-    are equal, the t-interval would have the width 0; the ends are then those of :func:`_equal_values`. The
+    are equal, the t-interval would have the width 0; the ends are then those of :func:`equal_values`. The
     interval is a t-interval, because a percentile bootstrap of 5 trees covers the mean in 85 % instead of 95 %
     of cases. Near a bound of the range the coverage is lower than the level:
     ``tests/performance/bench_coverage.py`` measures it.
@@ -56,15 +56,15 @@ def mean_interval(values: Values, level: float = 0.95, within: tuple[float, floa
     Raises:
         MothrError: There is no value, a value is not finite or not in the range, or the level is not in (0, 1).
     """
-    array = _checked(values, level, within)
+    array = checked(values, level, within)
     n, mean = len(array), float(array.mean())
     if array.min() == array.max():
-        return _equal_values(mean, n, level, within)
+        return equal_values(mean, n, level, within)
     half = float(student.ppf((1 + level) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
     return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]), n)
 
 
-def _checked(values: Values, level: float, within: tuple[float, float]) -> NDArray[np.float64]:
+def checked(values: Values, level: float, within: tuple[float, float]) -> NDArray[np.float64]:
     """Returns ``values`` as an array after the checks of :func:`mean_interval`."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size:
@@ -78,7 +78,7 @@ def _checked(values: Values, level: float, within: tuple[float, float]) -> NDArr
     return array
 
 
-def _equal_values(mean: float, n: int, level: float, within: tuple[float, float]) -> Interval:
+def equal_values(mean: float, n: int, level: float, within: tuple[float, float]) -> Interval:
     """Returns the interval of n trees with the same score; without ends for one tree or an unbounded range.
 
     The only assumption is the range [a, b]. Let q be the share of all trees that score lower (or higher) than
@@ -171,8 +171,21 @@ def shared_ranks(
     pairs = list(combinations(sorted(values), 2))
     adjusted = holm([sign_flip_test(values[first], values[second], rng) for first, second in pairs])
     means = {name: float(tree_scores.mean()) for name, tree_scores in values.items()}
-    better_methods = dict.fromkeys(values, 0)
-    for (first, second), p_value in zip(pairs, adjusted, strict=True):
+    return ranks_by_tests(means, dict(zip(pairs, adjusted, strict=True)), level)
+
+
+def ranks_by_tests(
+    means: Mapping[str, float], p_values: Mapping[tuple[str, str], float], level: float
+) -> dict[str, int]:
+    """Returns the rank of each method, as :func:`shared_ranks` defines it.
+
+    Args:
+        means: method -> its mean; higher is better.
+        p_values: each two methods -> the adjusted p-value of their difference.
+        level: significance level: the family-wise error rate.
+    """
+    better_methods = dict.fromkeys(means, 0)
+    for (first, second), p_value in p_values.items():
         if p_value <= level and means[first] != means[second]:
             better_methods[first if means[first] < means[second] else second] += 1
-    return {name: 1 + max(better_methods[rival] for rival in values if means[rival] >= means[name]) for name in values}
+    return {name: 1 + max(better_methods[rival] for rival in means if means[rival] >= means[name]) for name in means}

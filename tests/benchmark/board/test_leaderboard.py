@@ -297,7 +297,8 @@ def test_pages_are_always_the_same_and_stay_small(filled, sample):
 
 
 def test_pages_and_tables_are_written_at_once_as_each_alone(filled, tmp_path):
-    page, tables = write_both(filled, tmp_path / "both")
+    written = write_both(filled, tmp_path / "both")
+    page, tables = written.page, written.tables
     assert write_markdown(filled, tmp_path / "tables") == tmp_path / "tables" / "README.md"
     assert page.read_text() == page_of(filled)[0]
     for folder in (".", "tiny-v1", "other-v1"):

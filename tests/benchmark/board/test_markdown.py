@@ -69,13 +69,18 @@ def test_the_summary_has_the_mean_of_methods_that_ran_everywhere(filled, tmp_pat
     assert "- [other-v1](other-v1/README.md): superseded by other-v2: a fault" in text
 
 
-def test_a_short_table_has_a_row_for_each_group_of_splits(filled, sample):
+def test_a_short_table_has_a_row_for_each_track(filled, sample):
     sample.put(filled, "linea", sample.truth, split="vit-lora-f")
-    head, _, *lines = readme_table(filled).splitlines()
-    assert head.startswith("| Splits | Linea | MoTHer v2 as published |")
+    tracks = ["all", "lora"]
+    (filled / "tracks.toml").write_text("".join(
+        f'[[tracks]]\nname = "{name}"\ntitle = "{name}"\nabout = "x"\nsplits = ["{pattern}"]\n'
+        for name, pattern in zip(tracks, ("*", "*-lora-*"), strict=True)
+    ))  # fmt: skip
+    head, _, *lines = readme_table(filled)[0].splitlines()
+    assert head.startswith("| Track | Linea | MoTHer v2 as published |")
     assert [line.split(" | ")[:3] for line in lines] == [
-        ["| LoRA, or LoRA and full (1)", "1.00 (0.48–1.00)", "–"],
-        ["| other splits (2)", "1.00 (0.48–1.00)", "–"],
+        ["| all", "–", "–"],  # Linea was not run on the split ``other``
+        ["| lora", "1.00 (0.48–1.00)", "–"],
     ]
 
 

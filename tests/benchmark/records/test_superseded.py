@@ -44,12 +44,14 @@ def boards(page):
 
 def test_the_old_board_names_the_new_board_and_nothing_else_changes(tmp_path):
     folder = fill(tmp_path / "results")
-    before, tables = write_both(folder, tmp_path / "before")
+    first = write_both(folder, tmp_path / "before")
+    before, tables = first.page, first.tables
     split_folder = supersede(folder, LATER)
     assert later_version(split_folder).superseded_by == "tiny-v2"
     assert later_version(folder / "tiny-v2") is None
     assert len(read_all(folder)) == 2
-    page, markdown = write_both(folder, tmp_path / "after")
+    second = write_both(folder, tmp_path / "after")
+    page, markdown = second.page, second.tables
     names = {"superseded_by": LATER["superseded_by"], "superseded_reason": LATER["reason"]}
     assert boards(page) == boards(before) | {"tiny-v1": boards(before)["tiny-v1"] | names}
     assert "<b>one" not in page.read_text(encoding="utf-8")
