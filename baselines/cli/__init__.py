@@ -4,12 +4,14 @@ from mothr.baselines.cli.ablation import ablate
 from mothr.baselines.cli.claims import claims
 from mothr.baselines.cli.directions import fit_direction, pairs
 from mothr.baselines.cli.regimes import map
+from mothr.baselines.cli.roots import by_root
 from mothr.benchmark.cli.command import Command
 
 commands = (
     Command("Studies", ablate),
     Command("Studies", map),
     Command("Studies", claims),
+    Command("Studies", by_root),
     Command("Studies", fit_direction),
     Command("Board", pairs),
 )

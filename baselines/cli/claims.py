@@ -75,7 +75,7 @@ def claims(
     say(
         value,
         as_json,
-        lambda: "\n".join([_points_table(points, claim_settings.directions), "", *skipped_lines, done]),
+        lambda: "\n".join([points_table(points, claim_settings.directions), "", *skipped_lines, done]),
     )
 
 
@@ -84,7 +84,7 @@ def _json(claim: Any, points: Any) -> dict[str, Any]:
     return {"title": claim.title, **texts, "measured": claim.measured, "rows": json_rows(points)}
 
 
-def _points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
+def points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
     """Returns the points that are no part of a curve as text; of all direction scores, only ``directions`` and the bounds."""
     from mothr.baselines.parts.directions import DIRECTIONS
     from mothr.baselines.studies.ablation import BOUNDS
@@ -102,6 +102,7 @@ def _points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
                     "tested": name,
                     "kind": CLAIMS[name].kind,
                     "measure": point["measure"],
+                    "family": point["family"],
                     "of": point["panel"] or "-",
                     "series": point["series"],
                     "x": point["x"],

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from mothr.baselines.parts.directions import pair_scores
 from mothr.baselines.studies.measurements import Measurement
-from mothr.baselines.studies.roots import initial_share, is_original_root, mean_of_known, root_kurtosis
+from mothr.baselines.studies.roots import (
+    initial_share,
+    initialisation,
+    is_original_root,
+    kind_of_node,
+    mean_of_known,
+    root_kurtosis,
+)
 from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.errors import MothrError
@@ -105,15 +112,8 @@ class OpenedDataset:
 
     @cached_property
     def initialisations(self) -> tuple[str | None, ...]:
-        """Distribution that the root weights of each tree were drawn from; None if the truth does not record it.
-
-        If the root's own training was saved from its first step, the record is at the node where that training ended.
-        """
-        initialisations = []
-        for tree in self.graph.trees:
-            recorded = {init for node in tree if (init := (self.truth.nodes[node].training or {}).get("init"))}
-            initialisations.append(" and ".join(sorted(recorded)) or None)
-        return tuple(initialisations)
+        """Distribution that the root weights of each tree were drawn from; None if the truth does not record it."""
+        return tuple(initialisation(self.truth.nodes[node] for node in tree) for tree in self.graph.trees)
 
     @cached_property
     def root_fields(self) -> tuple[Mapping[str, Any], ...]:
@@ -139,11 +139,8 @@ class OpenedDataset:
         return tuple(tuple(tree_edges) for tree_edges in edges)
 
     def kind(self, node: NodeId) -> str:
-        """Returns how ``node`` was made from its parents: full, lora, pretraining, merge, quantized, pruned, ..."""
-        record = self.truth.nodes[node]
-        if record.relation in ("merge", "quantized"):
-            return record.relation
-        return record.subtype or record.relation or "unrecorded"
+        """Returns how ``node`` was made from its parents; see :func:`mothr.baselines.studies.roots.kind_of_node`."""
+        return kind_of_node(self.truth.nodes[node])
 
     def kinds(self, tree: int) -> str:
         """Returns the kinds of all edges of a tree, joined by "and"; "many kinds" if there are more than three."""

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,6 +77,18 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if parquet_engine():
         # A Parquet column has one type, but x holds numbers and names.
         table.astype({"x": str} if "x" in table else {}).to_parquet(path.with_suffix(".parquet"), index=False)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes rows with equal keys as CSV; of equal rows only the first. No rows give an empty file.
+
+    Raises:
+        MothrError: The file cannot be written.
+    """
+    try:
+        pd.DataFrame(rows).drop_duplicates().to_csv(path, index=False)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def save_figure(draw: Callable[[], Figure], path: Path) -> None:

@@ -48,6 +48,25 @@ def is_original_root(record: TruthNode) -> bool:
     return not (record.parents or record.relation or record.depth or record.withheld)
 
 
+def kind_of_node(record: TruthNode) -> str:
+    """Returns how a model was made from its parents: full, lora, pretraining, merge, quantized, pruned, ..."""
+    if record.relation in ("merge", "quantized"):
+        return record.relation
+    return record.subtype or record.relation or "unrecorded"
+
+
+def initialisation(records: Iterable[TruthNode]) -> str | None:
+    """Returns the distribution that the root weights of a tree were drawn from; None if the truth does not record it.
+
+    If the root's own training was saved from its first step, the record is at the node where that training ended.
+
+    Args:
+        records: What the truth records of the models of the tree.
+    """
+    recorded = {init for record in records if (init := (record.training or {}).get("init"))}
+    return " and ".join(sorted(recorded)) or None
+
+
 def initial_share(training: Mapping[str, Any]) -> float | None:
     """Returns the share of each initial weight that weight decay has left at the end of a training, in [0, 1].
 

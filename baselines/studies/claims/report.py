@@ -34,6 +34,8 @@ MARKERS = "osD^vPX"
 BOUND_MARKERS = {"random": "x", "oracle": "+"}
 DASHES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1, 1)))
 """Dash patterns for the first, second and third use of each colour."""
+NAMED_SPLITS = 12
+"""Largest number of data sets that a caption names."""
 ADJUSTED_RAND_LOW = -0.1
 """Lower end of the axis of the adjusted Rand index, which is rarely below 0, unless an interval goes lower."""
 
@@ -60,7 +62,8 @@ def write_claims(folder: Path, tables: Mapping[str, pd.DataFrame], caption: str)
             for family in dict.fromkeys(points.family) if claim.figure_per_family else (None,):
                 shown = points if family is None else points[points.family == family]
                 splits = measurements.split if family is None else measurements.split[measurements.family == family]
-                text = f"{caption} Data: {', '.join(dict.fromkeys(splits))}."
+                names = list(dict.fromkeys(splits))
+                text = f"{caption} Data: {', '.join(names) if len(names) <= NAMED_SPLITS else f'{len(names)} splits'}."
                 save_figure(
                     partial(claim_figure, claim, shown, text), folder / (name if family is None else f"{name}-{family}")
                 )
