@@ -106,7 +106,8 @@ class Widened(LaunderingTable):
     with factor 2."""
     noise: Annotated[float, Field(ge=0, le=1)] = 1e-3
     """Standard deviation of the noise on each widened matrix, divided by that of the matrix. It makes equal copies differ,
-    so that training can separate them. With 0 the function is preserved."""
+    so that training can separate them. With 0 the function is preserved. With 0.001 the outputs of trained models of width
+    48 changed by 0.01 to 0.09 % of the largest output."""
 
     @property
     def preserves_function(self) -> bool:
