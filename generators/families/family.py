@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -60,6 +60,10 @@ class Family(Protocol):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
+
+    def companions_key(self) -> Mapping[str, Any] | None:
+        """Returns the settings that decide the frozen parts, if these have a seed of their own and so several trees
+        share them; else None."""
 
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Trains the frozen parts that all models of one tree share, from the seed of its root, and writes

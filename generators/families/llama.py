@@ -148,6 +148,9 @@ class Llama(BaseModel):
         # This file says nothing about the weights, and could differ between models of different origin.
         (folder / "generation_config.json").unlink(missing_ok=True)
 
+    def companions_key(self) -> None:
+        """Returns None: the models of a tree share no frozen parts."""
+
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Writes nothing: the models of a tree share no frozen parts."""
 

@@ -72,6 +72,9 @@ class StableDiffusion(BaseModel):
     """Training steps of a tree's VAE."""
     text_steps: PositiveInt
     """Training steps of a tree's text encoder."""
+    companions_seed: int | None = None
+    """Seed of the VAE and the text encoder. Trees with the same number share them, as public models share those of
+    Stable Diffusion. Absent: each tree has its own."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "StableDiffusion":
@@ -132,10 +135,17 @@ class StableDiffusion(BaseModel):
         """Writes ``model`` to ``folder`` by its ``save_pretrained``."""
         model.save_pretrained(folder)
 
+    def companions_key(self) -> Mapping[str, Any] | None:
+        """Returns the settings of the frozen parts if they have a seed of their own."""
+        if self.companions_seed is None:
+            return None
+        return self.model_dump(include={"text_size", "vae_steps", "text_steps", "companions_seed"})
+
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
-        """Trains and writes the VAE, text encoder, tokenizer and noise schedule of one tree, from the seed of
-        its root."""
-        shared.write(folder, seed, self.text_size, self.vae_steps, self.text_steps, device, on_step)
+        """Trains and writes the VAE, text encoder, tokenizer and noise schedule of one tree, from
+        ``companions_seed`` or the seed of its root."""
+        own = seed if self.companions_seed is None else self.companions_seed
+        shared.write(folder, own, self.text_size, self.vae_steps, self.text_steps, device, on_step)
 
     def symmetries(self) -> Sequence[Symmetry]:
         """Returns nothing: symmetries of convolutions with skip connections are not implemented."""

@@ -118,6 +118,9 @@ class ViT(BaseModel):
         disable_progress_bar()  # the data set has one progress bar of its own
         model.save_pretrained(folder)
 
+    def companions_key(self) -> None:
+        """Returns None: the models of a tree share no frozen parts."""
+
     def companions(self, seed: int, folder: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
         """Writes nothing: the models of a tree share no frozen parts."""
 

@@ -172,9 +172,7 @@ def _train_root(node: PlannedNode, context: Context, work: Path) -> dict[str, An
     assert root is not None
     companions = context.companions(node)
     if companions is not None:
-        shutil.rmtree(companions, ignore_errors=True)
-        family.companions(root.seed, companions, device, _step_counter(node, context))
-        fix_times(companions)
+        _make_companions(node, context, companions)
     start: dict[str, str | float]
     if root.source is not None:
         model, start = fetch(root.source, family), {"source": str(root.source)}
@@ -185,6 +183,28 @@ def _train_root(node: PlannedNode, context: Context, work: Path) -> dict[str, An
     model, training = _train(node, model.to(device), context.objective(node, fresh_heads=True), context)
     save_model(family, model, work)
     return {**training, **start}
+
+
+def _make_companions(node: PlannedNode, context: Context, folder: Path) -> None:
+    """Trains the frozen parts that a tree shares, and writes them to ``folder``.
+
+    Parts that several trees share are trained once on a machine and kept in the cache.
+    """
+    root, key = node.root, context.family.companions_key()
+    assert root is not None
+
+    def train_into(target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        context.family.companions(root.seed, target, torch.device(context.device), _step_counter(node, context))
+
+    if key is None:
+        train_into(folder)
+    else:
+        with root_cache.locked(root_cache.companions_entry(key, context)) as entry:
+            if root_cache.restore(entry, folder.joinpath) is None:
+                train_into(folder)
+                root_cache.store(entry, _files_below(folder), {})
+    fix_times(folder)
 
 
 def _files_below(folder: Path) -> dict[str, Path]:

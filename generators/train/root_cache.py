@@ -4,7 +4,9 @@ on.
 Recipes that hold the same root share its weights, so that each root is trained once on a machine.
 """
 
-from collections.abc import Callable, Mapping
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,32 @@ def entry_of(node: PlannedNode, context: Context) -> Path:
         **({"source": identity(root.source)} if root.source else {}),
     }
     return cache_folder("roots") / canonical_sha256(key)
+
+
+def companions_entry(settings: Mapping[str, Any], context: Context) -> Path:
+    """Returns the folder of the cache entry of frozen parts that several trees share; it may not exist yet.
+
+    Args:
+        settings: What decides them, from the family's ``companions_key``.
+        context: The settings of the data set.
+    """
+    key = {
+        "cache": ROOT_CACHE_VERSION,
+        "family": context.family_name,
+        "companions": settings,
+        **machine(context.device),
+        "packages": {name: version(name) for name in context.family.packages},
+    }
+    return cache_folder("companions") / canonical_sha256(key)
+
+
+@contextmanager
+def locked(entry: Path) -> Iterator[Path]:
+    """Yields ``entry`` while no other process works on it."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with entry.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield entry
 
 
 def store(entry: Path, files: Mapping[str, Path], training: Mapping[str, Any]) -> None:
