@@ -1,11 +1,8 @@
-"""Classification tasks over windows of text: from which domain a window is, whether its halves belong together,
-whether its words are in order. They need no download.
-"""
+"""Classification tasks over windows of text: from which domains is a window? They need no download."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,17 +18,12 @@ SIZES: dict[Subset, int] = {"train": 2400, "test": 480}
 
 @dataclass(frozen=True, slots=True)
 class TextTask(Task):
-    """One task. ``sort``: class i has windows of the domains ``domains[i]``. The two other kinds have one group of
-    domains, and class 0 has unchanged windows. In class 1 of ``halves`` the second half is from another place of the
-    domain. In class 1 of ``words`` the words have a random order.
-    """
+    """One task. Class i has windows of the domains ``domains[i]``, all equally often."""
 
     classes: tuple[str, ...]
     """Names of the classes."""
     domains: tuple[tuple[str, ...], ...]
-    """Groups of text domains."""
-    kind: Literal["sort", "halves", "words"] = "sort"
-    """What distinguishes the classes."""
+    """Text domains of each class."""
 
 
 def load(name: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,13 +48,8 @@ def _load(name: str, subset: Subset) -> tuple[torch.Tensor, torch.Tensor]:
     labels = rng.permutation(np.arange(SIZES[subset]) % len(task.classes))
     windows = np.empty((len(labels), WINDOW), np.uint8)
     for row, label in enumerate(labels):
-        group = task.domains[label] if task.kind == "sort" else task.domains[0]
-        domain = group[rng.integers(len(group))]
-        windows[row] = _window(domain, subset, rng)
-        if label and task.kind == "halves":
-            windows[row, WINDOW // 2 :] = _window(domain, subset, rng)[: WINDOW // 2]
-        elif label and task.kind == "words":
-            windows[row] = _scrambled(windows[row], rng)
+        group = task.domains[label]
+        windows[row] = _window(group[rng.integers(len(group))], subset, rng)
     return torch.from_numpy(windows), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -82,24 +69,12 @@ def _test_bytes(domain: str) -> bytes:
     return text.load(domain, "test").numpy().tobytes()
 
 
-def _scrambled(window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the same bytes with the words, separated by spaces, in a random order."""
-    words = window.tobytes().split(b" ")
-    return np.frombuffer(b" ".join(words[index] for index in rng.permutation(len(words))), np.uint8)
-
-
 _CODE, _PROSE = ("text-python", "text-cpp", "text-cython"), ("text-manual", "text-docstrings", "text-licence")
 
 
-def _task(
-    name: str,
-    description: str,
-    classes: Sequence[str],
-    domains: Sequence[tuple[str, ...]],
-    kind: Literal["sort", "halves", "words"] = "sort",
-) -> TextTask:
+def _task(name: str, description: str, classes: Sequence[str], domains: Sequence[tuple[str, ...]]) -> TextTask:
     used = dict.fromkeys(text.DOMAINS.find(domain).source for group in domains for domain in group)
-    return TextTask(name, description, "; ".join(used), tuple(classes), tuple(domains), kind)
+    return TextTask(name, description, "; ".join(used), tuple(classes), tuple(domains))
 
 
 TASKS: Registry[TextTask] = Registry(
@@ -140,11 +115,6 @@ TASKS: Registry[TextTask] = Registry(
             ["Python", "C++", "CMake", "YAML", "manual", "licence", "fonts", "sums"],
             [(f"text-{name}",) for name in ("python", "cpp", "cmake", "schema", "manual", "licence", "fonts", "arithmetic")],
         ),
-        _task("halves-english", "Do both halves of an English text belong together?", ["yes", "no"], [_PROSE], "halves"),
-        _task("halves-tables", "Do both halves of a table or declaration belong together?", ["yes", "no"],
-              [("text-fonts", "text-operators", "text-schema")], "halves"),
-        _task("words-english", "Are the words of an English text in order?", ["yes", "no"], [_PROSE], "words"),
-        _task("words-code", "Are the words of a piece of code in order?", ["yes", "no"], [_CODE], "words"),
     ],
 )  # fmt: skip
 """Every task by name."""
