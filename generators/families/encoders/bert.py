@@ -209,7 +209,7 @@ def _tokenizer(vocabulary: Path) -> Any:
     Raises:
         Skipped: its file is not in the cache.
     """
-    from tokenizers.implementations import BertWordPieceTokenizer
+    from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
     if not vocabulary.is_file():
         package, _, version = vocabulary.parent.name.rpartition("-")
