@@ -221,8 +221,13 @@ def _child(
         sources = _sources(tree, edge, parent_node, rng)
         if sources is None or (edge.leaf_only and not is_leaf):
             continue  # this kind is impossible at this place of the tree; the next one in the drawn order is taken
-        model = _model_after(recipe, edge, parent_node, place)
-        _check_edge(_family(recipe, model, place), edge, place)
+        try:
+            model = _model_after(recipe, edge, parent_node, place)
+            _check_edge(_family(recipe, model, place), edge, place)
+        except MothrError:
+            if parent_node.model == tree.model:
+                raise
+            continue  # an earlier laundering left sizes that this kind cannot have, such as a single block
         tasks = _tasks(tree, edge, parent_node, numpy_generator(recipe.own_seed, path, "tasks"))
         node = _child_node(recipe, tree, edge, sources, tasks, path, drawn)
         return _as_laundered(recipe, tree, replace(node, model=model))

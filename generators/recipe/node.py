@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mothr.benchmark.graph import NodeId
@@ -76,6 +76,16 @@ class PlannedNode:
         entry = self.root or self.edge or self.derived
         assert entry is not None
         return entry.training
+
+    def with_learning_rate(self, factor: float) -> "PlannedNode":
+        """Returns the root or child with its learning rate multiplied by ``factor``."""
+        assert self.training is not None
+        rate = self.training.learning_rate * factor
+        training = self.training.model_copy(update={"learning_rate": float(f"{rate:.4g}")})
+        if self.root is not None:
+            return replace(self, root=self.root.model_copy(update={"training": training}))
+        assert self.edge is not None
+        return replace(self, edge=self.edge.model_copy(update={"training": training}))
 
     @property
     def steps(self) -> int:

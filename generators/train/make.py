@@ -24,11 +24,13 @@ from mothr.generators.train.copies import make_copy, make_edge_copy, write_start
 from mothr.generators.train.launder import freeze
 from mothr.generators.train.machine import set_deterministic
 from mothr.generators.train.model_files import save_model, store_as, write_tensors
-from mothr.generators.train.train import train
+from mothr.generators.train.train import Diverged, train
 from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
 
 HEADS = "heads.safetensors"
+REPEATS = 2
+"""How often a training of a drawn recipe that diverges is repeated at most."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
@@ -111,6 +113,31 @@ def _train(
     return model, record
 
 
+def _train_drawn(
+    node: PlannedNode, context: Context, begin: Callable[[], tuple[nn.Module, Objective]], **options: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Trains as :func:`_train`. In a drawn recipe, a training that diverges is repeated with a tenth of its learning
+    rate, :data:`REPEATS` times at most.
+
+    A range of learning rates that spans what people use holds rates at which some trainings diverge. Nobody publishes
+    such a model. The record has the learning rate that was used.
+
+    Args:
+        node: The node.
+        context: The settings of the data set.
+        begin: Returns the model at its start and the objective.
+        options: As for :func:`mothr.generators.train.train.train`.
+    """
+    for _ in range(REPEATS if node.model is not None else 0):
+        model, objective = begin()
+        try:
+            return _train(node, model, objective, context, **options)
+        except Diverged:
+            node = node.with_learning_rate(0.1)
+    model, objective = begin()
+    return _train(node, model, objective, context, **options)
+
+
 def _step_counter(node: PlannedNode, context: Context) -> Callable[[int], None]:
     """Returns a function that writes the current step to a file, at most once a second, for the progress
     bar."""
@@ -173,16 +200,20 @@ def _train_root(node: PlannedNode, context: Context, work: Path) -> dict[str, An
     companions = context.companions(node)
     if companions is not None:
         _make_companions(node, context, companions)
-    start: dict[str, str | float]
-    if root.source is not None:
-        model, start = fetch(root.source, family), {"source": str(root.source)}
-    else:
-        assert root.init is not None
-        model = family.build(root.init, root.init_std, torch_generator(node.seed, "weights"))
-        start = {"init": root.init, "init_std": root.init_std}
-    model, training = _train(node, model.to(device), context.objective(node, fresh_heads=True), context)
+
+    def begin() -> tuple[nn.Module, Objective]:
+        if root.source is not None:
+            model = fetch(root.source, family)
+        else:
+            assert root.init is not None
+            model = family.build(root.init, root.init_std, torch_generator(node.seed, "weights"))
+        return model.to(device), context.objective(node, fresh_heads=True)
+
+    model, training = _train_drawn(node, context, begin)
     save_model(family, model, work)
-    return {**training, **start}
+    if root.source is not None:
+        return {**training, "source": str(root.source)}
+    return {**training, "init": root.init, "init_std": root.init_std}
 
 
 def _make_companions(node: PlannedNode, context: Context, folder: Path) -> None:
@@ -242,14 +273,18 @@ def _make_drawn_child(
     folder = context.state / "work" / f"{node.id}.{os.getpid()}.start"
     try:
         start = write_start(node, sources, context, folder)
-        model = context.family.load(folder).to(torch.device(context.device))
+
+        def begin() -> tuple[nn.Module, Objective]:
+            model = context.family.load(folder).to(torch.device(context.device))
+            freeze(model, start.fixed)
+            objective = context.objective(node, fresh_heads=True)
+            if edge.tasks is None and start.heads:  # the parent's training continues, with the parent's heads
+                objective.load_state(start.heads)
+            return model, objective
+
+        model, training = _train_drawn(node, context, begin, lora=edge.lora, rank=node.rank, measure_test_loss=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    objective = context.objective(node, fresh_heads=True)
-    if edge.tasks is None and start.heads:  # the parent's training continues, with the parent's heads
-        objective.load_state(start.heads)
-    freeze(model, start.fixed)
-    model, training = _train(node, model, objective, context, lora=edge.lora, rank=node.rank, measure_test_loss=True)
     save_model(context.family, model, work)
     store_as(work, node.stored)
     return {"training": training, **({"transform": start.record} if start.record else {})}

@@ -20,6 +20,10 @@ OnCheckpoint = Callable[[int, nn.Module, dict[str, Any]], None]
 """Receives a checkpoint: its step, the dense model (LoRA updates merged) and the training record so far."""
 
 
+class Diverged(MothrError):
+    """The loss of a training became NaN or infinite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Builds the training records of one model."""
@@ -156,10 +160,10 @@ def _test(objective: Objective, model: nn.Module, with_loss: bool) -> tuple[floa
 
 
 def _check_losses(losses: torch.Tensor, training: Training) -> None:
-    """Raises MothrError if a loss is NaN or infinite."""
+    """Raises Diverged if a loss is NaN or infinite."""
     wrong = (~losses.isfinite()).nonzero()
     if len(wrong):
-        raise MothrError(
+        raise Diverged(
             f"training: the loss is {float(losses[wrong[0, 0]])} at step {int(wrong[0, 0]) + 1} of {training.steps}; "
             f"choose a learning_rate below {training.learning_rate:g}"
         )

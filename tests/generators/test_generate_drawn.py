@@ -177,3 +177,25 @@ def test_a_contradiction_is_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(MothrError, match=r"recipe drawn: node .*: lora\.ranks: rank 64 is above"):
         generate(load_recipe(str(path)), tmp_path / "out", progress=False, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_diverges_is_repeated_with_a_tenth_of_its_rate(recipe, tmp_path, monkeypatch):
+    """The loss of the first training at each of the highest rates is set to NaN, as a diverged training gives it."""
+    from mothr.generators.train import make as module
+
+    rates, train = [], module.train
+
+    def failing(model, objective, training, *arguments, **options):
+        rates.append(training.learning_rate)
+        if len(rates) == 1:
+            raise module.Diverged("training: the loss is nan at step 1 of 2")
+        return train(model, objective, training, *arguments, **options)
+
+    monkeypatch.setattr(module, "train", failing)
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
+    small = recipe.model_copy(update={"trees": 1, "strangers": 0, "withheld": 0, "topology": {"branching": [0]}})
+    with ThreadPoolExecutor(1) as executor:
+        generate(small, tmp_path / "data", executor=executor, progress=False, device="cpu")
+    (value,) = open_truth(tmp_path / "data").nodes.values()
+    assert rates[1] == pytest.approx(rates[0] / 10, rel=1e-3)
+    assert value.training["learning_rate"] == rates[1]
