@@ -16,13 +16,14 @@ from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.weights.model_set import ModelSet
 
 Value = float | str
-MEASURED = frozenset({
-    "metric", "before", "after", "chance", "tested_on", "loss_first", "loss_last", "seed", "of", "mixing", "teacher", "kind",
-    "source", "seconds",
-})  # fmt: skip
+MEASURED = frozenset({"metric", "chance", "tested_on", "seed", "of", "mixing", "teacher", "kind", "source", "seconds"})
 """Entries of ``training`` and ``transform`` that are no settings: results, seeds, ids; ``kind`` is the kind of the edge."""
+MEASURED_ENDINGS = ("before", "after", "first", "last")
+"""Endings of the names of further results, such as ``loss_first``."""
 COUNTED = 8
 """Largest number of different values that are listed with their counts. More numbers are shown as quantiles."""
+LONGEST = 200
+"""Largest number of characters of such a list. Instead of a longer list of settings, the number of values is shown."""
 LEVELS = (0, 25, 50, 75, 100)
 """The quantiles of numbers, in percent."""
 
@@ -38,22 +39,23 @@ class Varying:
     n: int
     """Number of values."""
     counts: tuple[tuple[Value, int], ...]
-    """(value, how many have it): the most frequent values, at most :data:`COUNTED` of them."""
-    others: int
-    """Number of values that ``counts`` leaves out."""
+    """(value, how many have it): at most :data:`COUNTED` numbers, or all words; sorted by number, or the most frequent first."""
+    distinct: int
+    """Number of different values."""
     quantiles: tuple[float, ...]
     """Quantiles at :data:`LEVELS`; empty if the values are words."""
 
     @property
     def text(self) -> str:
         """The values in one line: quantiles of many different numbers, else values with counts."""
-        if self.quantiles and self.others:
+        if self.quantiles and self.distinct > len(self.counts):
             smallest, low, median, high, largest = map(_number, self.quantiles)
             return f"{smallest} to {largest}; median {median}, quartiles {low} and {high}"
         listed = [
             f"{_number(value) if isinstance(value, float) else value} ({count:,})" for value, count in self.counts
         ]
-        return ", ".join(listed) + (f", others ({self.others:,})" if self.others else "")
+        text = ", ".join(listed)
+        return text if len(text) <= LONGEST or self.of == "edges" else f"{self.distinct:,} different values"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the values as a JSON object."""
@@ -62,7 +64,7 @@ class Varying:
             "of": self.of,
             "n": self.n,
             "counts": [{"value": value, "count": count} for value, count in self.counts],
-            "others": self.others,
+            "distinct": self.distinct,
             "quantiles": dict(zip(map(str, LEVELS), self.quantiles, strict=True)) if self.quantiles else None,
         }
 
@@ -110,26 +112,35 @@ def _parameters(models: ModelSet, index: int) -> int:
 
 def _settings(truth: Truth) -> Iterator[Varying]:
     """Yields the settings that differ between some two models, of roots and of the other models apart."""
-    values: dict[tuple[str, str], list[Value]] = {}
+    values: dict[str, dict[str, list[Value]]] = {"roots": {}, "children": {}}
     for node in truth.nodes.values():
-        of = "children" if node.parents else "roots"
-        settings = [leaf for record in (node.training, node.transform) for leaf in _leaves(record or {})]
-        known = {name for name, _ in settings}
-        for path, value in _leaves(node.drawn or {}):
-            words = re.findall(r"[A-Za-z_]+", path)
-            if known.isdisjoint(words):  # a drawn setting of the training stands in the record of the training, too
-                settings.append((" ".join(words), value))
-        for name, value in settings:
-            values.setdefault((name, of), []).append(value)
-    for (name, of), found in values.items():
-        if len(set(found)) > 1:
-            yield _varying(name.replace("_", " "), of, found)
+        group = values["children" if node.parents else "roots"]
+        for name, value in _settings_of(node):
+            group.setdefault(name.replace("_", " "), []).append(value)
+    for of, settings in values.items():
+        for name, found in settings.items():
+            if len(set(found)) > 1:
+                yield _varying(name, of, found)
+
+
+def _settings_of(node: TruthNode) -> Iterator[tuple[str, Value]]:
+    """Yields (name, value) of each setting of the training, of the transform, and of what else was drawn for the model."""
+    training, transform = list(_leaves(node.training or {})), list(_leaves(node.transform or {}))
+    yield from training
+    kind = (node.transform or {}).get("kind", "transform")
+    yield from ((f"{kind}: {name}", value) for name, value in transform)
+    known = {name for name, _ in training + transform}
+    for path, value in _leaves(node.drawn or {}):
+        words = re.findall(r"[A-Za-z_]+", path)
+        # A drawn setting of the training stands in the record of the training, too; one of ``ranks`` as ``rank``.
+        if known.isdisjoint(words) and known.isdisjoint(word.removesuffix("s") for word in words):
+            yield " ".join(words), value
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
     """Yields (name, value) of each setting of a record. A list is one value; an inner table gives one for each entry."""
     for name, value in record.items():
-        if name in MEASURED or value is None:
+        if name in MEASURED or name.endswith(MEASURED_ENDINGS) or value is None:
             continue
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name} ")
@@ -147,12 +158,11 @@ def _varying(name: str, of: str, values: Sequence[Value]) -> Varying:
     counts = Counter(values)
     numbers = [value for value in values if isinstance(value, float)]
     numeric = len(numbers) == len(values) > 0
-    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:COUNTED]
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     if numeric:
-        frequent.sort(key=lambda item: float(item[0]))
-    others = len(values) - sum(count for _, count in frequent)
+        frequent = sorted(frequent[:COUNTED], key=lambda item: float(item[0]))
     quantiles = tuple(float(value) for value in np.percentile(numbers, LEVELS)) if numeric else ()
-    return Varying(name, of, len(values), tuple(frequent), others, quantiles)
+    return Varying(name, of, len(values), tuple(frequent), len(counts), quantiles)
 
 
 def _number(value: float) -> str:
