@@ -39,6 +39,8 @@ def test_a_hidden_split_is_verified_run_and_scored_with_its_labels_and_results_d
         mothr("run", "null-star", data, "--out", out),
         "a hidden split or a plain folder can be predicted on, but not scored",
     )
+    refused(mothr("describe", data), "a hidden split or a plain folder can be predicted on, but not scored")
+    assert mothr("describe", data, "--labels", labels, "--json").json["datasets"][0]["edges"] == 12
     assert mothr("run", "null-star", data, "--labels", labels, "--out", out, "--in-process").code == 0
     assert sorted(path.name for path in (out / "tiny-v1").iterdir()) == ["manifest.json", "runs.jsonl"]
     assert {record.setting for record in store.read_all(out)} == {"open"}
