@@ -30,7 +30,8 @@ def test_help_lists_every_command_in_its_group(mothr):
     result = groups(mothr("--help").out)
     assert list(result) == ["Start", "Data", "Methods", "Studies", "Board", "Own models"]
     for group, expected in {
-        "Start": {"quickstart", "list"}, "Data": {"generate", "verify", "describe"}, "Methods": {"run", "predict", "score", "check", "submit"},
+        "Start": {"quickstart", "list"}, "Data": {"generate", "verify", "describe"},
+        "Methods": {"run", "predict", "score", "check", "submit"},
         "Studies": {"ablate", "map", "claims", "compare"}, "Board": {"leaderboard", "rescore", "gaps"}, "Own models": {"export"},
     }.items():  # fmt: skip
         assert expected <= set(result[group])
