@@ -23,7 +23,7 @@ from mothr.benchmark.weights.model_set import ModelSet
 REFERENCE = Path(__file__).with_name("real_updates.json")
 """Quantiles of real families, as ``mothr describe --out`` wrote them, and the package that each is in.
 
-Families of exact copies are left out: all of their updates are zero.
+Families whose edges are copies, all of them or most, are left out: the updates of copies are zero.
 """
 FIGURE = "updates.svg"
 """Name of the figure in the folder of the data set."""
