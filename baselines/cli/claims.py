@@ -96,7 +96,8 @@ def points_table(points: Mapping[str, Any], directions: Sequence[str]) -> str:
         for point in claim_points.to_dict("records"):
             if not isinstance(point["x"], str) or point["x"] in hidden:
                 continue
-            interval = "" if point["trees"] == 1 else f" [{point['low']:.3f}, {point['high']:.3f}]"
+            known = point["low"] == point["low"]  # NaN: one tree, or equal values of a quantity without an upper limit
+            interval = f" [{point['low']:.3f}, {point['high']:.3f}]" if known else ""
             rows.append(
                 {
                     "tested": name,
