@@ -14,7 +14,7 @@ from mothr.benchmark.board.page_data import IndexData, SplitData, to_json
 from mothr.benchmark.board.pages import SplitFiles, index_data, split_data
 from mothr.benchmark.board.tracks.picture import words_of
 from mothr.benchmark.board.tracks.standings import TrackBoard, without_track
-from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text
+from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text, null_text
 from mothr.benchmark.board.views import SETTINGS, Leaderboard, given_names
 from mothr.benchmark.storage import write_text
 
@@ -81,6 +81,7 @@ def _environment() -> Environment:
         "words_of": words_of,
         "interval_text": interval_text,
         "count_text": count_text,
+        "null_text": null_text,
     }
     return environment
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mothr.benchmark.board.board import FOREST_METRICS, RANKED_BY, TREE_METRICS, latest
 from mothr.benchmark.board.pages import REGIMES, read_about
 from mothr.benchmark.board.tracks.standings import TrackBoard, without_track
-from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text
+from mothr.benchmark.board.tracks.tables import by_setting, count_text, interval_text, null_text
 from mothr.benchmark.board.views import METRIC_LABELS, SETTINGS, BoardView, Leaderboard, given_of
 from mothr.benchmark.storage import write_text
 
@@ -177,6 +177,7 @@ def _environment() -> Environment:
     environment.globals["settings"] = SETTINGS
     environment.globals["interval_text"] = interval_text
     environment.globals["count_text"] = count_text
+    environment.globals["null_text"] = null_text
     return environment
 
 

@@ -59,7 +59,7 @@ class PairTest:
     p: float
     """Two-sided p-value of the stratified sign-flip test."""
     p_holm: float
-    """The p-value after Holm's correction for all pairs of the track."""
+    """The p-value after Holm's correction for all pairs that were compared together."""
 
 
 def track_score(splits: Splits, level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)) -> TrackScore:
@@ -111,8 +111,8 @@ def stratified_interval(splits: Splits, level: float, within: tuple[float, float
     return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]), trees)
 
 
-def paired_tests(scores: Mapping[str, Splits]) -> list[PairTest]:
-    """Returns the comparison of every two methods, sorted by their names.
+def paired_tests(scores: Mapping[str, Splits], pairs: Sequence[tuple[str, str]] | None = None) -> list[PairTest]:
+    """Returns the comparison of pairs of methods.
 
     Null hypothesis: both methods score equally on every tree. Let d_ki be the difference on tree i of split k. Under the null
     hypothesis its sign is random. The statistic is the mean over splits of the mean over trees of d_ki. The p-value is the share
@@ -122,12 +122,13 @@ def paired_tests(scores: Mapping[str, Splits]) -> list[PairTest]:
 
     Args:
         scores: method -> its scores; the same splits and trees in the same order.
+        pairs: the methods to compare, for which Holm's correction is made. None for every two methods, sorted by their names.
 
     Raises:
         MothrError: two methods have scores of different trees, or a score is not finite.
     """
     names = sorted(scores)
-    pairs = list(combinations(names, 2))
+    pairs = list(combinations(names, 2)) if pairs is None else pairs
     if not pairs:
         return []
     sizes = [len(split) for split in scores[names[0]]]

@@ -53,6 +53,7 @@ def svg(boards: Sequence[TrackBoard], shown: Sequence[Shown], *, alone: bool = F
     setting = boards[0].setting if boards else ""
     title = f"Edge F1 of {len(shown)} methods on {len(boards)} tracks, setting {setting}"
     body = [
+        _text(EDGE + NAME_WIDTH - 14, 20, f"setting {setting}", "note"),
         *_names(shown),
         *(line for panel in panels for line in _panel(panel, shown, bottom)),
         *_legend(EDGE, bottom + AXIS + 18),

@@ -1,7 +1,7 @@
 """The standing of every method on every track, computed from the rows of the boards."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class TrackBoard:
     """The methods: first those with a score, best first, then those that were not run on every split."""
     tests: tuple[PairTest, ...]
     """The comparison of every two ranked methods, by their labels."""
+    null_tests: Mapping[str, PairTest]
+    """Label of each ranked method -> its comparison with the best null method; empty without a null method."""
 
     @property
     def trees(self) -> int:
@@ -80,8 +82,9 @@ class TrackBoard:
 
     @property
     def best_null(self) -> Standing | None:
-        """The null method with the largest score; None without one."""
-        return next((row for row in self.standings if row.kind == "null" and row.score), None)
+        """The null method with the largest score, of those with a score on every tree; None without one."""
+        nulls = (row for row in self.standings if row.kind == "null" and row.score and row.score.trees.n == self.trees)
+        return next(nulls, None)
 
 
 def track_boards(leaderboard: Leaderboard, otherwise: Tracks | None = None) -> list[TrackBoard]:
@@ -149,7 +152,14 @@ def _board(track: Track, setting: str, rows: Sequence[Row], labels: Mapping[Conf
     ranks = track_ranks(means, tests, ERROR)
     standings = [_standing(labels[configuration], own, sizes, solved, ranks) for configuration, own in methods.items()]
     standings.sort(key=lambda row: (row.score is None, -row.score.mean if row.score else 0, row.label))
-    return TrackBoard(track, setting, sizes, solved, tuple(standings), tuple(tests))
+    board = TrackBoard(track, setting, sizes, solved, tuple(standings), tuple(tests), {})
+    if board.best_null is None:
+        return board
+    null = board.best_null.label
+    rows_of_null = next(own for configuration, own in methods.items() if labels[configuration] == null)
+    with_null = {**complete, null: [rows_of_null[folder].tree_values for folder in sizes]}
+    null_tests = paired_tests(with_null, [(label, null) for label in complete])
+    return replace(board, null_tests={test.first: test for test in null_tests})
 
 
 def _is_solved(rows: Sequence[Row]) -> bool:
@@ -174,11 +184,7 @@ def _unranked(own: Mapping[str, Row], sizes: Mapping[str, int]) -> str:
         return f"not run on {', '.join(missing)}"
     if next(iter(own.values())).kind != "method":
         return "a bound, or reads metadata"
-    reasons = [f"{folder}: {'; '.join(row.unranked)}" for folder, row in own.items() if row.unranked]
-    reasons += [
-        f"{folder}: a tree has no score" for folder, row in own.items() if not np.isfinite(row.tree_values).all()
-    ]
-    return "; ".join(reasons)
+    return "; ".join(f"{folder}: {'; '.join(row.unranked)}" for folder, row in own.items() if row.unranked)
 
 
 def _standing(
@@ -219,6 +225,7 @@ def to_json(boards: Sequence[TrackBoard]) -> list[dict[str, Any]]:
             "solved": list(board.solved),
             "standings": [asdict(row) for row in board.standings],
             "tests": [asdict(test) for test in board.tests],
+            "null_tests": [asdict(test) for test in board.null_tests.values()],
         }
         for board in boards
     ]

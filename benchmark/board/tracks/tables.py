@@ -70,6 +70,15 @@ def interval_text(interval: Interval | None) -> str:
     return f"{interval.low:.2f}–{interval.high:.2f}"
 
 
+def null_text(board: TrackBoard, row: Standing) -> str:
+    """Returns the adjusted p-value of a method against the best null method, and whether it scores less; a dash without one."""
+    test = board.null_tests.get(row.label)
+    if test is None:
+        return "–"
+    p = "< 0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
+    return f"{p} below" if test.difference < 0 else p
+
+
 def count_text(board: TrackBoard) -> str:
     """Returns the numbers of splits, of trees and of solved splits in words."""
     if not board.splits:

@@ -146,6 +146,9 @@ def test_methods_share_a_rank_unless_the_test_over_all_trees_separates_them(fold
     assert tests["good", "plain"] == pytest.approx((2 / 256, 3 * 2 / 256))
     assert tests["other", "plain"] == (1.0, 1.0)
     assert board.best_null.label == "null-star"
+    against = board.null_tests["plain"]  # 8 trees, all above the null, and 3 methods that all are
+    assert (against.second, against.p, against.p_holm) == ("null-star", 2 / 256, 3 * 2 / 256)
+    assert set(board.null_tests) == {"good", "other", "plain"}
 
 
 def test_a_method_that_lacks_a_split_has_no_track_score_and_takes_part_in_no_test(folder):
@@ -162,6 +165,18 @@ def test_a_method_without_a_rank_on_one_split_has_a_score_and_no_rank(folder):
     first = board_of(folder).standings[0]
     assert (first.label, first.score.mean, first.rank) == ("tuned", 1.0, None)
     assert first.unranked == "vit-ft-v1: tuned on the truth of this split"
+
+
+def test_a_tree_without_a_score_leaves_a_method_unranked_and_a_null_unused(folder):
+    for split in ("vit-ft", "sd-ft"):
+        for method, kind in (("older", "method"), ("null-random-tree", "null")):
+            put(folder, method, split, [0.9] * 3, kind=kind)
+    board = board_of(folder)
+    older = next(row for row in board.standings if row.label == "older")
+    assert older.rank is None
+    assert older.unranked.startswith("sd-ft-v1: seed 0 is not scored on tree 3; score it again; vit-ft-v1: ")
+    assert (older.score.mean, older.score.trees.n) == (pytest.approx(0.9), 6)
+    assert board.best_null.label == "null-star"
 
 
 def test_a_failed_run_scores_zero(folder):
@@ -203,7 +218,7 @@ def test_settings_are_ranked_apart_and_the_one_that_gives_nothing_comes_first(fo
 
 def test_a_track_without_splits_is_there_and_empty(folder):
     board = board_of(folder, "hub")
-    assert (dict(board.splits), board.trees, board.standings, board.tests) == ({}, 0, (), ())
+    assert (dict(board.splits), board.trees, board.standings, board.tests, board.null_tests) == ({}, 0, (), (), {})
 
 
 def test_superseded_splits_and_other_builds_are_left_out(folder):
@@ -314,7 +329,7 @@ def test_the_tables_hold_the_same_numbers_and_link_the_picture(folder):
     assert ElementTree.fromstring((folder / "out" / "tracks-open.svg").read_text(encoding="utf-8")).tag.endswith("svg")
     good = board_of(folder).standings[0]
     ends = f"{good.score.trees.low:.2f}–{good.score.trees.high:.2f} | {good.score.splits.low:.2f}–{good.score.splits.high:.2f}"
-    assert f"| 1 | good | {good.score.mean:.3f} | {ends} | {good.unsolved.mean:.3f} |" in text
+    assert f"| 1 | good | {good.score.mean:.3f} | {ends} | {good.unsolved.mean:.3f} | 0.023 |" in text
     assert written.tracks == tracks_of(folder)
 
 
