@@ -10,6 +10,7 @@ import typer
 from mothr.benchmark.cli.command import Command, Json, say
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
+from mothr.generators.real import commands as real
 
 if TYPE_CHECKING:
     from mothr.benchmark.data.dataset import Truth
@@ -64,8 +65,15 @@ def generate(
     if dry_run:
         from mothr.benchmark.cli.command import table
         from mothr.generators.dry_run import estimate, rows
+        from mothr.generators.dry_run_drawn import estimate_drawn
+        from mothr.generators.recipe.drawn import DrawnRecipe
 
-        cost = estimate(checked, choose_device(device), workers or _cores())
+        place, processes = choose_device(device), workers or _cores()
+        cost = (
+            estimate_drawn(checked, place, processes)
+            if isinstance(checked, DrawnRecipe)
+            else estimate(checked, place, processes)
+        )
         say(cost.to_json(), as_json, lambda: table(rows(cost)))
         return
     hidden_split = Hidden(read_secret(hidden, out), labels) if hidden is not None and labels is not None else None
@@ -177,5 +185,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-commands = (Command("Start", quickstart), Command("Data", generate), Command("Data", pin))
+commands = (Command("Start", quickstart), Command("Data", generate), *real.commands, Command("Data", pin))
 """What the entry point adds to ``mothr``."""

@@ -1,6 +1,7 @@
 """Reads models from the Hub: their current revision, and a snapshot of the files that are needed."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ def latest_revision(model: str) -> str:
         ) from None
 
 
-def snapshot(model: str, revision: str, label: str) -> Path:
+def snapshot(model: str, revision: str, label: str, files: Sequence[str] = FILES) -> Path:
     """Returns a folder with the files of ``model`` at ``revision``: from the local cache, or downloaded.
 
     Args:
         model: Id on the Hub.
         revision: Commit, 40 hex digits.
         label: Name of the model in error messages.
+        files: Patterns of the files that are downloaded.
 
     Raises:
         MothrError: the model is absent, needs a login, or cannot be downloaded.
@@ -43,7 +45,7 @@ def snapshot(model: str, revision: str, label: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    options: dict[str, Any] = {"repo_id": model, "revision": revision, "allow_patterns": list(FILES)}
+    options: dict[str, Any] = {"repo_id": model, "revision": revision, "allow_patterns": list(files)}
     try:
         try:
             return Path(snapshot_download(**options, local_files_only=True))
