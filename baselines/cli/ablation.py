@@ -122,8 +122,12 @@ def _by_root_rows(roots: Any, shown: list[str]) -> list[dict[str, str]]:
                 "class": row["class"],
                 **{name: str(row[name]) for name in shown},
                 "edge_accuracy": f"{row['edge_accuracy']:.3f}{interval}",
-                "over_ties": f"{row['over_ties']:.3f}",
-                "optimal_rootings": f"{row['optimal_rootings']:.2f}",
+                "over_ties": "-"
+                if row["over_ties"] != row["over_ties"]
+                else f"{row['over_ties']:.3f}",  # NaN: all runs failed
+                "optimal_rootings": "-"
+                if row["optimal_rootings"] != row["optimal_rootings"]
+                else f"{row['optimal_rootings']:.2f}",
                 "n": str(row["trees"]),
             }
         )

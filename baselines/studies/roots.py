@@ -19,8 +19,9 @@ from mothr.benchmark.weights.model_set import ModelSet
 
 ROOT_LAYERS = MOTHER_V2.direction_layers
 """Tensors whose kurtosis is a root's own: those that MoTHer's score uses, the square output matrices of attention."""
-KURTOSIS_LIMITS = (-0.5, 0.5, 1.5)
-"""Limits of the classes of a root's kurtosis. A uniform distribution has -1.2, a Gaussian 0, a Laplace distribution 3."""
+KURTOSIS_LIMITS = (-0.5, 0, 0.5, 1.5)
+"""Limits of the classes of a root's kurtosis. A uniform distribution has -1.2, a Gaussian 0, a Laplace distribution 3. An update that
+does not depend on the weights moves kurtosis towards 0, so that its sign matters most."""
 INITIAL_SHARE_LIMITS = (0.1, 0.5, 0.8, 0.9)
 """Limits of the classes of the share of the initial weights."""
 

@@ -238,7 +238,7 @@ def test_a_tree_without_a_known_root_is_in_no_class_and_a_failed_run_counts_as_z
         root_kurtosis=[-1.0, 0.0, 9.0] * (len(with_roots) // TREES),
     )
     means = ablation.means_by_root(failed).set_index(["class", "direction"])
-    assert list(dict.fromkeys(means.index.get_level_values("class"))) == ["below -0.5", "-0.5 to 0.5", "1.5 or more"]
+    assert list(dict.fromkeys(means.index.get_level_values("class"))) == ["below -0.5", "0 to 0.5", "1.5 or more"]
     assert set(means.loc[(slice(None), "norm"), "edge_accuracy"]) == {0.0}
     assert means.loc[("below -0.5", "oracle"), "edge_accuracy"] == 1
     assert means.low.isna().all()  # one tree a class

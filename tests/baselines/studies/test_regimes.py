@@ -160,7 +160,7 @@ def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not(
     assert classes.learning_rate.tolist() == [1e-3] * 6
     assert regimes.classed(rows, max_values=5).steps.equals(rows.steps)
     assert [None if pd.isna(name) else name for name in classes.root_kurtosis] == [
-        "-0.5 to 0.5", "0.5 to 1.5", "1.5 or more", "below -0.5", None, "1.5 or more"
+        "-0.5 to 0", "0.5 to 1.5", "1.5 or more", "below -0.5", None, "1.5 or more"
     ]  # fmt: skip
     assert set(classes.root_initial_share) == {"0.9 or more"}
 
