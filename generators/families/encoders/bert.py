@@ -214,7 +214,7 @@ def _tokenizer(vocabulary: Path) -> Any:
     if not vocabulary.is_file():
         package, _, version = vocabulary.parent.name.rpartition("-")
         raise Skipped(
-            f"{vocabulary}: the vocabulary of uncased English BERT is not in the cache; generate a recipe with a root from "
-            f"{package} {version} first, or set model.vocabulary to bytes"
+            f"{vocabulary}: the vocabulary of uncased English BERT is not in the cache; mothr generate downloads it for recipes with a "
+            f"root from {package} {version}; otherwise set model.vocabulary to bytes"
         )
     return BertWordPieceTokenizer(str(vocabulary), lowercase=True)

