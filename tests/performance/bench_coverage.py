@@ -1,7 +1,8 @@
 """Measures how often 95 % intervals over trees contain the true mean, by simulation. Run on demand; it takes two minutes.
 
 Four intervals are compared: the board's, the plain t-interval, and two cluster bootstraps over trees: percentile
-(Efron 1979) and BCa (bias-corrected and accelerated, Efron 1987).
+(Efron 1979) and BCa (bias-corrected and accelerated, Efron 1987). With --tracks, the interval over trees of a track of several
+splits is compared with a percentile bootstrap that resamples the trees of each split.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import numpy as np
 from scipy.stats import bootstrap
 from scipy.stats import t as student
 
+from mothr.benchmark.score.ranking import stratified_interval
 from mothr.benchmark.score.statistics import mean_interval
 
 TREES = (5, 10, 20)
@@ -121,6 +123,34 @@ def measure(forests: int) -> list[dict[str, float | str]]:
     return rows
 
 
+def measure_tracks(tracks: int) -> list[dict[str, float | str]]:
+    """Returns a row for each number of splits and of trees a split: the coverage of both intervals over trees of a track."""
+    names, rows = list(DISTRIBUTIONS), []
+    for splits in (2, 8, 16):
+        for trees in (5, 20):
+            rng, covered = np.random.default_rng(splits), np.zeros(2)
+            for _ in range(tracks):
+                chosen = [DISTRIBUTIONS[names[number]] for number in rng.integers(len(names), size=splits)]
+                scores = [np.asarray(draw(rng, trees), dtype=np.float64) for draw, _ in chosen]
+                mean = np.mean([mean for _, mean in chosen])
+                interval = stratified_interval(scores, LEVEL, (0, 1))
+                resampled = [own[rng.integers(trees, size=(RESAMPLES, trees))].mean(axis=1) for own in scores]
+                tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+                ends = [(interval.low, interval.high), np.quantile(np.mean(resampled, axis=0), tails)]
+                covered += [low - 1e-9 <= mean <= high + 1e-9 for low, high in ends]
+            board_share, bootstrap_share = (float(share) for share in covered / tracks)
+            rows.append(
+                {
+                    "shape": f"track of {splits} splits",
+                    "trees": trees,
+                    "alike": 0.0,
+                    "board": board_share,
+                    "percentile": bootstrap_share,
+                }
+            )
+    return rows
+
+
 def print_table(rows: Sequence[Mapping[str, float | str]]) -> None:
     """Prints the rows, and for each interval how many rows lie in the required range."""
     low, high = REQUIRED_COVERAGE
@@ -145,9 +175,10 @@ def main() -> None:
     parser.add_argument(
         "--forests", type=int, default=4000, help="forests drawn for each row; bootstraps get a quarter of them"
     )
+    parser.add_argument("--tracks", action="store_true", help="intervals of tracks instead of single splits")
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     arguments = parser.parse_args()
-    rows = measure(arguments.forests)
+    rows = measure_tracks(arguments.forests) if arguments.tracks else measure(arguments.forests)
     if arguments.json:
         print(json.dumps(rows))
     else:

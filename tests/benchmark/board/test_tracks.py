@@ -88,10 +88,13 @@ def test_every_published_split_belongs_to_one_track_and_dev_splits_to_none():
         "vthr-ft": "full", "llama-gqa-ft": "full", "vit-trajectory": "full", "sd-lora-v": "lora", "vit-mixed": "lora",
         "llama-merge": "relations", "vit-strangers": "relations", "hub-vit": "hub", "hub-sd": "hub",
         "vit-laundered": "laundered", "llama-laundered": "laundered", "dinov2-ft": "real-roots",
-        "real-root-smollm2-lora-v": "real-roots", "real-waifu2x": "real-families", "real-mhcnuggets-ft": "real-families",
+        "real-root-smollm2-lora-v": "real-roots", "real-minilm-l6": "real-roots", "real-smollm2": "real-roots", "real-minilm": "real-families",
+        "hub-vit-draw-2": "hub", "vit-laundered-draw-2": "laundered", "real-waifu2x": "real-families", "real-mhcnuggets-ft": "real-families",
     }  # fmt: skip
     assert {split: tracks.of(split).name for split in expected} == expected
-    assert [tracks.of(split) for split in ("hub-vit-dev", "vthr-ft-dev", "quickstart")] == [None] * 3
+    assert [tracks.of(split) for split in ("hub-vit-dev", "hub-vit-dev-draw-2", "vthr-ft-dev", "quickstart")] == [
+        None
+    ] * 4
 
 
 def test_the_last_track_and_the_last_pattern_decide(tmp_path):
