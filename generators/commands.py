@@ -64,8 +64,9 @@ def generate(
 
     if dry_run:
         from mothr.benchmark.cli.command import table
-        from mothr.generators.dry_run import estimate, rows
-        from mothr.generators.dry_run_drawn import estimate_drawn
+        from mothr.generators.dry_run.cost import rows
+        from mothr.generators.dry_run.drawn import estimate_drawn
+        from mothr.generators.dry_run.estimate import estimate
         from mothr.generators.recipe.drawn import DrawnRecipe
 
         place, processes = choose_device(device), workers or _cores()

@@ -1,14 +1,18 @@
 """The estimate of a recipe's cost: counted exactly, measured where it can be, and made without doing anything else."""
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from mothr.benchmark.cli.command import table
 from mothr.generators.commands import generate as command
-from mothr.generators.dry_run import BASE_BYTES, downloads, estimate, rows
+from mothr.generators.dry_run.cost import BASE_BYTES, rows
+from mothr.generators.dry_run.drawn import estimate_drawn
+from mothr.generators.dry_run.estimate import downloads, estimate
 from mothr.generators.families import FAMILIES
 from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
@@ -134,3 +138,18 @@ def test_a_copy_counts_as_a_model_of_its_own_size_but_not_as_steps(edited):
     result = estimate(load_recipe(edited("[[edges]]", derived)), "cpu", 1)
     assert (result.models, result.steps) == (12, 86)
     assert result.disk_bytes == (10 * 4 + 2) * result.parameters
+
+
+def test_a_drawn_recipe_counts_every_model_and_times_some_of_them(tmp_path):
+    text = (Path(__file__).parents[2] / "generators" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "drawn.toml").write_text(re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[3])
+    recipe = load_recipe(str(tmp_path / "drawn.toml"))
+    nodes = plan(recipe)
+    cost = estimate_drawn(recipe, "cpu", 1)
+    assert cost.models == len(nodes)
+    assert cost.trees == len({node.tree for node in nodes})
+    assert cost.steps == sum(node.steps for node in nodes if node.training)
+    assert sum(kind.models for kind in cost.kinds) == sum(node.training is not None for node in nodes)
+    assert cost.hours * 3600 >= sum(kind.steps * kind.seconds_a_step for kind in cost.kinds) > 0
+    assert estimate_drawn(recipe, "cpu", 2).workers == 2
+    assert any(row["what"] == "root" for row in rows(cost))
