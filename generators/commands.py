@@ -15,6 +15,7 @@ from mothr.generators.real import commands as real
 if TYPE_CHECKING:
     from mothr.benchmark.data.dataset import Truth
     from mothr.benchmark.graph import ModelGraph
+    from mothr.generators.recipe.drawn import AnyRecipe
 
 WORKERS = typer.Option(min=1, help="Number of processes with one thread each; default: the number of cores.")
 
@@ -63,19 +64,7 @@ def generate(
         )
 
     if dry_run:
-        from mothr.benchmark.cli.command import table
-        from mothr.generators.dry_run.cost import rows
-        from mothr.generators.dry_run.drawn import estimate_drawn
-        from mothr.generators.dry_run.estimate import estimate
-        from mothr.generators.recipe.drawn import DrawnRecipe
-
-        place, processes = choose_device(device), workers or _cores()
-        cost = (
-            estimate_drawn(checked, place, processes)
-            if isinstance(checked, DrawnRecipe)
-            else estimate(checked, place, processes)
-        )
-        say(cost.to_json(), as_json, lambda: table(rows(cost)))
+        _say_cost(checked, choose_device(device), workers or _cores(), as_json)
         return
     hidden_split = Hidden(read_secret(hidden, out), labels) if hidden is not None and labels is not None else None
     manifest = make(checked, out, workers=workers or _cores(), device=device, hidden=hidden_split)
@@ -86,6 +75,21 @@ def generate(
         as_json,
         f"{out}: {manifest.name} v{manifest.version}, {len(manifest.models)} models; check it with: {check}",
     )
+
+
+def _say_cost(recipe: "AnyRecipe", device: str, workers: int, as_json: bool) -> None:
+    """Prints the estimated cost of ``recipe``."""
+    from mothr.benchmark.cli.command import table
+    from mothr.generators.dry_run.cost import rows
+    from mothr.generators.dry_run.drawn import estimate_drawn
+    from mothr.generators.dry_run.estimate import estimate
+    from mothr.generators.recipe.drawn import DrawnRecipe
+
+    if isinstance(recipe, DrawnRecipe):
+        cost = estimate_drawn(recipe, device, workers)
+    else:
+        cost = estimate(recipe, device, workers)
+    say(cost.to_json(), as_json, lambda: table(rows(cost)))
 
 
 def pin(

@@ -241,11 +241,8 @@ def open_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        reason = (
-            "the data set is unfinished or damaged; run the same 'mothr generate' again"
-            if is_dataset(folder)
-            else "not a data set"
-        )
+        unfinished = "the data set is unfinished or damaged; run the same 'mothr generate' again"
+        reason = unfinished if is_dataset(folder) else "not a data set"
         raise MothrError(f"{path}: missing manifest; {reason}")
     return read_manifest(path)
 
