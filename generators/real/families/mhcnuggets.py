@@ -53,9 +53,18 @@ def content(opened: Mapping[str, Opened]) -> Content:
                 (ROOTS[kind],),
                 f"{GUIDE}: all other alleles of class {kind[3:]} are trained from {ROOTS[kind]}",
             )
-        relation, subtype = ("finetune", "full") if parents else (None, None)
+        files, made = (f"{SAVES}{name}.h5",), bool(parents)
         networks.append(
-            Network(name, WHEEL.file, (f"{SAVES}{name}.h5",), read_keras, parents, relation, subtype, evidence)
+            Network(
+                name,
+                WHEEL.file,
+                files,
+                read_keras,
+                parents,
+                "finetune" if made else None,
+                "full" if made else None,
+                evidence,
+            )
         )
     return Content(networks, left_out)
 

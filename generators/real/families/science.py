@@ -156,7 +156,7 @@ FAMILIES = (
     RealFamily("chgnet", "Graph networks that predict energies and forces of materials: CHGNet 0.2.0, 0.3.0 and r2SCAN. The head of "
                "r2SCAN was drawn anew.", (CHGNET,), chgnet, networks=3, edges=1, licence="Modified BSD."),
     RealFamily("openff", "Graph networks that assign partial charges to molecules: OpenFF NAGL.", (OPENFF,), openff,
-               networks=5, edges=3, copies=1, licence="CC-BY-4.0."),
+               networks=5, edges=3, copies=2, licence="CC-BY-4.0."),
     RealFamily("spliceai", "The five convolutional networks of SpliceAI, which predict splicing: the same architecture, no lineage.",
                (SPLICEAI,), spliceai, networks=5, edges=0, libraries=("h5py",),
                licence="CC-BY-NC-4.0 (weights): academic and non-commercial."),

@@ -56,7 +56,8 @@ class TorchCheckpoint:
             reason = next((line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), "")
             raise damaged(name, f"weights_only refuses it ({reason or type(error).__name__})") from None
         except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-            raise damaged(name, f"torch cannot read it ({str(error).splitlines()[0]})") from None
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise damaged(name, f"torch cannot read it ({reason})") from None
         for key in self.keys:
             if not isinstance(value, Mapping) or key not in value:
                 raise damaged(name, f"has no {key!r}")
