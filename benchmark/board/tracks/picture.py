@@ -19,6 +19,10 @@ NAME_WIDTH, PANEL_WIDTH, RANK_WIDTH, GAP = 190.0, 104.0, 20.0, 24.0
 """Widths in pixels: names of methods, the range from 0 to 1, ranks, and the space between two panels."""
 HEAD, LINE, AXIS, LEGEND = 68.0, 28.0, 40.0, 34.0
 """Heights in pixels: heads of panels, a method, the axis, the legend."""
+NAME_LETTERS, NOTE_LETTERS = 21, 32
+"""Letters of a method's name, and of the note below it, that fit into the width of names."""
+LEGEND_WIDTH = 1080.0
+"""Width of the legend in pixels, which is the least width of the picture."""
 EDGE = 8.0
 """Space at the left and the right edge in pixels, so that marks at 1 are whole."""
 
@@ -47,7 +51,7 @@ def svg(boards: Sequence[TrackBoard], shown: Sequence[Shown], *, alone: bool = F
     """
     step = PANEL_WIDTH + RANK_WIDTH + GAP
     panels = [Panel(board, EDGE + NAME_WIDTH + number * step) for number, board in enumerate(boards)]
-    width = EDGE + NAME_WIDTH + len(boards) * step - GAP + EDGE
+    width = max(EDGE + NAME_WIDTH + len(boards) * step - GAP + EDGE, LEGEND_WIDTH)
     bottom = HEAD + LINE * len(shown)
     height = bottom + AXIS + LEGEND
     setting = boards[0].setting if boards else ""
@@ -88,9 +92,19 @@ def _middle(number: int) -> float:
 
 def _names(shown: Sequence[Shown]) -> Iterator[str]:
     for number, method in enumerate(shown):
-        yield _text(EDGE + NAME_WIDTH - 14, _middle(number) + (-2 if method.note else 4), method.name, "name")
+        yield _text(
+            EDGE + NAME_WIDTH - 14,
+            _middle(number) + (-2 if method.note else 4),
+            _short(method.name, NAME_LETTERS),
+            "name",
+        )
         if method.note:
-            yield _text(EDGE + NAME_WIDTH - 14, _middle(number) + 11, method.note, "note")
+            yield _text(EDGE + NAME_WIDTH - 14, _middle(number) + 11, _short(method.note, NOTE_LETTERS), "note")
+
+
+def _short(words: str, letters: int) -> str:
+    """Returns the words, cut after so many letters."""
+    return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
 def _panel(panel: Panel, shown: Sequence[Shown], bottom: float) -> Iterator[str]:

@@ -28,41 +28,50 @@ class Shown:
 def shown_methods(boards: Sequence[TrackBoard]) -> list[Shown]:
     """Returns the methods that the picture of one setting shows, best first.
 
-    A method has at most two lines: the parameters that it has without any setting, and the variant with the largest mean over
-    tracks. Only variants with a score on every track that has splits are taken. Bounds are left out.
+    A method has at most two lines: the parameters that it has without any setting, and its best variant. That is the variant with
+    the largest mean over tracks, of those with a score on the most tracks. Methods with a score on every track that has splits
+    come first, the others below them, each by their mean. Bounds are left out.
 
     Args:
         boards: every track in one setting.
     """
-    filled = [board for board in boards if board.splits]
     scores: dict[str, list[float]] = {}
     rows: dict[str, Standing] = {}
-    for board in filled:
+    for board in boards:
         for row in board.standings:
             if row.kind == "method" and row.score:
                 scores.setdefault(row.label, []).append(row.score.mean)
                 rows[row.label] = row
-    means = {label: float(np.mean(own)) for label, own in scores.items() if len(own) == len(filled)}
+    order = sorted(scores, key=lambda label: (-len(scores[label]), -float(np.mean(scores[label])), label))
     variants: dict[str, list[str]] = {}
-    for label in sorted(means, key=lambda label: (-means[label], label)):
+    for label in order:
         variants.setdefault(rows[label].method, []).append(label)
-    shown = []
+    notes: dict[str, str] = {}
     for method, labels in variants.items():
         plain = [label for label in labels if _is_plain(rows[label])]
-        for label in dict.fromkeys([labels[0], *plain]):
-            shown.append(
-                Shown(label, method, _note(label, method, len(labels), best=label == labels[0], plain=label in plain))
+        alike = [label for label in labels if len(scores[label]) == len(scores[labels[0]])]
+        for label in {labels[0], *plain}:
+            notes[label] = _note(
+                label, method, len(labels), len(alike) if label == alike[0] else 0, plain=label in plain
             )
-    return sorted(shown, key=lambda line: -means[line.label])
+    return [Shown(label, rows[label].method, notes[label]) for label in order if label in notes]
 
 
-def _note(label: str, method: str, count: int, *, best: bool, plain: bool) -> str:
-    """Returns the values of the fields by which variants differ, and why this variant is shown; nothing for a single variant."""
-    if count == 1:
+def _note(label: str, method: str, variants: int, best_of: int, *, plain: bool) -> str:
+    """Returns the values of the fields by which variants differ, and why this variant is shown; nothing for a single variant.
+
+    Args:
+        label: the label of the variant.
+        method: the name of the method.
+        variants: number of variants of the method.
+        best_of: number of variants of which it is the best; 0 if it is not.
+        plain: whether it has the parameters that the method has without any setting.
+    """
+    if variants == 1:
         return ""
     values = re.sub(r"\S+?=", "", label.removeprefix(method)).replace('"', "").strip()
-    reasons = [*(["default"] if plain else []), *([f"best of {count}"] if best else [])]
-    return f"{values} ({', '.join(reasons)})"
+    reasons = [*(["default"] if plain else []), *([f"best of {best_of}"] if best_of > 1 else [])]
+    return f"{values} ({', '.join(reasons)})" if reasons else values
 
 
 def _is_plain(row: Standing) -> bool:

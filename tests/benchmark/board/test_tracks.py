@@ -306,6 +306,14 @@ def test_the_picture_shows_the_default_and_the_best_variant_of_a_method(folder):
             put(folder, "mother-v2", split, [score] * 4, parameters=fields, given=["tree_count"])
     lines = [line for line in shown_methods([board_of(folder)]) if line.name == "mother-v2"]
     assert [line.note for line in lines] == ["norm (best of 3)", "kurtosis (default)"]
+    put(folder, "mother-v2", "vit-ft", [1.0] * 4, parameters={**mothr_v2_fields(), "direction": "outlier"})
+    put(folder, "good", "hub-vit", [1.0] * 4)
+    put(folder, "mother-v2", "hub-vit", [1.0] * 4, parameters={**mothr_v2_fields(), "direction": "std"})
+    boards = [board for board in tracks_of(folder) if board.setting == "open"]
+    notes = [(line.name, line.note) for line in shown_methods(boards)]
+    assert notes == [  # first those with a score on both tracks; a score on some splits of a track is none
+        ("good", ""), ("mother-v2", "std"), ("other", ""), ("plain", ""), ("mother-v2", "kurtosis (default)"),
+    ]  # fmt: skip
 
 
 def mothr_v2_fields():
