@@ -1,1 +1,1 @@
-"""Studies that vary methods: ablations, the claims of the MoTHer paper, the map of direction scores."""
+"""Studies that vary methods: ablations, claims of the MoTHer paper and questions about it, the map of direction scores."""
