@@ -36,11 +36,12 @@ def map(
     Each direction score decides every true edge alone. Its accuracy is averaged over trees in each regime, that is for each
     way of making a child.
 
-    Fields to group by are family, kind, optimizer, learning_rate, weight_decay, steps, rank, task, init (initialisation of
-    the tree's root), root_kurtosis (mean excess kurtosis of the root's attention output matrices), root_initial_share (share
-    of the root's initial weights that weight decay has left), depth and withheld (models left out between parent and child).
-    The two numbers of the root, and other numbers of more than twelve values, are grouped into classes. Without --by, each
-    field is a grouping, and the fields of the training together are another.
+    Fields to group by are family, kind, optimizer, learning_rate, weight_decay, steps, batch_size, schedule (absent where it
+    is a cosine), rank, task, init (initialisation of the tree's root), root_kurtosis (mean excess kurtosis of the root's
+    attention output matrices), root_initial_share (share of the root's initial weights that weight decay has left), depth
+    and withheld (models left out between parent and child). The two numbers of the root, and other numbers of more than
+    twelve values, are grouped into classes. Without --by, each field is a grouping, and the fields of the training together
+    are another.
 
     --out gets map.csv, with one row for each regime and score and its interval over trees, map-trees.csv, with one row a
     tree, and heat maps as .svg and .png. It also gets the tables as .parquet if pyarrow or fastparquet is installed.

@@ -42,6 +42,8 @@ EDGE_FIELDS = (
     "learning_rate",
     "weight_decay",
     "steps",
+    "batch_size",
+    "schedule",
     "rank",
     "task",
     "init",

@@ -37,6 +37,7 @@ FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
     "learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),
     "weight_decay": (0.01, 0.03, 0.1, 0.3),
     "steps": (60, 200, 600, 2000),
+    "batch_size": (16, 32, 64, 128),
     "rank": (4, 8, 16, 32),
 }
 """Numeric field -> the limits of its classes; see :func:`classed`."""

@@ -152,7 +152,8 @@ def test_edges_are_grouped_by_the_kurtosis_of_the_root_in_ascending_classes(data
 
 def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not():
     rows = pd.DataFrame({"steps": [30, 60, 199, 200, 5000, None], "learning_rate": [1e-3] * 6, "weight_decay": [None] * 6,
-                         "rank": [None] * 6, "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6})  # fmt: skip
+                         "batch_size": [64] * 6, "rank": [None] * 6,
+                         "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6})  # fmt: skip
     classes = regimes.classed(rows, max_values=4)
     assert [None if pd.isna(name) else name for name in classes.steps] == [
         "below 60", "60 to 200", "60 to 200", "200 to 600", "2000 or more", None
