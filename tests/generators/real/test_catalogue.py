@@ -1,6 +1,7 @@
 """Every family in the list: counts, hashes, and truths that need no download."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,13 @@ def test_names_with_and_without_prefix_and_unknown_ones():
 def test_architectures_of_stockfish_have_different_sizes():
     sizes = {(a.features, a.width, a.inputs, a.outputs) for a in ARCHITECTURES.values()}
     assert len(sizes) == len(ARCHITECTURES)
+
+
+def test_the_guide_has_the_numbers_of_every_family_in_packages():
+    guide = (Path(__file__).parents[3] / "generators" / "real" / "README.md").read_text(encoding="utf-8")
+    for family in FAMILIES.values():
+        if family.tier == "packages" and family.scored:
+            copies = 8 if family.name == "waifu2x" else family.copies  # these have a known parent, and so a direction
+            assert f"| `{family.name}` | {family.networks} | {family.edges} | {copies} |" in guide
+        else:
+            assert family.name in guide or family.name.startswith("openmodeldb")
