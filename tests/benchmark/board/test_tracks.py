@@ -335,6 +335,23 @@ def test_the_page_opens_on_the_tracks_and_needs_no_script_for_them(folder, sampl
         assert words in body
 
 
+def test_a_browser_without_scripts_shows_picture_table_and_tracks(browser, folder):
+    address = write_pages(folder, folder / "page").as_uri()
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(address)
+        assert browser.find_element("css selector", ".tracks-picture .mark circle").is_displayed()
+        rows = browser.find_elements("css selector", ".tracks-table tbody tr")
+        assert [row.find_element("tag name", "th").text for row in rows if row.is_displayed()][:2] == ["good", "other"]
+        summary = browser.find_element("css selector", "details.track summary")
+        assert summary.text == "Full, open · 2 splits, 8 trees"
+        summary.click()  # a browser opens it without a script
+        links = browser.find_elements("css selector", "details.track p a")
+        assert [link.text for link in links if link.is_displayed()] == ["sd-ft-v1", "vit-ft-v1"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
 def test_the_tables_hold_the_same_numbers_and_link_the_picture(folder):
     written = write_both(folder, folder / "out")
     text = written.tables.read_text(encoding="utf-8")
