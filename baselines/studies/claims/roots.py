@@ -101,7 +101,7 @@ def ties(data: OpenedDataset, settings: ClaimSettings) -> Sequence[Measurement]:
         if tied.edge_accuracy is not None:
             values.append(("accuracy_with_ties", "mean over optimal rootings", tied.edge_accuracy, items))
         measurements += [
-            data.measurement(tree, measure, value, panel=WHOLE_TREES, series=series, x=run.series, items=count)
+            data.measurement(tree, measure, value, series=series, x=run.series, items=count)
             for measure, series, value, count in values
         ]
     return measurements
