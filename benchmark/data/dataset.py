@@ -30,6 +30,9 @@ MAX_PATH_BYTES = 1000
 """Largest number of bytes of a path in a manifest."""
 ID = re.compile(r"[0-9a-f]{12}")
 """The form of a model id."""
+FETCHED = "fetch-1"
+"""What ``mothr_version`` of a manifest is if the data set holds real networks, which no recipe made. It counts changes
+of the conversion, so that the manifest is the same in every release."""
 FILE_TIME = 315532800
 """Modification time of every model file: 1980-01-01, the earliest time that every archive format can store."""
 

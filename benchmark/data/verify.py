@@ -12,6 +12,7 @@ import torch
 
 from mothr.benchmark.data.dataset import (
     CROISSANT,
+    FETCHED,
     LINEAGE,
     MANIFEST,
     MODELS,
@@ -44,7 +45,8 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     """Checks a data set and returns all problems.
 
     It checks hashes, finite values, equal shapes and the truth. It checks that training improved each node.
-    File names, sizes, times and configurations must be the same for all models.
+    File names, sizes, times and configurations must be the same for all models. Real networks, which
+    ``mothr fetch`` wrote, may have other shapes and sizes.
 
     Args:
         folder: The data set.
@@ -65,9 +67,15 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     if len(kinds) > 1:
         counts = ", ".join(f"{list(formats.values()).count(kind)} as {kind}" for kind in kinds)
         notes.append(f"{len(kinds)} storage formats ({counts}): models are compared within their own")
+    fetched = manifest.mothr_version == FETCHED
     for kind in kinds:
-        problems += _value_problems([checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind])
-    problems += _leak_problems(manifest, formats) + _time_problems(folder)
+        stored_alike = [checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind]
+        problems += _value_problems(stored_alike, equal_shapes=not fetched)
+    problems += _time_problems(folder)
+    if fetched:
+        notes.append("real networks: their shapes and sizes are those of the sources, and are not compared")
+    else:
+        problems += _leak_problems(manifest, formats)
     hidden = not (folder / TRUTH).is_file()
     if hidden:
         notes.append("no truth (hidden split)")
@@ -78,7 +86,7 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
             notes.append("the labels are those that the manifest commits to")
         learned, training_problems = _training_problems(truth)
         problems += training_problems
-        if len(kinds) > 1 and not formats_are_declared(truth):
+        if len(kinds) > 1 and not fetched and not formats_are_declared(truth):
             problems.append(
                 f"models are stored in {len(kinds)} formats ({', '.join(kinds)}), though the truth has no quantized model"
             )
@@ -103,11 +111,12 @@ def _stray_files(folder: Path, manifest: Manifest) -> list[str]:
     return [f"{home / name}: not in the manifest; remove it" for name in sorted(present - listed)]
 
 
-def _value_problems(checkpoints: Sequence[Checkpoint]) -> list[str]:
+def _value_problems(checkpoints: Sequence[Checkpoint], *, equal_shapes: bool) -> list[str]:
+    """Returns a message for each value that is not finite and, if shapes must be equal, for each other shape."""
     problems = []
     shapes = {name: info.shape for name, info in checkpoints[0].tensors.items()}
     for checkpoint in checkpoints:
-        if {name: info.shape for name, info in checkpoint.tensors.items()} != shapes:
+        if equal_shapes and {name: info.shape for name, info in checkpoint.tensors.items()} != shapes:
             problems.append(
                 f"model {checkpoint.id}: its tensors or shapes differ from those of model {checkpoints[0].id}"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mothr.benchmark.data.dataset import (
+    FETCHED,
     MANIFEST,
     MODELS,
     TRUTH,
@@ -33,9 +34,6 @@ VERSION = 1
 """Version of every split of real networks."""
 SALT = "mothr-real-1"
 """A part of the hash that gives the ids. It is public, since the truth of these splits is public, too."""
-CONVERSION = "fetch-1"
-"""What stands in the manifest in place of the version of this package. The conversion copies numbers, so that
-the manifest of a family is the same for everybody, in every release and on every machine."""
 VERSIONS = "revisions.json"
 """Name of the file with the revision or hash of everything that was downloaded online."""
 WEIGHTS = "model.safetensors"
@@ -182,7 +180,7 @@ def _write(
             name=family.split,
             version=VERSION,
             family=family.name,
-            mothr_version=CONVERSION,
+            mothr_version=FETCHED,
             recipe_sha256=canonical_sha256(recipe_of(family, content)),
             environment={},
         )

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mothr.benchmark.data.dataset import TruthNode, file_problems, open_models, open_truth
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError, Skipped
 from mothr.benchmark.storage import sha256_of
 from mothr.generators.real.archives import Archive, Opened, open_archive
@@ -41,6 +42,19 @@ def test_nothing_beside_the_weights_tells_the_lineage(family, tmp_path):
     assert {path.name for path in files} == {"model.safetensors"}
     assert len({path.stat().st_mtime for path in files}) == 1
     assert not any(name in path.read_bytes() for path in files for name in (b"root", b"child", b"copy", b"tiny"))
+
+
+def test_a_data_set_of_several_architectures_is_sound(family, tmp_path):
+    networks = family.content({}).networks
+
+    def wide(files, name):
+        return {"layer.weight": torch.ones(5, 5)}
+
+    content = Content([dataclasses.replace(networks[0], read=wide), *networks[1:]])
+    fetch(dataclasses.replace(family, content=lambda opened: content), tmp_path / "data")
+    verdict = verify(tmp_path / "data")
+    assert verdict.problems == ()
+    assert any("real networks" in note for note in verdict.notes)
 
 
 def test_the_same_bytes_again_and_a_complete_data_set_is_left(family, tmp_path):
