@@ -22,6 +22,8 @@ ROOT_LAYERS = MOTHER_V2.direction_layers
 KURTOSIS_LIMITS = (-0.5, 0, 0.5, 1.5)
 """Limits of the classes of a root's kurtosis. A uniform distribution has -1.2, a Gaussian 0, a Laplace distribution 3. An update that
 does not depend on the weights moves kurtosis towards 0, so that its sign matters most."""
+DECOUPLED = ("adamw", "adafactor", "sign")
+"""Optimizers that multiply a weight by 1 - rate * decay in each step, apart from the gradient."""
 INITIAL_SHARE_LIMITS = (0.1, 0.5, 0.8, 0.9)
 """Limits of the classes of the share of the initial weights."""
 
@@ -79,11 +81,13 @@ def initial_share(training: Mapping[str, Any]) -> float | None:
         training: Record of the training in the truth. A record without ``schedule`` means a cosine to zero.
 
     Returns:
-        The share; None if the record lacks a value, or if the optimizer is not AdamW: then weight decay is a part of the
-        gradient, and the share depends on the gradients.
+        The share; 1 without weight decay. None if the record lacks a value, or if the optimizer is none of
+        :data:`DECOUPLED`: then weight decay is a part of the gradient, and the share depends on the gradients.
     """
+    if training.get("weight_decay") == 0:
+        return 1.0
     names = ("steps", "learning_rate", "weight_decay", "warmup")
-    if training.get("optimizer") != "adamw" or any(training.get(name) is None for name in names):
+    if training.get("optimizer") not in DECOUPLED or any(training.get(name) is None for name in names):
         return None
     steps, rate, decay, warmup = (float(training[name]) for name in names)
     rising = max(1.0, round(warmup * steps))

@@ -79,10 +79,12 @@ def test_fields_are_means_over_the_roots_below_a_merge_of_trees(root_fields):
 
 @pytest.mark.parametrize("steps", [1, 10, 400])
 @pytest.mark.parametrize("schedule", [None, "linear", "constant"])
-def test_the_initial_share_is_what_weight_decay_leaves_of_a_weight_without_gradient(steps, schedule):
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_the_initial_share_is_what_weight_decay_leaves_of_a_weight_without_gradient(steps, schedule, name):
     rate, decay, warmup = 1e-2, 0.2, 0.1
     weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimizer = torch.optim.AdamW([weight], lr=rate, weight_decay=decay)
+    optimizers = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}
+    optimizer = optimizers[name]([weight], lr=rate, weight_decay=decay)
     rising = max(1, round(warmup * steps))
     for step in range(steps):
         fall = (step - rising) / max(1, steps - rising)
@@ -90,7 +92,7 @@ def test_the_initial_share_is_what_weight_decay_leaves_of_a_weight_without_gradi
         optimizer.param_groups[0]["lr"] = rate * ((step + 1) / rising if step < rising else after)
         weight.grad = torch.zeros_like(weight)
         optimizer.step()
-    training = {"optimizer": "adamw", "steps": steps, "learning_rate": rate, "weight_decay": decay, "warmup": warmup}
+    training = {"optimizer": name, "steps": steps, "learning_rate": rate, "weight_decay": decay, "warmup": warmup}
     training |= {"schedule": schedule} if schedule else {}
     assert initial_share(training) == pytest.approx(weight.item(), rel=1e-3)
 
@@ -99,6 +101,7 @@ def test_the_initial_share_is_absent_if_it_cannot_be_known():
     training = {"optimizer": "adamw", "steps": 100, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup": 0.1}
     assert initial_share(training) == pytest.approx(0.995, abs=1e-3)
     assert initial_share({**training, "optimizer": "sgd"}) is None
+    assert initial_share({**training, "optimizer": "sgd", "weight_decay": 0}) == 1
     assert initial_share({**training, "warmup": None}) is None
     assert initial_share({}) is None
 
