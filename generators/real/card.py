@@ -95,4 +95,4 @@ def _evidence(family: RealFamily, content: Content) -> list[str]:
 def _copies(family: RealFamily) -> str:
     if not family.copies:
         return ""
-    return f"{family.copies} of the edges lead to an exact copy; no method can tell their direction. "
+    return f"{family.copies} of the edges lead from a root to an exact copy of it; no method can tell their direction. "

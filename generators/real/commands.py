@@ -93,7 +93,9 @@ def _dry_run(family: "RealFamily") -> str:
         for archive in family.archives
     ]
     shown = rows[:40] + ([{"file": f"and {len(rows) - 40} more", "client": "", "MB": ""}] if len(rows) > 40 else [])
-    edges = f"{family.edges} documented edges" + (f", {family.copies} of them to exact copies" if family.copies else "")
+    edges = f"{family.edges} documented edges" + (
+        f", {family.copies} of them to exact copies of a root" if family.copies else ""
+    )
     lines = [
         f"{family.split}: {family.networks} networks, {edges if family.scored else 'no truth'}",
         f"licence: {family.licence}",

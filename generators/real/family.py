@@ -97,7 +97,7 @@ class RealFamily:
     edges: int
     """Number of documented edges that are scored."""
     copies: int = 0
-    """How many of these edges lead to an exact copy, whose direction no method can tell."""
+    """How many of these edges lead from a root to an exact copy of it, so that no method can tell their direction."""
     licence: str = ""
     """Licence of the weights."""
     libraries: tuple[str, ...] = ()

@@ -79,7 +79,8 @@ def chgnet(opened: Mapping[str, Opened]) -> Content:
 
 
 def openff(opened: Mapping[str, Opened]) -> Content:
-    """Returns five versions; the last three have the same weights but for one layer."""
+    """Returns five versions. The last three have the same weights but for one layer. As in the splits that this
+    project makes, a copy has the parent of its original."""
     del opened
     folder, read = (
         "openff/nagl_models/models/am1bcc",
@@ -104,8 +105,8 @@ def openff(opened: Mapping[str, Opened]) -> Content:
         network("0.0.1-alpha.1", "", "", notes.format("the first release")),
         network("0.1.0-rc.1", "", "", notes.format("v0.1.0 names no parent")),
         network("0.1.0-rc.2", "0.1.0-rc.1", "full", notes.format("v0.2.0 inherits from rc.1, and is further trained")),
-        network("0.1.0-rc.3", "0.1.0-rc.2", "duplicate", notes.format("v0.3.0 inherits from rc.2, and adds a table")),
-        network("1.0.0", "0.1.0-rc.3", "duplicate", "the order of the releases; 20 of its 22 tensors equal those of rc.3"),
+        network("0.1.0-rc.3", "0.1.0-rc.1", "duplicate", notes.format("v0.3.0 inherits from rc.2, adds a table, and has its weights")),
+        network("1.0.0", "0.1.0-rc.1", "duplicate", "the order of the releases; 20 of its 22 tensors equal those of rc.2"),
     ])  # fmt: skip
 
 
@@ -156,7 +157,7 @@ FAMILIES = (
     RealFamily("chgnet", "Graph networks that predict energies and forces of materials: CHGNet 0.2.0, 0.3.0 and r2SCAN. The head of "
                "r2SCAN was drawn anew.", (CHGNET,), chgnet, networks=3, edges=1, licence="Modified BSD."),
     RealFamily("openff", "Graph networks that assign partial charges to molecules: OpenFF NAGL.", (OPENFF,), openff,
-               networks=5, edges=3, copies=2, licence="CC-BY-4.0."),
+               networks=5, edges=3, licence="CC-BY-4.0."),
     RealFamily("spliceai", "The five convolutional networks of SpliceAI, which predict splicing: the same architecture, no lineage.",
                (SPLICEAI,), spliceai, networks=5, edges=0, libraries=("h5py",),
                licence="CC-BY-NC-4.0 (weights): academic and non-commercial."),

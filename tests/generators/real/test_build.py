@@ -72,7 +72,7 @@ def test_the_card_names_source_licence_evidence_and_what_was_dropped(family, tmp
     card = (tmp_path / "data" / "README.md").read_text()
     for text in (
         "CC0-1.0.", family.archives[0].sha256, "README of the package", "child -> root", "the README also says the opposite",
-        "1 of the edges lead to an exact copy", "6 parameters in 1 tensors, float32",
+        "1 of the edges lead from a root to an exact copy", "6 parameters in 1 tensors, float32",
     ):  # fmt: skip
         assert text in card
 

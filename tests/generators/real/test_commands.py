@@ -29,7 +29,7 @@ def test_a_dry_run_downloads_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     text = call("stockfish", "--dry-run").stdout
-    assert "13 networks, 4 documented edges, 4 of them to exact copies" in text
+    assert "13 networks, 4 documented edges, 4 of them to exact copies of a root" in text
     assert "546.2 MB in 11 files" in text
     assert "skipped: the large networks of 17.1 and 18" in text
     facts = json.loads(call("waifu2x", "--dry-run", "--json").stdout)
