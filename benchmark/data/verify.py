@@ -1,12 +1,10 @@
 """Verifies a data set: files, values, training records, and that only weights carry information on lineage."""
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,15 +16,22 @@ from mothr.benchmark.data.dataset import (
     MODELS,
     RECIPE,
     TRUTH,
+    FileEntry,
     Manifest,
+    ModelEntry,
     Truth,
     file_problems,
     open_manifest,
     open_models,
     open_truth,
 )
+from mothr.benchmark.data.learning import FIGURES, has_figures, learned
 from mothr.benchmark.graph import NodeId
+from mothr.benchmark.storage import read_json
 from mothr.benchmark.weights.checkpoint import Checkpoint
+
+SIZES = ("dtype", "block_out_channels", "layer_types", "attention_head_dim")
+"""Keys of config.json, beside numbers, that say how large a model is and how it is stored."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     """Checks a data set and returns all problems.
 
     It checks hashes, finite values, equal shapes and the truth. It checks that training improved each node.
-    File names, sizes, times and configurations must be the same for all models. Real networks, which
-    ``mothr fetch`` wrote, may have other shapes and sizes.
+    File names, sizes, times and configurations must be the same for all models. The trees of a drawn recipe may
+    differ in sizes and storage. Real networks, which ``mothr fetch`` wrote, may have other shapes and sizes.
 
     Args:
         folder: The data set.
@@ -67,15 +72,20 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     if len(kinds) > 1:
         counts = ", ".join(f"{list(formats.values()).count(kind)} as {kind}" for kind in kinds)
         notes.append(f"{len(kinds)} storage formats ({counts}): models are compared within their own")
-    fetched = manifest.mothr_version == FETCHED
+    fetched, drawn = manifest.mothr_version == FETCHED, _is_drawn(folder)
     for kind in kinds:
         stored_alike = [checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind]
-        problems += _value_problems(stored_alike, equal_shapes=not fetched)
+        problems += _value_problems(stored_alike, equal_shapes=not (fetched or drawn))
     problems += _time_problems(folder)
     if fetched:
         notes.append("real networks: their shapes and sizes are those of the sources, and are not compared")
+    elif drawn:
+        notes.append("drawn recipe: models are compared with those of the same tensors, shapes and storage format")
+        groups = {item.id: (item.shapes, formats[item.id]) for item in models.checkpoints}
+        problems += _leak_problems(manifest, groups, equal_configs=False)
+        problems += _text_problems(folder, manifest)
     else:
-        problems += _leak_problems(manifest, formats)
+        problems += _leak_problems(manifest, formats, equal_configs=True)
     hidden = not (folder / TRUTH).is_file()
     if hidden:
         notes.append("no truth (hidden split)")
@@ -84,13 +94,13 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
         truth = open_truth(folder, labels)
         if manifest.commitment is not None:
             notes.append("the labels are those that the manifest commits to")
-        learned, training_problems = _training_problems(truth)
+        learned_count, training_problems = _training_problems(truth)
         problems += training_problems
-        if len(kinds) > 1 and not fetched and not formats_are_declared(truth):
+        if len(kinds) > 1 and not (fetched or drawn) and not formats_are_declared(truth):
             problems.append(
                 f"models are stored in {len(kinds)} formats ({', '.join(kinds)}), though the truth has no quantized model"
             )
-        notes.append(f"{len(truth.graph.trees)} trees, {len(truth.graph.edges)} edges; {learned} nodes learned")
+        notes.append(f"{len(truth.graph.trees)} trees, {len(truth.graph.edges)} edges; {learned_count} nodes learned")
     return Verdict(len(manifest.models), tuple(problems), tuple(notes))
 
 
@@ -126,22 +136,65 @@ def _value_problems(checkpoints: Sequence[Checkpoint], *, equal_shapes: bool) ->
     return problems
 
 
-def _leak_problems(manifest: Manifest, formats: Mapping[NodeId, str]) -> list[str]:
-    """Returns a message for each file name, size or configuration that differs between models of one storage format."""
+def _is_drawn(folder: Path) -> bool:
+    """Returns whether the data set was made from a drawn recipe, whose trees differ in sizes and storage."""
+    path = folder / RECIPE
+    return path.is_file() and "trees" in tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _leak_problems(manifest: Manifest, groups: Mapping[NodeId, Hashable], *, equal_configs: bool) -> list[str]:
+    """Returns a message for each file name, size or configuration that differs between models of one group.
+
+    Args:
+        manifest: The manifest.
+        groups: Group of each model.
+        equal_configs: Whether the configurations of a group must be equal; if not, neither are their sizes compared.
+    """
+
+    def sizes(model: ModelEntry) -> list[tuple[str, int | None]]:
+        return [(file.path, file.bytes if equal_configs or _is_weights(file) else None) for file in model.files]
+
     problems = []
-    ordered = sorted(manifest.models, key=lambda model: (formats[model.id], model.id))
-    for _, group in groupby(ordered, key=lambda model: formats[model.id]):
-        first, *rest = group
-        for model in rest:
-            if [(f.path, f.bytes) for f in model.files] != [(f.path, f.bytes) for f in first.files]:
+    for first, model in _with_first(manifest, groups):
+        if sizes(model) != sizes(first):
+            problems.append(
+                f"model {model.id}: its files or their sizes differ from those of {first.id}, which can tell lineage"
+            )
+        for file, file_of_first in zip(model.files, first.files, strict=False):
+            if equal_configs and not _is_weights(file) and file.sha256 != file_of_first.sha256:
                 problems.append(
-                    f"model {model.id}: its files or their sizes differ from those of {first.id}, which can tell lineage"
+                    f"model {model.id}: {file.path} differs from that of {first.id}, which can tell lineage"
                 )
-            for file, file_of_first in zip(model.files, first.files, strict=False):
-                if not file.path.endswith(".safetensors") and file.sha256 != file_of_first.sha256:
-                    problems.append(
-                        f"model {model.id}: {file.path} differs from that of {first.id}, which can tell lineage"
-                    )
+    return problems
+
+
+def _is_weights(file: FileEntry) -> bool:
+    return file.path.endswith(".safetensors")
+
+
+def _with_first(manifest: Manifest, groups: Mapping[NodeId, Hashable]) -> Iterator[tuple[ModelEntry, ModelEntry]]:
+    """Yields each model of a group after the first one, behind the first one."""
+    first: dict[Hashable, ModelEntry] = {}
+    for model in sorted(manifest.models, key=lambda model: model.id):
+        if first.setdefault(groups[model.id], model) is not model:
+            yield first[groups[model.id]], model
+
+
+def _text_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Returns a message for each text in a configuration that is not the same in all models of its architecture.
+
+    The models of a drawn recipe differ in sizes, which are numbers, and in their storage format.
+    """
+    problems, first = [], {}
+    for model in manifest.models:
+        for path in sorted((folder / MODELS / model.id).rglob("config.json")):
+            config = read_json(path)
+            texts = {key: value for key, value in config.items() if isinstance(value, str | list) and key not in SIZES}
+            architecture = str(config.get("model_type", config.get("_class_name")))
+            if first.setdefault(architecture, texts) != texts:
+                problems.append(
+                    f"model {model.id}: a text in {path.name} differs from that of others, which can tell lineage"
+                )
     return problems
 
 
@@ -172,39 +225,24 @@ def _hidden_split_problems(folder: Path) -> list[str]:
     return problems
 
 
-def _test_loss_fell(record: Mapping[str, Any]) -> bool:
-    """Returns whether a training record has the loss on the test samples, and this loss fell."""
-    before, after = record.get("test_loss_before"), record.get("test_loss_after")
-    return isinstance(before, float) and isinstance(after, float) and after < before
-
-
 def _training_problems(truth: Truth) -> tuple[int, list[str]]:
-    """Returns the number of nodes that learned something, and a message for each other trained node.
-
-    The metric after training must exceed the metric before, and chance + 2 sqrt(chance (1 - chance) / n) for n
-    test samples. A small update may leave the metric unchanged. If the record has the loss on the test samples, it is
-    therefore enough that this loss fell.
-    """
-    learned, problems = 0, []
+    """Returns the number of nodes that learned something, and a message for each other trained node."""
+    count, problems = 0, []
     for node, value in truth.nodes.items():
-        record = value.training or {}
-        if not {"before", "after", "chance", "tested_on"} <= record.keys():
-            if value.training is not None:
-                problems.append(f"model {node}: its training records no metric before and after")
+        record = value.training
+        if record is None:
             continue
-        try:
-            before, after, chance, count = (float(record[key]) for key in ("before", "after", "chance", "tested_on"))
-        except (TypeError, ValueError):
-            before = after = chance = count = math.nan
-        if not (math.isfinite(before + after + chance) and 0 < count < math.inf):
+        if not record.keys() >= set(FIGURES):
+            problems.append(f"model {node}: its training records no metric before and after")
+        elif not has_figures(record):
             problems.append(
                 f"model {node}: metric before and after, chance level and count in its training are not numbers"
             )
-            continue
-        noise = 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
-        if after <= max(before, chance + noise) and not _test_loss_fell(record):
-            figures = f"{record.get('metric')} {before:.3f} -> {after:.3f}, chance {chance:.3f}"
+        elif not learned(record):
+            figures = (
+                f"{record.get('metric')} {record['before']:.3f} -> {record['after']:.3f}, chance {record['chance']:.3f}"
+            )
             problems.append(f"model {node}: training on {value.task} taught nothing ({figures})")
         else:
-            learned += 1
-    return learned, problems
+            count += 1
+    return count, problems

@@ -77,11 +77,12 @@ class PlannedNode:
         assert entry is not None
         return entry.training
 
-    def with_learning_rate(self, factor: float) -> "PlannedNode":
-        """Returns the root or child with its learning rate multiplied by ``factor``."""
+    def with_training(self, rate_factor: float = 1.0, step_factor: int = 1) -> "PlannedNode":
+        """Returns the root or child with its learning rate and its number of steps multiplied by these factors."""
         assert self.training is not None
-        rate = self.training.learning_rate * factor
-        training = self.training.model_copy(update={"learning_rate": float(f"{rate:.4g}")})
+        rate = float(f"{self.training.learning_rate * rate_factor:.4g}")
+        steps = self.training.steps * step_factor
+        training = self.training.model_copy(update={"learning_rate": rate, "steps": steps})
         if self.root is not None:
             return replace(self, root=self.root.model_copy(update={"training": training}))
         assert self.edge is not None

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mothr.benchmark.data.dataset import COMPANIONS, fix_times
+from mothr.benchmark.data.learning import learned
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import NodeId
 from mothr.benchmark.storage import write_error, write_json
@@ -30,7 +31,7 @@ from mothr.generators.values.seeds import torch_generator
 
 HEADS = "heads.safetensors"
 REPEATS = 2
-"""How often a training of a drawn recipe that diverges is repeated at most."""
+"""How often a training of a drawn recipe that diverges or teaches nothing is repeated at most."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
@@ -116,11 +117,11 @@ def _train(
 def _train_drawn(
     node: PlannedNode, context: Context, begin: Callable[[], tuple[nn.Module, Objective]], **options: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Trains as :func:`_train`. In a drawn recipe, a training that diverges is repeated with a tenth of its learning
-    rate, :data:`REPEATS` times at most.
+    """Trains as :func:`_train`. In a drawn recipe, a training that fails is repeated, :data:`REPEATS` times at most.
 
-    A range of learning rates that spans what people use holds rates at which some trainings diverge. Nobody publishes
-    such a model. The record has the learning rate that was used.
+    Ranges of rates and steps that span what people use hold trainings that diverge, and trainings that teach nothing.
+    Nobody publishes such a model. A training that diverges is repeated with a tenth of its learning rate, and one that
+    teaches nothing with four times its steps. The record has the rate and the steps that were used.
 
     Args:
         node: The node.
@@ -128,14 +129,23 @@ def _train_drawn(
         begin: Returns the model at its start and the objective.
         options: As for :func:`mothr.generators.train.train.train`.
     """
-    for _ in range(REPEATS if node.model is not None else 0):
+    continued = node.edge is not None and node.edge.tasks is None
+    for last in [False] * REPEATS + [True]:
         model, objective = begin()
         try:
-            return _train(node, model, objective, context, **options)
+            trained, record = _train(node, model, objective, context, **options)
         except Diverged:
-            node = node.with_learning_rate(0.1)
-    model, objective = begin()
-    return _train(node, model, objective, context, **options)
+            if node.model is None or last:
+                raise
+            node = node.with_training(rate_factor=0.1)
+            continue
+        if node.model is None:
+            break
+        record = {**record, **({"continued": True} if continued else {})}
+        if last or learned(record):
+            break
+        node = node.with_training(step_factor=4)
+    return trained, record
 
 
 def _step_counter(node: PlannedNode, context: Context) -> Callable[[int], None]:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from mothr.benchmark.data.dataset import open_models, open_truth
+from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import ModelGraph
 from mothr.generators.generate import generate
@@ -106,7 +107,8 @@ def test_the_truth_holds_what_was_drawn(dataset, recipe):
     for id, value in open_truth(dataset).nodes.items():
         assert value.drawn == nodes[id].drawn
         if value.training:
-            assert value.training["steps"] == nodes[id].training.steps
+            steps = nodes[id].training.steps
+            assert value.training["steps"] in {steps, 4 * steps, 16 * steps}  # repeated if nothing was learned
     assert json.loads((dataset / "manifest.json").read_text())["name"] == "drawn"
 
 
@@ -193,9 +195,38 @@ def test_a_training_that_diverges_is_repeated_with_a_tenth_of_its_rate(recipe, t
 
     monkeypatch.setattr(module, "train", failing)
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
-    small = recipe.model_copy(update={"trees": 1, "strangers": 0, "withheld": 0, "topology": {"branching": [0]}})
-    with ThreadPoolExecutor(1) as executor:
-        generate(small, tmp_path / "data", executor=executor, progress=False, device="cpu")
-    (value,) = open_truth(tmp_path / "data").nodes.values()
+    value = lone_root(recipe, tmp_path / "data")
     assert rates[1] == pytest.approx(rates[0] / 10, rel=1e-3)
     assert value.training["learning_rate"] == rates[1]
+
+
+def test_a_training_that_teaches_nothing_is_repeated_with_four_times_its_steps(recipe, tmp_path, monkeypatch):
+    from mothr.generators.train import make as module
+
+    steps, train = [], module.train
+
+    def counting(model, objective, training, *arguments, **options):
+        steps.append(training.steps)
+        return train(model, objective, training, *arguments, **options)
+
+    monkeypatch.setattr(module, "train", counting)
+    monkeypatch.setattr(module, "learned", lambda record: len(steps) > 1)
+    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
+    value = lone_root(recipe, tmp_path / "data")
+    assert steps[1:] == [4 * steps[0]]
+    assert value.training["steps"] == steps[1]
+
+
+def test_a_drawn_data_set_passes_every_check_but_that_of_learning(dataset):
+    verdict = verify(dataset)
+    assert [problem for problem in verdict.problems if "taught nothing" not in problem] == []
+    assert any("drawn recipe" in note for note in verdict.notes)
+
+
+def lone_root(recipe, out):
+    """Returns the truth of the only model of a data set: the first root of ``recipe``."""
+    small = recipe.model_copy(update={"trees": 1, "strangers": 0, "withheld": 0, "topology": {"branching": [0]}})
+    with ThreadPoolExecutor(1) as executor:
+        generate(small, out, executor=executor, progress=False, device="cpu")
+    (value,) = open_truth(out).nodes.values()
+    return value
