@@ -34,4 +34,4 @@ def learned(record: Mapping[str, Any]) -> bool:
         return after > by_chance
     loss_before, loss_after = record.get("test_loss_before"), record.get("test_loss_after")
     loss_fell = isinstance(loss_before, float) and isinstance(loss_after, float) and loss_after < loss_before
-    return after > max(before, by_chance) or loss_fell
+    return bool(after > max(before, by_chance) or loss_fell)
