@@ -388,14 +388,12 @@ def metadata(folder: Path, ids: Iterable[NodeId]) -> Mapping[NodeId, Mapping[str
     for node in sorted(ids):
         model = home / node if (home / node).is_dir() else home / f"{node}.safetensors"
         files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
-        config = next(
-            (path.read_text(encoding="utf-8", errors="replace") for path in files if path.name == "config.json"), ""
-        )
+        configs = (path.read_text(encoding="utf-8", errors="replace") for path in files if path.name == "config.json")
         by_model[node] = {
             "name": model.name,
             "bytes": sum(path.stat().st_size for path in files),
             "mtime": max((path.stat().st_mtime for path in files), default=0.0),
             "files": [path.name for path in files],
-            "config": config,
+            "config": next(configs, ""),
         }
     return by_model

@@ -31,7 +31,7 @@ def learned(record: Mapping[str, Any]) -> bool:
     before, after, chance, count = (float(record[key]) for key in FIGURES)
     by_chance = chance + 2 * (max(chance * (1 - chance), 0.0) / count) ** 0.5
     if record.get("continued"):
-        return after > by_chance
+        return bool(after > by_chance)
     loss_before, loss_after = record.get("test_loss_before"), record.get("test_loss_after")
     loss_fell = isinstance(loss_before, float) and isinstance(loss_after, float) and loss_after < loss_before
     return bool(after > max(before, by_chance) or loss_fell)

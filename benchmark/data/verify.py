@@ -186,7 +186,7 @@ def _text_problems(folder: Path, manifest: Manifest) -> list[str]:
     The models of a drawn recipe differ in sizes, which are numbers, and in their storage format.
     """
     problems: list[str] = []
-    first: dict[str, dict[str, object]] = {}
+    first: dict[str, object] = {}
     for model in manifest.models:
         for path in sorted((folder / MODELS / model.id).rglob("config.json")):
             config = read_json(path)
