@@ -43,6 +43,7 @@ SUMMARY_COLUMNS = (
         "mother-v2",
         {"direction": "kurtosis", "distance_layers": "square-attention", "stage": "specialisation"},
     ),
+    SummaryColumn("MoTHer for LoRA as published", "mother-lora", {}),
     SummaryColumn("Neighbour joining", "neighbour-joining", {}),
     SummaryColumn("Null: minimum spanning tree, random root", "null-mst-random-root", {}),
 )

@@ -77,7 +77,7 @@ def test_a_short_table_has_a_row_for_each_track(filled, sample):
         for name, pattern in zip(tracks, ("*", "*-lora-*"), strict=True)
     ))  # fmt: skip
     head, _, *lines = readme_table(filled)[0].splitlines()
-    assert head.startswith("| Track | Linea | MoTHer v2 as published |")
+    assert head.startswith("| Track | Linea | MoTHer v2 as published | MoTHer for LoRA as published |")
     assert [line.split(" | ")[:3] for line in lines] == [
         ["| all", "–", "–"],  # Linea was not run on the split ``other``
         ["| lora", "1.00 (0.48–1.00)", "–"],
