@@ -85,10 +85,11 @@ def _say_cost(recipe: "AnyRecipe", device: str, workers: int, as_json: bool) -> 
     from mothr.generators.dry_run.estimate import estimate
     from mothr.generators.recipe.drawn import DrawnRecipe
 
-    if isinstance(recipe, DrawnRecipe):
-        cost = estimate_drawn(recipe, device, workers)
-    else:
-        cost = estimate(recipe, device, workers)
+    match recipe:
+        case DrawnRecipe():
+            cost = estimate_drawn(recipe, device, workers)
+        case _:
+            cost = estimate(recipe, device, workers)
     say(cost.to_json(), as_json, lambda: table(rows(cost)))
 
 

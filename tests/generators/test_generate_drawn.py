@@ -16,7 +16,7 @@ from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.topology import plan
 
-TRAINING = 'training = { steps = { uniform = [2, 4] }, batch_size = 8, learning_rate = { log_uniform = [1e-3, 1e-2] }, head_rate = 0.01 }'
+TRAINING = "training = { steps = { uniform = [2, 4] }, batch_size = 8, learning_rate = { log_uniform = [1e-3, 1e-2] }, head_rate = 0.01 }"
 RECIPE = f"""
 name = "drawn"
 version = 1
@@ -54,11 +54,19 @@ lora = {{ chance = 0.4, value = {{ ranks = [2], targets = ["q_proj", "fc1"] }} }
 
 [[edges]]
 share = 2
-transform = {{ choice = [{{ kind = "rotated" }}, {{ kind = "widened", factor = 2.0, part = "all" }}, {{ kind = "diluted", share = 0.2 }}] }}
+transform = {{ choice = [
+    {{ kind = "rotated" }},
+    {{ kind = "widened", factor = 2.0, part = "all" }},
+    {{ kind = "diluted", share = 0.2 }},
+] }}
 
 [[edges]]
 share = 2
-transform = {{ choice = [{{ kind = "merge", method = "dare" }}, {{ kind = "quantized", precision = "int8" }}, {{ kind = "dummy-neurons", fraction = 0.5, how = "split" }}] }}
+transform = {{ choice = [
+    {{ kind = "merge", method = "dare" }},
+    {{ kind = "quantized", precision = "int8" }},
+    {{ kind = "dummy-neurons", fraction = 0.5, how = "split" }},
+] }}
 task_rule = "continued"
 {TRAINING}
 stored = "bfloat16"
