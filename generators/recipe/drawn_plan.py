@@ -23,6 +23,7 @@ from mothr.generators.recipe.shapes import parents_of
 from mothr.generators.values.laundered_sizes import result_model
 from mothr.generators.values.laundering import Decoy, Diluted, LaunderingTable
 from mothr.generators.values.seeds import derive, numpy_generator
+from mothr.generators.values.training import Training
 from mothr.generators.values.transforms import Merge
 
 T = TypeVar("T", bound=BaseModel)
@@ -111,6 +112,7 @@ def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int, tr
     )
     root = _root(recipe, drawer, template, str(number), place)
     family.check_tasks(root.tasks)
+    _check_heads(family, root.training, f"{place}: root")
     edge_drawer = replace(drawer, default="edge")
     edges = [edge_drawer.draw(kind, f"edges[{index}]") for index, kind in enumerate(template["edges"])]
     tree = DrawnTree(number, model, values, root, drawer.drawn, tree_numbers)
@@ -245,9 +247,10 @@ def _check_edge(family: Family, edge: EdgeKind, place: str) -> None:
     """Checks the drawn fields of an edge against the model's sizes.
 
     Raises:
-        MothrError: An unknown task, or a LoRA rank or target that the model cannot have.
+        MothrError: An unknown task, or a LoRA rank, a LoRA target or heads that the model cannot have.
     """
     family.check_tasks(edge.tasks or ())
+    _check_heads(family, edge.training, place)
     if edge.lora is not None:
         try:
             family.check_lora(edge.lora.ranks, edge.lora.targets)
@@ -274,6 +277,11 @@ def _as_laundered(recipe: DrawnRecipe, tree: DrawnTree, node: PlannedNode) -> Pl
     if isinstance(spec, Decoy):
         return replace(node, parents=(), depth=0, tree=next(tree.tree_numbers))
     return node
+
+
+def _check_heads(family: Family, training: Training | None, place: str) -> None:
+    if training is not None and training.head_rate is not None and not family.has_heads:
+        raise MothrError(f"{place}: training.head_rate: this family of models has no heads; remove it")
 
 
 def _sources(

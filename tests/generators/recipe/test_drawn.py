@@ -191,6 +191,22 @@ def test_task_rules():
             {"edges": [{**VALUES["edges"][0], "training": {**TRAINING, "steps": {"uniform": [2, 1]}}}]},
             r"edges\[0\]\.training\.steps: uniform: the range \[2, 1\] is empty",
         ),
+        (
+            {
+                "family": "sd",
+                "model": {
+                    "channels": [16, 32],
+                    "layers": 1,
+                    "heads": 2,
+                    "groups": 8,
+                    "text_size": 32,
+                    "vae_steps": 1,
+                    "text_steps": 1,
+                },
+                "root": {"init": "normal", "tasks": ["scene-plain"], "training": {**TRAINING, "head_rate": 0.1}},
+            },
+            r"tree 0: root: training\.head_rate: this family of models has no heads",
+        ),
         ({"root": {**VALUES["root"], "seed": 3}}, r"root\.seed: every tree has a root of its own"),
     ],
 )
