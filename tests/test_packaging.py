@@ -139,7 +139,7 @@ def test_the_names_that_must_be_on_the_board_are_registered():
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision", "real"))],
+    [("benchmark", ()), ("baselines", ("generate",)), ("generators", ("generate", "vision", "real", "fetch"))],
 )
 def test_what_the_code_imports_is_declared(folder, extras):
     declared, known = set(required(*extras)), packages_distributions()

@@ -376,7 +376,7 @@ def test_the_command_gives_tracks_as_json_and_as_a_short_table(mothr, folder):
     assert short["tracks"] == json.loads(json.dumps(whole))
     head, _, full, *rest = mothr("leaderboard", folder, "--summary").out.splitlines()
     assert head.startswith("| Track | Linea |")
-    assert full == "| Full | – | – | – | – | 2 (0) | 8 |"
+    assert full == "| Full | – | – | – | – | – | 2 (0) | 8 |"
     assert [line.split(" | ")[0] for line in rest] == ["| Hub-like", "| Real"]
 
 

@@ -85,9 +85,8 @@ def test_lists_are_tables_for_people_and_one_value_for_machines(mothr, what):
 def test_unknown_names_are_refused_with_near_ones(mothr, tiny, tmp_path, refused):
     out = tmp_path / "out"
     refused(mothr("list", "method"), "unknown list 'method'; did you mean methods")
-    refused(
-        mothr("list", "zzz", "--json"), "unknown list 'zzz'; known: directions, distances, methods, metrics, recipes"
-    )
+    known = "known: directions, distances, families, methods, metrics, recipes"
+    refused(mothr("list", "zzz", "--json"), f"unknown list 'zzz'; {known}")
     refused(mothr("run", "lina", tiny, "--out", out), "unknown method 'lina'; did you mean linea")
     refused(mothr("predict", "mother_v2", tiny), "unknown method 'mother_v2'; did you mean mother-v2")
     refused(
