@@ -111,7 +111,9 @@ def betrayed(lab):
 def test_names_times_numbers_and_order_of_files_tell_nothing(name, executor, betrayed):
     records = run_isolated(executor, betrayed, *(RunRequest(f"cheats:{name}", seed=seed) for seed in range(3)))
     assert [record.status for record in records] == ["ok"] * 3
-    assert sum(record.metrics["edge_f1"] for record in records) / 3 < 0.3  # a random order has 1 of 14
+    # A leak gives nearly all of the 13 edges. The three runs share one random order. It has one edge right in the mean, and
+    # the number is nearly Poisson distributed: 7 or more occur in less than one of 10,000 test runs.
+    assert sum(record.metrics["edge_f1"] for record in records) / 3 < 0.5
 
 
 @needs_lock
