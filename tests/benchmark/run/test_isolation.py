@@ -109,11 +109,10 @@ def betrayed(lab):
 
 @pytest.mark.parametrize("name", ["by_id", "by_listing", "by_number", "by_time"])
 def test_names_times_numbers_and_order_of_files_tell_nothing(name, executor, betrayed):
-    records = run_isolated(executor, betrayed, *(RunRequest(f"cheats:{name}", seed=seed) for seed in range(3)))
+    # One call copies the models once, in a random order. Three calls give three orders that are independent.
+    records = [run_isolated(executor, betrayed, RunRequest(f"cheats:{name}", seed=seed))[0] for seed in range(3)]
     assert [record.status for record in records] == ["ok"] * 3
-    # A leak gives nearly all of the 13 edges. The three runs share one random order. It has one edge right in the mean, and
-    # the number is nearly Poisson distributed: 7 or more occur in less than one of 10,000 test runs.
-    assert sum(record.metrics["edge_f1"] for record in records) / 3 < 0.5
+    assert sum(record.metrics["edge_f1"] for record in records) / 3 < 0.3  # a random order has 1 of 14
 
 
 @needs_lock
