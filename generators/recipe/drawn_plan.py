@@ -66,11 +66,11 @@ def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
             the node and the field.
     """
     tree_numbers, nodes = count(recipe.trees), []
-    template = _drawer(recipe, "recipe", "tree", "").draw(recipe.model_dump(exclude_none=True))
-    template["edges"] = [
-        _drawer(recipe, "kind", "edge", f"kind {index}").draw(kind, f"edges[{index}]")
-        for index, kind in enumerate(template["edges"])
-    ]
+    drawer = _drawer(recipe, "recipe", "tree", "")
+    template = drawer.draw(recipe.model_dump(exclude_none=True))
+    kinds = [_drawer(recipe, "kind", "edge", f"kind {index}") for index in range(len(recipe.edges))]
+    template["edges"] = [kind.draw(template["edges"][index], f"edges[{index}]") for index, kind in enumerate(kinds)]
+    template["drawn"] = {path: value for part in (drawer, *kinds) for path, value in part.drawn.items()}
     for number in range(recipe.trees):
         tree = _draw_tree(recipe, template, number, tree_numbers)
         nodes += [*tree.outside, *_withhold(recipe, tree)]
@@ -115,7 +115,7 @@ def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int, tr
     _check_heads(family, root.training, f"{place}: root")
     edge_drawer = replace(drawer, default="edge")
     edges = [edge_drawer.draw(kind, f"edges[{index}]") for index, kind in enumerate(template["edges"])]
-    tree = DrawnTree(number, model, values, root, drawer.drawn, tree_numbers)
+    tree = DrawnTree(number, model, values, root, {**template["drawn"], **drawer.drawn}, tree_numbers)
     tree.add(_root_node(recipe, tree, str(number), number))
     children: list[int] = []
     parents = parents_of(topology, numpy_generator(recipe.own_seed, str(number), "shape"), len(edges))

@@ -81,6 +81,18 @@ def test_a_field_may_be_drawn_once_a_recipe_a_kind_or_a_tree():
     assert len({node.model["hidden_size"] for node in plan(recipe(model=once, trees=12))}) == 1
 
 
+def test_what_is_drawn_once_a_recipe_or_a_kind_stands_with_every_root():
+    training = {**TRAINING, "steps": {"uniform": [1, 10**6], "per": "kind"}}
+    kinds = [{"tasks": TASKS, "task_rule": "new", "training": training}]
+    model = {**VALUES["model"], "hidden_size": {"choice": [16, 32], "per": "recipe"}}
+    nodes = plan(recipe(edges=kinds, model=model))
+    roots = [node for node in nodes if node.root]
+    assert {node.drawn["model.hidden_size"] for node in roots} == {roots[0].model["hidden_size"]}
+    assert {node.drawn["edges[0].training.steps"] for node in roots} == {
+        node.training.steps for node in nodes if node.edge
+    }
+
+
 def test_kinds_of_edges_have_their_shares():
     kinds = [
         {"share": 3, "tasks": TASKS, "task_rule": "new", "training": TRAINING},
