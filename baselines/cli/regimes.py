@@ -36,12 +36,16 @@ def map(
     Each direction score decides every true edge alone. Its accuracy is averaged over trees in each regime, that is for each
     way of making a child.
 
-    Fields to group by are family, kind, optimizer, learning_rate, weight_decay, steps, batch_size, schedule (absent where it
-    is a cosine), rank, task, init (initialisation of the tree's root), root_kurtosis (mean excess kurtosis of the root's
-    attention output matrices), root_initial_share (share of the root's initial weights that weight decay has left), depth
-    and withheld (models left out between parent and child). The two numbers of the root, and other numbers of more than
-    twelve values, are grouped into classes. Without --by, each field is a grouping, and the fields of the training together
-    are another.
+    Fields to group by are, of the training: family, kind, optimizer, learning_rate, weight_decay, steps, batch_size, schedule
+    (absent where it is a cosine), trained (what was trained), averaging (of the weights), label_noise, l2_sp (whether a
+    penalty drew the weights to their start), rank, lora (lora, dora or rslora), task and task_rule (how the task was drawn).
+    Of the tree and its root: init (initialisation), root_kurtosis (mean excess kurtosis of the attention output matrices),
+    root_initial_share (share of the initial weights that weight decay has left), root_steps, root_optimizer,
+    root_weight_decay, width, layers and shape. Of the child: stored (number format), depth, withheld (models left out
+    between parent and child) and way (how far the child went, over how far its parent went).
+
+    root_kurtosis, root_initial_share and way, and other numbers of more than twelve values, are grouped into classes with
+    fixed limits. Without --by, each field is a grouping, and the fields of the training together are another.
 
     --out gets map.csv, with one row for each regime and score and its interval over trees, map-trees.csv, with one row a
     tree, and heat maps as .svg and .png. It also gets the tables as .parquet if pyarrow or fastparquet is installed.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothr.baselines.parts.directions import pair_scores
+from mothr.baselines.studies.child_fields import kind_with_setting, storage, task_rule, training_fields
 from mothr.baselines.studies.measurements import Measurement
 from mothr.baselines.studies.roots import (
     initial_share,
@@ -22,7 +23,11 @@ from mothr.baselines.studies.roots import (
     kind_of_node,
     mean_of_known,
     root_kurtosis,
+    root_sizes,
+    root_training,
+    tree_shape,
 )
+from mothr.baselines.studies.ways import ways
 from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
 from mothr.benchmark.errors import MothrError
@@ -44,17 +49,33 @@ EDGE_FIELDS = (
     "steps",
     "batch_size",
     "schedule",
+    "trained",
+    "averaging",
+    "label_noise",
+    "l2_sp",
     "rank",
+    "lora",
     "task",
+    "task_rule",
+    "stored",
     "init",
     "root_kurtosis",
     "root_initial_share",
+    "root_steps",
+    "root_optimizer",
+    "root_weight_decay",
+    "width",
+    "layers",
+    "shape",
     "depth",
     "withheld",
+    "way",
 )
-"""What is known about an edge: how the child was made; the tree's root, that is its initialisation, the mean excess kurtosis of its
-attention output matrices, and the share of its initial weights that weight decay has left; the depth of the child; and the number
-of withheld models between parent and child. Kurtosis is measured on the weights of the true root, all else is from the truth."""
+"""What is known about an edge: how the child was made, its task was chosen and it is stored; the tree's root, that is its initialisation,
+the mean excess kurtosis of its attention output matrices, the share of its initial weights that weight decay has left, its training, its
+width and its number of layers; the shape of the tree; the depth of the child; the number of withheld models between parent and child;
+and |c - p| / |p - a|, how far the child went over how far its parent went. Kurtosis, sizes, storage and way are read from the weights,
+all else from the truth."""
 TRANSFORM_SETTINGS: Mapping[str, str] = {
     "quantized": "precision", "merge": "method", "pruned": "share", "noised": "level",
 }  # fmt: skip
@@ -119,18 +140,38 @@ class OpenedDataset:
 
     @cached_property
     def root_fields(self) -> tuple[Mapping[str, Any], ...]:
-        """``init``, ``root_kurtosis`` and ``root_initial_share`` of each tree; None where one is not known.
+        """What is known of the root of each tree: the fields of :data:`EDGE_FIELDS` from ``init`` to ``shape``; None where unknown.
 
         Kurtosis and share are means over the roots of the tree; there are several below a merge of trees. A tree whose
-        root is withheld has neither; see :func:`mothr.baselines.studies.roots.is_original_root`.
+        root is withheld has neither, and no record of the root's training; see
+        :func:`mothr.baselines.studies.roots.is_original_root`. ``width`` and ``layers`` are those of the first of the
+        models without a parent in the data set, since all models of a tree nearly always have the same sizes.
         """
         fields = []
         for tree, init in zip(self.graph.trees, self.initialisations, strict=True):
-            roots = [node for node in tree if is_original_root(self.truth.nodes[node])]
-            kurtosis = mean_of_known(root_kurtosis(self.models.checkpoints[self.position[root]]) for root in roots)
-            share = mean_of_known(initial_share(self.truth.nodes[root].training or {}) for root in roots)
-            fields.append({"init": init, "root_kurtosis": kurtosis, "root_initial_share": share})
+            records = [self.truth.nodes[node] for node in tree]
+            originals = [node for node in tree if is_original_root(self.truth.nodes[node])]
+            roots = [self.models.checkpoints[self.position[node]] for node in tree if not self.graph.parents[node]]
+            kurtosis = mean_of_known(root_kurtosis(self.models.checkpoints[self.position[node]]) for node in originals)
+            share = mean_of_known(initial_share(self.truth.nodes[node].training or {}) for node in originals)
+            width, layers = root_sizes(roots[0])
+            fields.append(
+                {
+                    "init": init,
+                    "root_kurtosis": kurtosis,
+                    "root_initial_share": share,
+                    **root_training([self.truth.nodes[node] for node in originals]),
+                    "width": width,
+                    "layers": layers or None,
+                    "shape": tree_shape(records),
+                }
+            )
         return tuple(fields)
+
+    @cached_property
+    def ways(self) -> dict[Edge, float]:
+        """|c - p| / |p - a| of each edge that has it; see :func:`mothr.baselines.studies.ways.ways`."""
+        return ways(self.models, self.graph)
 
     @cached_property
     def edges(self) -> tuple[tuple[Edge, ...], ...]:
@@ -163,15 +204,18 @@ class OpenedDataset:
         """Returns the value of each of :data:`EDGE_FIELDS` for ``edge``; None if it is not known."""
         parent, child = (self.truth.nodes[node] for node in edge)
         training, kind = self.training(edge), self.kind(edge[1])
-        setting = (child.transform or {}).get(TRANSFORM_SETTINGS.get(kind, ""))
         return {
             **{name: training.get(name) for name in EDGE_FIELDS},
             "family": self.family,
-            "kind": kind if setting is None else f"{kind} {setting}",
+            "kind": kind_with_setting(kind, child, TRANSFORM_SETTINGS.get(kind)),
+            **training_fields(child),
             "task": _task(parent, child),
+            "task_rule": task_rule(child),
+            "stored": storage(self.models.checkpoints[self.position[edge[1]]]),
             **self.root_fields[self.tree_of[edge[1]]],
             "depth": self.graph.depth(edge[1]),
             "withheld": child.withheld or 0,
+            "way": self.ways.get(edge),
         }
 
     def run(self, requests: Iterable[RunRequest]) -> list[RunRecord]:

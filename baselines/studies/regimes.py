@@ -28,8 +28,11 @@ TRAINING_FIELDS = ("kind", "optimizer", "learning_rate", "weight_decay", "steps"
 REGIME_LABELS = {
     "learning_rate": "lr {}", "weight_decay": "decay {}", "steps": "{} steps", "rank": "rank {}", "depth": "depth {}",
     "withheld": "{} withheld", "root_kurtosis": "root kurtosis {}", "root_initial_share": "root's initial share {}",
+    "batch_size": "batch {}", "averaging": "averaging: {}", "label_noise": "label noise: {}", "l2_sp": "L2-SP: {}",
+    "task_rule": "task rule {}", "root_steps": "root {} steps", "root_optimizer": "root {}",
+    "root_weight_decay": "root's decay {}", "width": "width {}", "layers": "{} layers", "way": "way {}",
 }  # fmt: skip
-"""Numeric field -> its text in the name of a regime that combines several fields."""
+"""Field whose values do not name it -> its text in the name of a regime that combines several fields."""
 
 FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
     "root_kurtosis": KURTOSIS_LIMITS,
@@ -39,10 +42,15 @@ FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
     "steps": (60, 200, 600, 2000),
     "batch_size": (16, 32, 64, 128),
     "rank": (4, 8, 16, 32),
+    "root_steps": (300, 1000, 3000, 10000),
+    "root_weight_decay": (0.01, 0.03, 0.1, 0.3),
+    "width": (64, 128, 256, 512),
+    "layers": (4, 8, 16, 32),
+    "way": (0.1, 0.3, 1, 3),
 }
 """Numeric field -> the limits of its classes; see :func:`classed`."""
-MEASURED_FIELDS = ("root_kurtosis", "root_initial_share")
-"""Fields that are real numbers of a tree, so that they are always grouped into classes."""
+MEASURED_FIELDS = ("root_kurtosis", "root_initial_share", "way")
+"""Fields that are real numbers of a tree or an edge, so that they are always grouped into classes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,43 @@ def root_kurtosis(root: Checkpoint) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
+def root_sizes(root: Checkpoint) -> tuple[int | None, int]:
+    """Returns the width and the number of layers of a model: the rows of its first :data:`ROOT_LAYERS` matrix, and their number.
+
+    The width is None, and the number 0, if the model has no such matrix. The first is that of the first name in the alphabet.
+    """
+    layers = Layers.parse(ROOT_LAYERS)
+    rows = [shape[0] for name, shape in root.shapes if layers.holds(name, shape)]
+    return (rows[0] if rows else None, len(rows))
+
+
+def root_training(records: Sequence[TruthNode]) -> dict[str, float | str | None]:
+    """Returns ``root_steps``, ``root_optimizer`` and ``root_weight_decay`` of the roots of a tree; None where one is not recorded.
+
+    Numbers are means over the roots, names are joined by "and".
+
+    Args:
+        records: What the truth records of the roots.
+    """
+    trainings = [record.training or {} for record in records]
+    optimizers = sorted({name for training in trainings if (name := training.get("optimizer"))})
+    return {
+        "root_steps": mean_of_known(training.get("steps") for training in trainings),
+        "root_optimizer": " and ".join(optimizers) or None,
+        "root_weight_decay": mean_of_known(training.get("weight_decay") for training in trainings),
+    }
+
+
+def tree_shape(records: Iterable[TruthNode]) -> str | None:
+    """Returns the shape that was drawn for a tree, such as ``chain``; None if the truth does not record it.
+
+    Args:
+        records: What the truth records of the models of the tree.
+    """
+    shapes = {shape for record in records if (shape := (record.drawn or {}).get("topology.shape"))}
+    return " and ".join(sorted(shapes)) or None
+
+
 def is_original_root(record: TruthNode) -> bool:
     """Returns whether the truth describes a root of a Model Tree, and not a model whose root is withheld.
 

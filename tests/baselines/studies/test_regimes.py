@@ -153,7 +153,9 @@ def test_edges_are_grouped_by_the_kurtosis_of_the_root_in_ascending_classes(data
 def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not():
     rows = pd.DataFrame({"steps": [30, 60, 199, 200, 5000, None], "learning_rate": [1e-3] * 6, "weight_decay": [None] * 6,
                          "batch_size": [64] * 6, "rank": [None] * 6,
-                         "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6})  # fmt: skip
+                         "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6,
+                         "way": [0.05, 0.1, 0.99, 1, 7, None],
+                         **dict.fromkeys(("root_steps", "root_weight_decay", "width", "layers"), [64] * 6)})  # fmt: skip
     classes = regimes.classed(rows, max_values=4)
     assert [None if pd.isna(name) else name for name in classes.steps] == [
         "below 60", "60 to 200", "60 to 200", "200 to 600", "2000 or more", None
@@ -164,6 +166,10 @@ def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not(
         "-0.5 to 0", "0.5 to 1.5", "1.5 or more", "below -0.5", None, "1.5 or more"
     ]  # fmt: skip
     assert set(classes.root_initial_share) == {"0.9 or more"}
+    assert [None if pd.isna(name) else name for name in classes.way] == [
+        "below 0.1", "0.1 to 0.3", "0.3 to 1", "1 to 3", "3 or more", None
+    ]  # fmt: skip
+    assert classes.width.tolist() == [64] * 6
 
 
 def test_an_undecided_score_counts_half_and_an_undefined_score_is_left_out(dataset_of):
@@ -202,7 +208,8 @@ def test_a_truth_with_parents_only_is_mapped_by_the_fields_that_follow_from_them
     folder = dataset_of([(weights, [], {}), ({name: 2 * value for name, value in weights.items()}, [0], {})])
     accuracies = regime_map([folder], RegimeMapSettings(("norm",)))
     assert dict(zip(accuracies.grouping, accuracies.regime, strict=True)) == {
-        "family": "toy", "kind": "unrecorded", "root_kurtosis": "1.5 or more", "depth": "1", "withheld": "0",
+        "family": "toy", "kind": "unrecorded", "stored": "float32", "root_kurtosis": "1.5 or more", "width": "12", "layers": "1",
+        "depth": "1", "withheld": "0",
         "*".join(regimes.TRAINING_FIELDS): "unrecorded",
     }  # fmt: skip
 
