@@ -6,7 +6,7 @@ from mothr.benchmark.cli.data import describe, verify
 from mothr.benchmark.cli.methods import check, predict, run, score, submit
 from mothr.benchmark.cli.models import export
 from mothr.benchmark.cli.start import list_
-from mothr.benchmark.cli.studies import compare
+from mothr.benchmark.cli.studies import agreement, compare
 
 commands = (
     Command("Start", list_, "list"),
@@ -18,6 +18,7 @@ commands = (
     Command("Methods", check),
     Command("Methods", submit),
     Command("Studies", compare),
+    Command("Studies", agreement),
     Command("Board", leaderboard),
     Command("Board", rescore),
     Command("Board", gaps),

@@ -2,7 +2,8 @@
 
 A method's score on a split is the mean over its trees. Its score on a track is the mean over splits, so that each split counts
 alike, whatever its number of trees. Two intervals say how certain that score is: one over trees, one over splits. Two methods
-are compared by a paired sign-flip test over all trees, stratified by split.
+are compared by a paired sign-flip test over all trees, stratified by split. Kendall's tau says how far two sets of trees rank the same
+methods alike.
 """
 
 import math
@@ -12,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import kendalltau
 from scipy.stats import t as student
 
 from mothr.benchmark.errors import MothrError
@@ -60,6 +62,20 @@ class PairTest:
     """Two-sided p-value of the stratified sign-flip test."""
     p_holm: float
     """The p-value after Holm's correction for all pairs that were compared together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two sets of trees rank the same methods alike."""
+
+    tau: float | None
+    """Kendall's tau-b of the methods' mean scores, from -1 (reversed) to 1 (equal). None if all methods tie on one side."""
+    low: float | None
+    """Lower end of the percentile bootstrap interval over trees; None without tau."""
+    high: float | None
+    """Upper end."""
+    methods: int
+    """Number of methods."""
 
 
 def track_score(splits: Splits, level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)) -> TrackScore:
@@ -180,3 +196,57 @@ def track_ranks(scores: Mapping[str, float], tests: Sequence[PairTest], level: f
         level: family-wise error rate.
     """
     return ranks_by_tests(scores, {(test.first, test.second): test.p_holm for test in tests}, level)
+
+
+def rank_agreement(
+    first: Mapping[str, Values], second: Mapping[str, Values], level: float = 0.95, draws: int = 2000
+) -> Agreement:
+    """Returns how far two sets of trees rank the same methods alike.
+
+    Kendall's tau-b (Kendall 1945) is the share of pairs of methods in the same order, minus that in the opposite order,
+    corrected for ties. The interval is a percentile bootstrap. In each draw, the trees of each set are drawn with
+    replacement, the same ones for all methods. Noise hides true differences between methods, so tau between few trees is
+    below that between many, and the interval lies lower than a symmetric one.
+
+    Args:
+        first: method -> its score on each tree of the first set. A tree with an undefined score (NaN) is left out.
+        second: the same methods on the trees of the second set, whose number may differ.
+        level: probability that the interval covers the true tau.
+        draws: number of bootstrap draws.
+
+    Raises:
+        MothrError: the methods differ or are fewer than two, a method lacks a tree, or no tree has all scores.
+    """
+    if first.keys() != second.keys() or len(first) < 2:
+        raise MothrError(
+            f"an agreement of rankings needs the same two or more methods on both sides, not {len(first)} and {len(second)}"
+        )
+    sides = [_complete_trees([side[name] for name in sorted(first)]) for side in (first, second)]
+    rng = np.random.default_rng(0)
+    tau = _tau(*(side.mean(axis=1) for side in sides))
+    if tau is None:
+        return Agreement(None, None, None, len(first))
+    resampled = (
+        _tau(*(side[:, rng.integers(side.shape[1], size=side.shape[1])].mean(axis=1) for side in sides))
+        for _ in range(draws)
+    )
+    known = [value for value in resampled if value is not None]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Agreement(tau, float(low), float(high), len(first))
+
+
+def _complete_trees(scores: Sequence[Values]) -> NDArray[np.float64]:
+    """Returns the scores as an array of shape (methods, trees), without the trees on which a score is undefined."""
+    if len({len(values) for values in scores}) != 1:
+        raise MothrError("two methods have scores of different trees; an agreement of rankings needs the same ones")
+    array = np.asarray(scores, dtype=np.float64)
+    array = array[:, np.isfinite(array).all(axis=0)]
+    if not array.shape[1]:
+        raise MothrError("no tree has a score of every method; an agreement of rankings needs at least one")
+    return array
+
+
+def _tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Returns Kendall's tau-b of two arrays of means; None if all means of one are equal. Rounding makes equal means tie."""
+    tau = float(kendalltau(first.round(9), second.round(9)).statistic)
+    return None if math.isnan(tau) else tau

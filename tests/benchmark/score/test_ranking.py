@@ -8,7 +8,14 @@ import pytest
 from scipy.stats import t as student
 
 from mothr.benchmark.errors import MothrError
-from mothr.benchmark.score.ranking import paired_tests, stratified_interval, track_ranks, track_score
+from mothr.benchmark.score.ranking import (
+    Agreement,
+    paired_tests,
+    rank_agreement,
+    stratified_interval,
+    track_ranks,
+    track_score,
+)
 from mothr.benchmark.score.statistics import EXACT, mean_interval, sign_flip_test
 
 UNIT = (0.0, 1.0)
@@ -164,3 +171,47 @@ def test_one_method_and_none():
     assert track_ranks({"a": 1.0}, []) == {"a": 1}
     with pytest.raises(MothrError, match="at least one tree"):
         track_score([[]], within=UNIT)
+
+
+def test_the_agreement_of_two_rankings_is_kendalls_tau_of_the_means():
+    first = {"a": [0.9, 0.7], "b": [0.6, 0.6], "c": [0.1, 0.3]}
+    same = {"a": [0.5, 0.5, 0.8], "b": [0.4, 0.4, 0.4], "c": [0.1, 0.2, 0.3]}
+    swapped = same | {"a": [0.3, 0.3, 0.3]}
+    assert rank_agreement(first, same).tau == 1
+    assert rank_agreement(first, swapped).tau == pytest.approx(1 / 3)  # two pairs in the same order, one reversed
+    assert rank_agreement(first, {name: [-value for value in values] for name, values in same.items()}).tau == -1
+
+
+def test_the_interval_of_an_agreement_shrinks_with_the_number_of_trees():
+    rng = np.random.default_rng(0)
+    widths = []
+    for trees in (5, 200):
+        sides = [{str(k): rng.normal(0.05 * k, 0.2, trees) for k in range(12)} for _ in range(2)]
+        agreement = rank_agreement(*sides, draws=300)
+        assert agreement.low <= agreement.tau <= agreement.high
+        assert agreement.methods == 12
+        widths.append(agreement.high - agreement.low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_methods_that_all_tie_have_no_agreement():
+    tied = {"a": [0.5, 0.25], "b": [0.25, 0.5]}
+    assert rank_agreement(tied, {"a": [1.0], "b": [0.0]}) == Agreement(None, None, None, 2)
+
+
+def test_a_tree_with_an_undefined_score_is_left_out():
+    first = {"a": [0.9, np.nan], "b": [0.1, 1.0]}
+    assert rank_agreement(first, {"a": [1.0], "b": [0.0]}).tau == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"a": [1.0], "c": [0.0]}, "same two or more methods"),
+        ({"a": [1.0], "b": [0.0, 1.0]}, "different trees"),
+        ({"a": [np.nan], "b": [0.0]}, "no tree has a score of every method"),
+    ],
+)
+def test_rankings_without_shared_methods_or_trees_are_refused(second, message):
+    with pytest.raises(MothrError, match=message):
+        rank_agreement({"a": [0.9], "b": [0.1]}, second)
