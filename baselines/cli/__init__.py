@@ -5,6 +5,7 @@ from mothr.baselines.cli.claims import claims
 from mothr.baselines.cli.directions import fit_direction, pairs
 from mothr.baselines.cli.regimes import map
 from mothr.baselines.cli.roots import by_root
+from mothr.baselines.cli.scale import scale
 from mothr.benchmark.cli.command import Command
 
 commands = (
@@ -12,6 +13,7 @@ commands = (
     Command("Studies", map),
     Command("Studies", claims),
     Command("Studies", by_root),
+    Command("Studies", scale),
     Command("Studies", fit_direction),
     Command("Board", pairs),
 )

@@ -71,7 +71,7 @@ class Agreement:
     tau: float | None
     """Kendall's tau-b of the methods' mean scores, from -1 (reversed) to 1 (equal). None if all methods tie on one side."""
     low: float | None
-    """Lower end of the percentile bootstrap interval over trees; None without tau."""
+    """Lower end of the percentile bootstrap interval over trees; None without tau or draws."""
     high: float | None
     """Upper end."""
     methods: int
@@ -212,7 +212,7 @@ def rank_agreement(
         first: method -> its score on each tree of the first set. A tree with an undefined score (NaN) is left out.
         second: the same methods on the trees of the second set, whose number may differ.
         level: probability that the interval covers the true tau.
-        draws: number of bootstrap draws.
+        draws: number of bootstrap draws; 0 for no interval.
 
     Raises:
         MothrError: the methods differ or are fewer than two, a method lacks a tree, or no tree has all scores.
@@ -231,6 +231,8 @@ def rank_agreement(
         for _ in range(draws)
     )
     known = [value for value in resampled if value is not None]
+    if not known:
+        return Agreement(tau, None, None, len(first))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Agreement(tau, float(low), float(high), len(first))
 
@@ -249,4 +251,4 @@ def _complete_trees(scores: Sequence[Values]) -> NDArray[np.float64]:
 def _tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
     """Returns Kendall's tau-b of two arrays of means; None if all means of one are equal. Rounding makes equal means tie."""
     tau = float(kendalltau(first.round(9), second.round(9)).statistic)
-    return None if math.isnan(tau) else tau
+    return None if math.isnan(tau) else round(tau, 12)  # scipy gives 1 - 1e-16 for equal orders

@@ -48,7 +48,7 @@ def shown_methods(boards: Sequence[TrackBoard]) -> list[Shown]:
         variants.setdefault(rows[label].method, []).append(label)
     notes: dict[str, str] = {}
     for method, labels in variants.items():
-        plain = [label for label in labels if _is_plain(rows[label])]
+        plain = [label for label in labels if is_plain(rows[label].method, rows[label].parameters)]
         alike = [label for label in labels if len(scores[label]) == len(scores[labels[0]])]
         for label in {labels[0], *plain}:
             notes[label] = _note(
@@ -74,12 +74,17 @@ def _note(label: str, method: str, variants: int, best_of: int, *, plain: bool) 
     return f"{values} ({', '.join(reasons)})" if reasons else values
 
 
-def _is_plain(row: Standing) -> bool:
-    """Returns whether a row has the parameters that its method has without any setting. The method's version may be newer."""
-    if not is_own(row.method):
+def is_plain(method: str, parameters: str) -> bool:
+    """Returns whether a method of this package was run with the parameters that it has without any setting.
+
+    Args:
+        method: its registered name. Its version may be newer than that of the run.
+        parameters: the parameters of the run, as JSON.
+    """
+    if not is_own(method):
         return False
     try:
-        declared = about(find_method(row.method), row.method)
+        declared = about(find_method(method), method)
     except MothrError:
         return False
-    return bool(dict(declared.parameters) == json.loads(row.parameters))
+    return bool(dict(declared.parameters) == json.loads(parameters))
