@@ -7,9 +7,13 @@ the others. For a data set without leaks its score is at the chance level.
 The chance level comes from a permutation test: the models are assigned at random to the nodes of the graph, and
 the classifier is trained and tested again. This preserves the graph and removes any relation between graph and
 facts. So the test is exact for any classifier.
+
+A method sees tensors with their shapes and number formats, so what these decide is no leak. In a drawn data set the trees
+differ in sizes. There, models are permuted among those of the same architecture and storage format, and only facts that
+differ among these are tested.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,10 +23,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from mothr.benchmark.data.dataset import Truth, open_manifest, open_models, open_truth
+from mothr.benchmark.data.dataset import MODELS, Truth, open_manifest, open_models, open_truth
 from mothr.benchmark.data.facts import Facts, facts_of_files, facts_of_this_copy
-from mothr.benchmark.data.verify import formats_are_declared, storage_format
+from mothr.benchmark.data.verify import formats_are_declared, is_drawn, storage_format
 from mothr.benchmark.score.statistics import holm, mean_interval
+from mothr.benchmark.storage import read_json
+from mothr.benchmark.weights.checkpoint import Checkpoint
 
 Question = Literal["parent", "direction"]
 """What the classifier predicts."""
@@ -47,6 +53,8 @@ BINS = 10
 """Number of bins of one comparison for the classifier."""
 RIDGE = 30.0
 """Ridge penalty of the classifier, in pairs: a bin with fewer pairs has little weight."""
+HEADS = ("num_attention_heads", "num_key_value_heads", "attention_head_dim", "num_experts_per_tok")
+"""Keys of config.json that belong to the architecture, though no shape of a tensor shows them."""
 FOLDS = 3
 """Number of folds of the cross-validation. A fold holds whole trees; if there is a single tree, it holds nodes."""
 
@@ -107,29 +115,21 @@ def audit(folder: Path, labels: Path | None = None) -> Audit:
     ids = [model.id for model in manifest.models]
     if len(truth.graph.edges) < FOLDS:
         return Audit((), False, (f"{len(truth.graph.edges)} edges: too few to learn from",))
-    formats = np.zeros(len(ids), dtype=np.intp)
-    notes = []
-    if formats_are_declared(truth):
-        format_of = {
-            checkpoint.id: storage_format(checkpoint) for checkpoint in open_models(folder, check=False).checkpoints
-        }
-        kinds = sorted(set(format_of.values()))
-        formats = np.array([kinds.index(format_of[node]) for node in ids])
-        notes.append(f"declared storage formats: {', '.join(kinds)}; models are permuted within their own")
+    groups, notes = _groups(folder, truth, ids)
     findings = []
     sources: dict[Read, Facts] = {
         "files": facts_of_files(folder, manifest),
         "this copy": facts_of_this_copy(folder, manifest),
     }
     for read, facts in sources.items():
-        differing, tested = facts.varying(np.zeros_like(formats)), facts.varying(formats)
+        differing, tested = facts.varying(np.zeros_like(groups)), facts.varying(groups)
         notes.append(
             f"{read}: {len(facts)} facts a model, of which these differ: {', '.join(differing.names) or 'none'}"
         )
         if left := [name for name in differing.names if name not in tested.names]:
-            notes.append(f"{read}: left out, since the storage format decides them: {', '.join(left)}")
+            notes.append(f"{read}: left out, since architecture or storage format decide them: {', '.join(left)}")
         with threadpool_limits(1):  # the matrices are small, so several threads are slower than one
-            findings += [measure(question, tested, truth, ids, formats, read) for question in QUESTIONS]
+            findings += [measure(question, tested, truth, ids, groups, read) for question in QUESTIONS]
     notes.append(
         "this copy: only this disk has these facts, and no archive stores them; they are not part of the verdict"
     )
@@ -137,8 +137,34 @@ def audit(folder: Path, labels: Path | None = None) -> Audit:
     return Audit(tuple(findings), min(adjusted) <= LEVEL, tuple(notes))
 
 
+def _groups(folder: Path, truth: Truth, ids: Sequence[str]) -> tuple[NDArray[np.intp], list[str]]:
+    """Returns (n,) the group of each model, whose models a method cannot tell apart by their form, and notes about them."""
+    drawn, declared = is_drawn(folder), formats_are_declared(truth)
+    if not (drawn or declared):
+        return np.zeros(len(ids), dtype=np.intp), []
+    models = open_models(folder, check=False).checkpoints
+    formats = {checkpoint.id: storage_format(checkpoint) for checkpoint in models}
+    form: dict[str, Hashable] = (
+        {checkpoint.id: _architecture(folder, checkpoint) for checkpoint in models} if drawn else {**formats}
+    )
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(form[node] for node in ids))}
+    note = (
+        f"drawn recipe: {len(numbers)} architectures and storage formats; models are permuted within their own"
+        if drawn
+        else f"declared storage formats: {', '.join(sorted(set(formats.values())))}; models are permuted within their own"
+    )
+    return np.array([numbers[form[node]] for node in ids]), [note]
+
+
+def _architecture(folder: Path, checkpoint: Checkpoint) -> Hashable:
+    """Returns names, shapes and number formats of a model's tensors, and the sizes in its config.json that these do not show."""
+    tensors = tuple(sorted((name, info.shape, info.dtype) for name, info in checkpoint.tensors.items()))
+    configs = [read_json(path) for path in sorted((folder / MODELS / checkpoint.id).rglob("config.json"))]
+    return tensors, tuple(repr(config.get(key)) for config in configs for key in HEADS)
+
+
 def measure(
-    question: Question, facts: Facts, truth: Truth, ids: Sequence[str], formats: NDArray[np.intp], read: Read
+    question: Question, facts: Facts, truth: Truth, ids: Sequence[str], groups: NDArray[np.intp], read: Read
 ) -> Finding:
     """Returns how well the facts answer one question.
 
@@ -147,7 +173,7 @@ def measure(
         facts: The facts of the n models.
         truth: The true graph.
         ids: The n models.
-        formats: (n,) storage format of each model. Models are permuted within their format.
+        groups: (n,) group of each model. Models are permuted within their group.
         read: The kind of facts.
     """
     rng = np.random.default_rng(0)  # so pairs and permutations of a data set are the same on every call
@@ -162,7 +188,7 @@ def measure(
     drawn: list[float] = []
     reached = 0
     while len(drawn) < MIN_PERMUTATIONS or (reached < ENOUGH_REACHED and len(drawn) < MAX_PERMUTATIONS):
-        permuted = _permuted(formats, rng)
+        permuted = _permuted(groups, rng)
         drawn.append(float(np.mean(_areas(facts.compare(*permuted[pairs].T), labels, folds, home))))
         reached += int(drawn[-1] >= np.mean(observed))
     interval = mean_interval(observed, within=(0, 1))
@@ -187,11 +213,11 @@ def _strength(comparison: tuple[float, str]) -> tuple[float, str]:
     return -abs(comparison[0] - 0.5), comparison[1]
 
 
-def _permuted(formats: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Returns a random permutation (n,) of the models within their storage formats."""
-    permuted = np.arange(len(formats))
-    for kind in np.unique(formats):
-        positions = np.flatnonzero(formats == kind)
+def _permuted(groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Returns a random permutation (n,) of the models within their groups."""
+    permuted = np.arange(len(groups))
+    for group in np.unique(groups):
+        positions = np.flatnonzero(groups == group)
         permuted[positions] = rng.permutation(positions)
     return permuted
 

@@ -72,7 +72,7 @@ def verify(folder: Path, labels: Path | None = None) -> Verdict:
     if len(kinds) > 1:
         counts = ", ".join(f"{list(formats.values()).count(kind)} as {kind}" for kind in kinds)
         notes.append(f"{len(kinds)} storage formats ({counts}): models are compared within their own")
-    fetched, drawn = manifest.mothr_version == FETCHED, _is_drawn(folder)
+    fetched, drawn = manifest.mothr_version == FETCHED, is_drawn(folder)
     for kind in kinds:
         stored_alike = [checkpoint for checkpoint in models.checkpoints if formats[checkpoint.id] == kind]
         problems += _value_problems(stored_alike, equal_shapes=not (fetched or drawn))
@@ -136,7 +136,7 @@ def _value_problems(checkpoints: Sequence[Checkpoint], *, equal_shapes: bool) ->
     return problems
 
 
-def _is_drawn(folder: Path) -> bool:
+def is_drawn(folder: Path) -> bool:
     """Returns whether the data set was made from a drawn recipe, whose trees differ in sizes and storage."""
     path = folder / RECIPE
     return path.is_file() and "trees" in tomllib.loads(path.read_text(encoding="utf-8"))

@@ -225,10 +225,43 @@ def test_facts_of_the_storage_format_are_left_out_only_if_models_are_quantized(l
     assert result.leaks is False
     assert any("declared storage formats: F16, F32" in note for note in result.notes)
     assert any(
-        "left out, since the storage format decides them" in note and "model.safetensors, bytes" in note
+        "left out, since architecture or storage format decide them" in note and "model.safetensors, bytes" in note
         for note in result.notes
     )
     quantize_leaves(large, "finetune")
+    assert audit(large).leaks is True
+
+
+def resize(data, size_of):
+    """Gives each model a config.json with a size, and its vector that size; the recipe says that trees are drawn."""
+    for model in (data / MODELS).iterdir():
+        size = size_of(model.name)
+        weights = load_file(model / "model.safetensors")
+        save_file({**weights, "extra": np.ones(size, dtype=np.float32)}, model / "model.safetensors")
+        (model / "config.json").write_text(json.dumps({"model_type": "toy", "size": size}))
+    (data / "recipe.toml").write_text("trees = 5\n")
+
+
+def test_sizes_that_tensors_show_are_no_leak_of_a_drawn_data_set(large, sealed):
+    depths = depth_of(large)
+    resize(large, lambda node: 3 + depths[node])
+    sealed(large)
+    result = audit(large)
+    assert result.leaks is False
+    assert "drawn recipe: 3 architectures and storage formats; models are permuted within their own" in result.notes
+    left = next(note for note in result.notes if note.startswith("files: left out, since architecture"))
+    assert "config.json, field size" in left
+    (large / "recipe.toml").write_text("family = 'vit'\n")
+    assert audit(large).leaks is True
+
+
+def test_a_field_that_tensors_do_not_show_is_a_leak_of_a_drawn_data_set(large, sealed):
+    trees, depths = open_truth(large).trees, depth_of(large)
+    resize(large, lambda node: 3 + trees[node])
+    for model in (large / MODELS).iterdir():
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "steps": depths[model.name]}))
+    sealed(large)
     assert audit(large).leaks is True
 
 
