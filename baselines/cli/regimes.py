@@ -53,7 +53,9 @@ def map(
     Example: mothr map data/vit-regimes data/vthr-lora-v --by kind,root_kurtosis,root_kurtosis*kind --out map
     """
     require_matplotlib()
-    from mothr.baselines.studies import output, regime_report, regimes
+    from mothr.baselines.studies import output
+    from mothr.baselines.studies.regimes import report
+    from mothr.baselines.studies.regimes.map import RegimeMapSettings, regime_map
 
     chosen: dict[str, Any] = {"layers": layers}
     if directions is not None:
@@ -61,12 +63,13 @@ def map(
     if by is not None:
         groupings = comma_separated("by", by)
         chosen["groupings"] = tuple(tuple(name.strip() for name in fields.split("*")) for fields in groupings)
-    settings = regimes.RegimeMapSettings(**chosen)
+        chosen["cross"] = False
+    settings = RegimeMapSettings(**chosen)
     one_thread()
     with output.output_folder(out) as folder:
-        trees = regimes.regime_map(data, settings)
-        files = regime_report.write_regime_map(folder, trees, f"Layers {layers}.")
-    cells = regime_report.regime_cells(trees)
+        regimes = regime_map(data, settings)
+        files = report.write_regime_map(folder, regimes, f"Layers {layers}.")
+    cells = report.regime_cells(regimes.trees)
     done = f"shares of edges directed right, means over trees; {out}: {', '.join(files)}"
     value = {"out": str(out), "files": files, "rows": json_rows(cells)}
     say(value, as_json, lambda: f"{_accuracy_table(cells)}\n\n{done}")

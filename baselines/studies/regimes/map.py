@@ -18,6 +18,7 @@ from tqdm import tqdm
 from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset, defined_pair_scores, open_datasets
+from mothr.baselines.studies.regimes.gains import Edges, field_gains, pair_gains
 from mothr.baselines.studies.roots import INITIAL_SHARE_LIMITS, KURTOSIS_LIMITS, interval_name, interval_names
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.layers import Layers
@@ -49,6 +50,8 @@ FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
     "way": (0.1, 0.3, 1, 3),
 }
 """Numeric field -> the limits of its classes; see :func:`classed`."""
+ABSENT = "absent"
+"""Text of a value that is not recorded, such as the learning rate of a copy."""
 MEASURED_FIELDS = ("root_kurtosis", "root_initial_share", "way")
 """Fields that are real numbers of a tree or an edge, so that they are always grouped into classes."""
 
@@ -67,6 +70,8 @@ class RegimeMapSettings:
     """Tensors that the scores are computed on; see :class:`mothr.benchmark.weights.layers.Layers`."""
     groupings: tuple[tuple[str, ...], ...] = (*((name,) for name in EDGE_FIELDS), TRAINING_FIELDS)
     """Groupings of the edges. Each is a tuple of fields; every combination of their values is a regime."""
+    cross: bool = True
+    """Whether the two fields that matter most together are one more grouping; see :func:`regime_map`."""
     max_values: int = 12
     """Largest number of values of a field of :data:`FIELD_LIMITS` that are regimes of their own; more are grouped into classes."""
 
@@ -83,6 +88,39 @@ class RegimeMapSettings:
                 raise unknown_name("field", name, EDGE_FIELDS)
 
 
+@dataclass(frozen=True, eq=False)
+class RegimeMap:
+    """The accuracies in each regime, and how much each field says about the outcomes."""
+
+    trees: pd.DataFrame
+    """Accuracies of each tree, from :func:`regime_accuracies`."""
+    gains: pd.DataFrame
+    """From :func:`mothr.baselines.studies.regimes.gains.field_gains`, for the fields of all groupings."""
+    pairs: pd.DataFrame
+    """From :func:`mothr.baselines.studies.regimes.gains.pair_gains`, for the same fields."""
+    crossing: "Crossing | None"
+    """The two fields that matter most together, if they were asked for and there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Two fields, and where each of their regimes stands in a matrix: a row for a value of the first, a column for the second."""
+
+    fields: tuple[str, str]
+    """The two fields."""
+    rows: tuple[str, ...]
+    """Values of the first field, in ascending order; :data:`ABSENT` comes last."""
+    columns: tuple[str, ...]
+    """Values of the second field, likewise."""
+    places: Mapping[str, tuple[int, int]]
+    """Name of each regime -> its row and column."""
+
+    @property
+    def grouping(self) -> str:
+        """Name of the grouping in :func:`regime_accuracies`."""
+        return "*".join(self.fields)
+
+
 def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFrame:
     """Returns a row for each true edge and direction score, with the fields of the edge and whether the score is right.
 
@@ -96,7 +134,13 @@ def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFr
     rows = []
     for edge in edges:
         tree = data.tree_of[edge[1]]
-        location = {"split": data.truth.split, "tree": tree, "origin": data.origins[tree], "child": edge[1]}
+        location = {
+            "split": data.truth.split,
+            "tree": tree,
+            "origin": data.origins[tree],
+            "parent": edge[0],
+            "child": edge[1],
+        }
         rows.append({**location, **data.edge_fields(edge)})
     outcomes = []
     for name in tqdm(settings.directions, desc=data.truth.split, unit="score", file=sys.stderr):
@@ -161,8 +205,11 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
-def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> pd.DataFrame:
-    """Returns :func:`regime_accuracies` of all trees of the data sets in ``folders``. Progress is shown on stderr.
+def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> RegimeMap:
+    """Returns the map of all trees of the data sets in ``folders``. Progress is shown on stderr.
+
+    The two fields that matter most together are the pair of largest gain. Of the two, the one of larger own gain comes
+    first in their grouping.
 
     Raises:
         MothrError: A data set cannot be opened, see :func:`mothr.baselines.studies.datasets.open_datasets`, or no data set
@@ -174,5 +221,29 @@ def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> pd.DataF
         raise MothrError(
             "no model of these data sets has a parent, so no edge has a direction to predict; name a data set with edges"
         )
-    edges = pd.concat([table for table in outcomes if not table.empty], ignore_index=True)
-    return regime_accuracies(classed(edges, settings.max_values), settings.groupings)
+    table = pd.concat([table for table in outcomes if not table.empty], ignore_index=True)
+    table = classed(table, settings.max_values)
+    named = {name for fields in settings.groupings for name in fields}
+    edges = Edges.of(table, [name for name in EDGE_FIELDS if name in named])
+    gains, pairs = field_gains(edges), pair_gains(edges)
+    crossing = _crossing(table, pairs) if settings.cross and len(pairs) else None
+    groupings = dict.fromkeys((*settings.groupings, *([crossing.fields] if crossing else [])))
+    return RegimeMap(regime_accuracies(table, list(groupings)), gains, pairs, crossing)
+
+
+def _crossing(table: pd.DataFrame, pairs: pd.DataFrame) -> Crossing:
+    """Returns the crossing of the first of ``pairs``; the field of larger gain gives the rows."""
+    best = pairs.iloc[0]
+    names = (str(best["first"]), str(best["second"]))
+    fields = names if best.gain_first >= best.gain_second else (names[1], names[0])
+    values = table[list(fields)].drop_duplicates().dropna(how="all")
+    axes: list[tuple[str, ...]] = []
+    for name in fields:
+        ordered = values.sort_values(name, kind="stable", key=_sortable)[name]
+        recorded = [_text(value) for value in ordered if not pd.isna(value)]
+        axes.append(tuple(dict.fromkeys([*recorded, *([ABSENT] if ordered.isna().any() else [])])))
+    places = {}
+    for row in values.to_numpy():
+        first, second = (ABSENT if pd.isna(value) else _text(value) for value in row)
+        places[_regime(fields, row)] = (axes[0].index(first), axes[1].index(second))
+    return Crossing(fields, *axes, places)

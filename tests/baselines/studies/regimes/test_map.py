@@ -1,6 +1,7 @@
 """What the truth records about edges, and the regime map: on which edges each direction score is right."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,18 +11,19 @@ from PIL import Image
 
 from mothr.baselines.cli import commands
 from mothr.baselines.parts.directions import DIRECTIONS
-from mothr.baselines.studies import regime_report, regimes
 from mothr.baselines.studies.ablation import BOUNDS
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset
 from mothr.baselines.studies.measurements import mean_over_trees
-from mothr.baselines.studies.regimes import RegimeMapSettings, regime_map
+from mothr.baselines.studies.regimes.gains import ALL
+from mothr.baselines.studies.regimes.map import TRAINING_FIELDS, RegimeMapSettings, classed, regime_map
+from mothr.baselines.studies.regimes.report import regime_cells
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.score.statistics import mean_interval
 
 COMMAND = "map"
 
 SHAPES = {f"layers.0.attention.{part}_proj.weight": (12, 12) for part in "qkvo"}
-TWO_SCORES = RegimeMapSettings(("norm", "kurtosis"), groupings=(("kind",), ("init", "kind"), ("depth",)))
+TWO_SCORES = RegimeMapSettings(("norm", "kurtosis"), groupings=(("kind",), ("init", "kind"), ("depth",)), cross=False)
 
 
 def trained(kind, **training):
@@ -74,7 +76,7 @@ def dataset_of(tmp_path, write_dataset):
 
 
 def cells_of(folders, settings=TWO_SCORES):
-    return regime_report.regime_cells(regime_map(folders, settings)).set_index(["grouping", "regime", "direction"])
+    return regime_cells(regime_map(folders, settings).trees).set_index(["grouping", "regime", "direction"])
 
 
 # --- the map ---
@@ -138,7 +140,7 @@ def test_edges_are_grouped_by_the_kurtosis_of_the_root_in_ascending_classes(data
     folder = dataset_of(with_roots(lambda shape: rng.laplace(size=shape) ** 3, lambda shape: rng.uniform(-1, 1, shape)))
     accuracies = regime_map(
         [folder], RegimeMapSettings(("norm",), groupings=(("root_kurtosis",), ("root_kurtosis", "kind")))
-    )
+    ).trees
     data = OpenedDataset.open(folder)
     measured = sorted(fields["root_kurtosis"] for fields in data.root_fields)
     assert measured[0] < -0.5
@@ -156,12 +158,12 @@ def test_numbers_of_many_values_are_grouped_into_classes_and_few_values_are_not(
                          "root_kurtosis": [-0.5, 0.5, 1.5, -3, None, 9], "root_initial_share": [1.0] * 6,
                          "way": [0.05, 0.1, 0.99, 1, 7, None],
                          **dict.fromkeys(("root_steps", "root_weight_decay", "width", "layers"), [64] * 6)})  # fmt: skip
-    classes = regimes.classed(rows, max_values=4)
+    classes = classed(rows, max_values=4)
     assert [None if pd.isna(name) else name for name in classes.steps] == [
         "below 60", "60 to 200", "60 to 200", "200 to 600", "2000 or more", None
     ]  # fmt: skip
     assert classes.learning_rate.tolist() == [1e-3] * 6
-    assert regimes.classed(rows, max_values=5).steps.equals(rows.steps)
+    assert classed(rows, max_values=5).steps.equals(rows.steps)
     assert [None if pd.isna(name) else name for name in classes.root_kurtosis] == [
         "-0.5 to 0", "0.5 to 1.5", "1.5 or more", "below -0.5", None, "1.5 or more"
     ]  # fmt: skip
@@ -190,13 +192,31 @@ def test_every_edge_of_a_merge_counts_and_single_models_and_duplicates_are_allow
         {"relation": "merge", "subtype": "linear", "transform": {"kind": "merge", "method": "linear"}},
     )
     lone = ({name: rng.normal(size=shape) for name, shape in SHAPES.items()}, [], {})
-    accuracies = regime_map([dataset_of([*nodes, merge, (nodes[1][0], [0], trained("full")), lone])], TWO_SCORES)
+    accuracies = regime_map([dataset_of([*nodes, merge, (nodes[1][0], [0], trained("full")), lone])], TWO_SCORES).trees
     merged = accuracies[(accuracies.regime == "merge linear") & (accuracies.direction == "norm")]
     assert (merged["items"].sum(), merged.value.item()) == (
         2,
         0,
     )  # the mean of two models has a smaller norm than either
     assert accuracies[(accuracies.grouping == "kind") & (accuracies.direction == "norm")]["items"].sum() == 6
+
+
+def test_the_fields_that_decide_are_first_and_are_crossed(dataset_of):
+    rng = np.random.default_rng(9)
+    folder = dataset_of(forest(*(tree(rng, factor, init) for factor, init in ((1.0, "normal"), (0.7, "uniform")) * 3)))
+    settings = RegimeMapSettings(("norm",), groupings=(("kind",), ("init",), ("depth",)))
+    found = regime_map([folder], settings)
+    assert found.gains.field.iloc[0] == "init"
+    assert found.gains[found.gains.direction == ALL].set_index("field").gain["init"] == 1
+    assert found.crossing.fields[0] == "init"
+    assert found.crossing.rows == ("normal", "uniform")
+    crossed = found.trees[found.trees.grouping == found.crossing.grouping]
+    assert set(crossed.regime) == set(found.crossing.places)
+    for regime, (row, _) in found.crossing.places.items():
+        assert regime.startswith(found.crossing.rows[row])
+    alone = regime_map([folder], replace(settings, cross=False))
+    assert alone.crossing is None
+    assert alone.trees.equals(found.trees[found.trees.grouping != found.crossing.grouping])
 
 
 def test_all_scores_but_the_bounds_are_mapped_by_default():
@@ -206,11 +226,11 @@ def test_all_scores_but_the_bounds_are_mapped_by_default():
 def test_a_truth_with_parents_only_is_mapped_by_the_fields_that_follow_from_them(dataset_of):
     weights = {name: np.eye(*shape) for name, shape in SHAPES.items()}
     folder = dataset_of([(weights, [], {}), ({name: 2 * value for name, value in weights.items()}, [0], {})])
-    accuracies = regime_map([folder], RegimeMapSettings(("norm",)))
+    accuracies = regime_map([folder], RegimeMapSettings(("norm",))).trees
     assert dict(zip(accuracies.grouping, accuracies.regime, strict=True)) == {
         "family": "toy", "kind": "unrecorded", "stored": "float32", "root_kurtosis": "1.5 or more", "width": "12", "layers": "1",
         "depth": "1", "withheld": "0",
-        "*".join(regimes.TRAINING_FIELDS): "unrecorded",
+        "*".join(TRAINING_FIELDS): "unrecorded",
     }  # fmt: skip
 
 
@@ -289,7 +309,7 @@ def test_items_weigh_equally_within_an_origin_and_origins_weigh_equally():
 
 def test_command_writes_tables_and_figures(dataset_of, tmp_path, call):
     rng = np.random.default_rng(4)
-    folder = dataset_of(forest(tree(rng), tree(rng, init="orthogonal")))
+    folder = dataset_of(forest(tree(rng), tree(rng, 0.7, init="orthogonal")))
     called = call(folder, "--directions", "norm,residual_independence", "--out", tmp_path / "out")
     table, trees = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("map", "map-trees"))
     assert list(table.columns) == [
@@ -305,8 +325,16 @@ def test_command_writes_tables_and_figures(dataset_of, tmp_path, call):
     ]
     assert list(trees.columns) == ["grouping", "regime", "direction", "split", "tree", "origin", "value", "items"]
     assert list(dict.fromkeys(table.direction)) == ["norm", "residual_independence"]
-    names = {path.name for path in (tmp_path / "out").iterdir()} - {"map.parquet", "map-trees.parquet"}
-    assert names == {"map.csv", "map-trees.csv", "map.svg", "map.png", "map-crossed.svg", "map-crossed.png"}
+    fields, pairs = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("fields", "field-pairs"))
+    [crossing] = {name for name in table.grouping if name.count("*") == 1}
+    assert set(crossing.split("*")) == set(pairs.loc[0, ["first", "second"]])
+    varied = {name for name, rows in table.groupby("grouping") if rows.regime.nunique() > 1 and "*" not in name}
+    assert {"kind", "init", "depth"} <= varied < set(fields.field)
+    drawn = ["map", "map-crossed", "fields", *(f"map-{name}".replace("_", "-") for name in varied)]
+    drawn.append(f"map-{crossing}".replace("*", "-").replace("_", "-"))
+    names = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
+    tables = {f"{name}.csv" for name in ("map", "map-trees", "fields", "field-pairs")}
+    assert names == tables | {f"{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
     svg_text = "|".join(ElementTree.parse(tmp_path / "out" / "map.svg").getroot().itertext())
     shown = (
         "residual independence",
@@ -345,18 +373,3 @@ def test_a_failed_command_leaves_no_files(tmp_path, call):
 def test_help_names_every_field():
     [command] = [item.function for item in commands if item.function.__name__ == "map"]
     assert all(name in command.__doc__ for name in EDGE_FIELDS)
-
-
-# --- the figure ---
-
-
-def test_long_maps_have_several_pages_and_one_tree_never_excludes_chance():
-    rows = [("depth", str(depth), "norm", "s", 0, "o", 1.0, 2) for depth in range(regime_report.ROWS_PER_FIGURE + 5)]
-    rows += [("family", "vit", "norm", "s", 0, "o", 1.0, 9)]
-    trees = pd.DataFrame(rows, columns=["grouping", "regime", "direction", "split", "tree", "origin", "value", "items"])
-    pages = list(regime_report.pages(regime_report.regime_cells(trees)))
-    assert [len(page) for page in pages] == [regime_report.ROWS_PER_FIGURE, 5]
-    assert set(pd.concat(pages).grouping) == {"depth"}  # a grouping with a single regime is left out
-    figure = regime_report.regime_figure(pages[1], "")
-    texts = [text.get_text() for axes in figure.subfigs[0].axes for text in axes.texts]
-    assert texts == ["(1.00)", "1 / 2"] * 5
