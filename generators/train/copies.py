@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ def make_edge_copy(node: PlannedNode, sources: Sequence[PlannedNode], context: C
 class Start:
     """What the training of a child starts from."""
 
+    folder: Path
+    """The folder of the model."""
     record: dict[str, Any] | None
     """The record of the transform of the child's edge, if it has one."""
     heads: Mapping[str, torch.Tensor]
@@ -63,24 +65,21 @@ class Start:
     """Names of the tensors that the training must not change."""
 
 
-def write_start(node: PlannedNode, sources: Sequence[PlannedNode], context: Context, folder: Path) -> Start:
-    """Writes the model, float32, that the training of a child starts from to ``folder``.
+def make_start(node: PlannedNode, sources: Sequence[PlannedNode], context: Context, folder: Path) -> Start:
+    """Returns what the training of a child starts from: its parent, or what the transform of the child's edge makes of
+    its sources, which is written to ``folder``.
 
-    It has the parent's weights, or those that the transform of the child's edge makes of them.
+    Raises:
+        MothrError: the transform must leave the function of the parent unchanged, and it does not.
     """
     assert node.edge is not None
     spec = node.edge.transform
     if spec is None:
-        first = context.model_folder(sources[0].id)
-        shutil.copytree(first, folder)
-        write_tensors(_floats(load_file(weight_file(first))), weight_file(folder))
-        return Start(None, _heads(sources[0], context))
+        return Start(context.model_folder(sources[0].id), None, _heads(sources[0], context))
     if isinstance(spec, Quantize):  # only numbers in floating point can be trained
         spec = spec.model_copy(update={"stored": "float32"})
-    result = _transformed(node, spec, sources, context)
-    _write_model(node, sources, context, result.weights, folder)
-    write_tensors(_floats(result.weights), weight_file(folder))
-    return Start(result.record, result.heads, result.fixed)
+    result = _write_transformed(node, spec, sources, context, folder)
+    return Start(folder, result.record, result.heads, result.fixed)
 
 
 # Transforms
@@ -107,18 +106,30 @@ def _copy(
 
     The copy is measured with float32 weights, as a reader of the data set sees them. Then its own precision is written.
     """
-    result = _transformed(node, spec, sources, context)
-    _write_model(node, sources, context, result.weights, work)
-    path = weight_file(work)
-    checkpoint = open_checkpoint(work, node.id)
-    write_tensors({name: checkpoint.read(name).float() for name in checkpoint.tensors}, path)
+    result = _write_transformed(node, spec, sources, context, work)
     before, after, metric = _measure_copy(node, spec, sources, context, work, result.heads)
-    write_tensors(result.weights, path)
+    write_tensors(result.weights, weight_file(work))
     fix_times(work)
     if node.model is not None and result.heads:
         write_tensors(result.heads, context.heads(node.id))
     mixing = {key: result.record.pop(key) for key in ("mixing",) if key in result.record}
     return {**result.record, "metric": metric, "before": before, "after": after, "seed": node.seed, **mixing}
+
+
+def _write_transformed(
+    node: PlannedNode, spec: AnySpec, sources: Sequence[PlannedNode], context: Context, folder: Path
+) -> Transformed:
+    """Writes the model that ``spec`` makes of the sources to ``folder``, with float32 weights, and checks its function.
+
+    Returns what was written, in its own precision.
+    """
+    result = _transformed(node, spec, sources, context)
+    _write_model(node, sources, context, result.weights, folder)
+    checkpoint = open_checkpoint(folder, node.id)
+    write_tensors({name: checkpoint.read(name).float() for name in checkpoint.tensors}, weight_file(folder))
+    if spec.preserves_function if isinstance(spec, LaunderingTable) else spec.kind == "permuted":
+        _check_same_function(node, spec, sources[0], context, folder, result.heads)
+    return result
 
 
 def _write_model(
@@ -188,9 +199,6 @@ def _measure_copy(
     """Tests the sources and the copy in ``work`` on the objective of each source.
 
     Returns the metrics of the sources, the metrics of the copy, and the name of the metric.
-
-    Raises:
-        MothrError: the copy must compute the same function as its source, and their outputs differ.
     """
     device = torch.device(context.device)
     copy = context.family.load(work).to(device).eval()
@@ -201,21 +209,29 @@ def _measure_copy(
         metric = objective.metric
         original = own.family.load(context.model_folder(source.id)).to(device).eval()
         before.append(round(objective.evaluate(original), 6))
-        expected = objective.outputs(original) if _preserves_function(spec) else None
         if isinstance(spec, LaunderingTable):  # the copy has an architecture and heads of its own
-            objective = context.objective(replace(source, model=node.model), fresh_heads=not heads, heads=heads)
+            objective = context.objective(source, fresh_heads=not heads, heads=heads)
         after.append(round(objective.evaluate(copy), 6))
-        if expected is not None:
-            _check_same_function(node, spec, expected, objective.outputs(copy))
     return before, after, metric
 
 
-def _preserves_function(spec: AnySpec) -> bool:
-    return spec.preserves_function if isinstance(spec, LaunderingTable) else spec.kind == "permuted"
+def _check_same_function(
+    node: PlannedNode, spec: AnySpec, source: PlannedNode, context: Context, folder: Path, heads: Weights
+) -> None:
+    """Checks that the model in ``folder``, with ``heads``, has the outputs of its source, with the source's heads.
 
+    Raises:
+        MothrError: an output differs by more than :data:`SAME_FUNCTION_TOLERANCE`.
+    """
+    device = torch.device(context.device)
+    fresh = not context.heads(source.id).is_file()  # for a source without heads, both get the same fresh ones
 
-def _check_same_function(node: PlannedNode, spec: AnySpec, expected: torch.Tensor, outputs: torch.Tensor) -> None:
-    change = float((expected - outputs).abs().max() / expected.abs().max())
+    def outputs(place: Context, model: Path, own_heads: Weights | None) -> torch.Tensor:
+        objective = place.objective(source, fresh_heads=fresh, heads=own_heads)
+        return objective.outputs(place.family.load(model).to(device).eval())
+
+    expected = outputs(context.of_node(source), context.model_folder(source.id), None)
+    change = float((expected - outputs(context, folder, heads)).abs().max() / expected.abs().max())
     if not change <= SAME_FUNCTION_TOLERANCE:
         raise MothrError(
             f"node {node.path}: its {spec.kind} copy computes another function (an output changes by {change:.2g} of the largest output); "

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from mothr.benchmark.data.dataset import COMPANIONS, fix_times
@@ -21,7 +20,7 @@ from mothr.generators.recipe.node import PlannedNode
 from mothr.generators.sources.source import fetch
 from mothr.generators.train import root_cache
 from mothr.generators.train.context import Context
-from mothr.generators.train.copies import make_copy, make_edge_copy, write_start
+from mothr.generators.train.copies import make_copy, make_edge_copy, make_start
 from mothr.generators.train.launder import freeze
 from mothr.generators.train.machine import set_deterministic
 from mothr.generators.train.model_files import save_model, store_as, write_tensors
@@ -39,8 +38,8 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
     training.
 
     Raises:
-        MothrError: the disk or the GPU's memory is full, the sources do not fit together, or a permuted copy
-            computes another function.
+        MothrError: the disk or the GPU's memory is full, the sources do not fit together, or a copy
+            that must keep the function of its source computes another one.
     """
     work = _new_work_folder(node.id, context)
     if context.device == "cuda":
@@ -48,10 +47,8 @@ def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) 
     try:
         if node.root is not None:
             record = _make_root(node, context, work)
-        elif node.edge is not None and node.model is not None:
-            record = _make_drawn_child(node, sources, context, work)
         elif node.edge is not None:
-            record = _make_child(node, sources[0], context, work)
+            record = _make_child(node, sources, context, work)
         elif node.training is not None:
             record = _make_student(node, sources[0], context, work)
         else:
@@ -256,25 +253,10 @@ def _files_below(folder: Path) -> dict[str, Path]:
 # Children and students
 
 
-def _make_child(node: PlannedNode, parent: PlannedNode, context: Context, work: Path) -> dict[str, Any]:
-    """Fine-tunes the parent's weights; returns the child's record."""
-    assert node.edge is not None
-    model = context.family.load(context.model_folder(parent.id)).to(torch.device(context.device))
-    objective = context.objective(node, fresh_heads=True)
-    if node.edge.tasks is None and context.family.has_heads:  # the parent's training continues, with the parent's heads
-        objective.load_state(load_file(context.heads(parent.id)))
-    model, training = _train(node, model, objective, context, lora=node.edge.lora, rank=node.rank)
-    save_model(context.family, model, work)
-    return {"training": training}
+def _make_child(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path) -> dict[str, Any]:
+    """Makes a child: transforms the weights of its sources, or trains on, or both; returns its record.
 
-
-def _make_drawn_child(
-    node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context, work: Path
-) -> dict[str, Any]:
-    """Makes a child in a drawn recipe: transforms the weights of its sources, or trains on, or both; returns its
-    record.
-
-    All arithmetic has float32 or more. The result is rounded to its stored precision at the end.
+    All arithmetic has float32 or more. In a drawn recipe the result is rounded to its stored precision at the end.
     """
     edge = node.edge
     assert edge is not None
@@ -282,17 +264,18 @@ def _make_drawn_child(
         return make_edge_copy(node, sources, context, work)
     folder = context.state / "work" / f"{node.id}.{os.getpid()}.start"
     try:
-        start = write_start(node, sources, context, folder)
+        start = make_start(node, sources, context, folder)
 
         def begin() -> tuple[nn.Module, Objective]:
-            model = context.family.load(folder).to(torch.device(context.device))
+            model = context.family.load(start.folder).to(torch.device(context.device))
             freeze(model, start.fixed)
             objective = context.objective(node, fresh_heads=True)
             if edge.tasks is None and start.heads:  # the parent's training continues, with the parent's heads
                 objective.load_state(start.heads)
             return model, objective
 
-        model, training = _train_drawn(node, context, begin, lora=edge.lora, rank=node.rank, measure_test_loss=True)
+        drawn = node.model is not None
+        model, training = _train_drawn(node, context, begin, lora=edge.lora, rank=node.rank, measure_test_loss=drawn)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     save_model(context.family, model, work)

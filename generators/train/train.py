@@ -14,7 +14,7 @@ from mothr.generators.train.optimizers import optimizer
 from mothr.generators.train.trainable import Average, StartPenalty, merged, restrict, with_lora
 from mothr.generators.values.objective import BatchLoss, Objective
 from mothr.generators.values.seeds import torch_generator
-from mothr.generators.values.training import Lora, Training, check_update
+from mothr.generators.values.training import Lora, Training
 
 OnCheckpoint = Callable[[int, nn.Module, dict[str, Any]], None]
 """Receives a checkpoint: its step, the dense model (LoRA updates merged) and the training record so far."""
@@ -112,8 +112,8 @@ def train(
         on_checkpoint: Receives a checkpoint.
 
     Raises:
-        ValueError: ``training`` cannot train ``lora``.
-        MothrError: ``training`` has a rate of heads or chooses blocks where there are none, or it diverged.
+        MothrError: ``training`` chooses blocks where there are none, or it diverged. Whether it fits ``lora`` and the
+            family is checked before, in the recipe.
     """
     model, objective = _prepared(model, objective, training, seed, lora, rank)
     recorder = Recorder(
@@ -142,9 +142,6 @@ def _prepared(
 ) -> tuple[nn.Module, Objective]:
     """Returns the model, with low-rank updates or frozen weights, and the objective, with wrong labels, that
     ``training`` and ``lora`` ask for."""
-    check_update(training, lora)
-    if training.head_rate is not None and not objective.parameters():
-        raise MothrError("training.head_rate: this family of models has no heads; remove it")
     if training.label_noise is not None:
         objective = objective.with_label_noise(training.label_noise, torch_generator(seed, "label noise"))
     if lora is not None:
