@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
@@ -30,13 +30,24 @@ class _Absent:
 
 
 ABSENT = _Absent()
-Number = int | float
+LARGEST = 2**63
+"""Integers from here on cannot be drawn, because NumPy draws them with 64 bits."""
+
+
+def _number(value: Any) -> Any:
+    """Returns ``value``; raises ValueError if it is no number, or too large to be drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+        raise ValueError(f"{value!r} is not a number below 2^63; give a finite number")
+    return value
+
+
+Number = Annotated[Any, AfterValidator(_number)]
 
 
 class Distribution(Table):
     """What the value of a field is drawn from."""
 
-    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
+    choice: tuple[Any, ...] | None = None
     """The options. An option may be a table that holds distributions itself."""
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """Relative frequencies of the options; absent: all are equal."""
@@ -46,7 +57,7 @@ class Distribution(Table):
     """Smallest and largest value of a uniform distribution. If both are integers, integers are drawn."""
     log_uniform: tuple[Number, Number] | None = None
     """Smallest and largest value. The logarithm is uniform. If both are integers, the value is rounded to one."""
-    sample: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
+    sample: tuple[Any, ...] | None = None
     """A list, from which ``size`` different items are drawn."""
     size: Any = None
     """Number of items of a sample; it may be a distribution."""
@@ -63,6 +74,9 @@ class Distribution(Table):
     def _check(self) -> "Distribution":
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"a distribution has exactly one of {', '.join(KINDS)}")
+        for kind in ("choice", "sample"):
+            if getattr(self, kind) == ():
+                raise ValueError(f"{kind}: the list of options is empty; name at least one option")
         for kind in ("uniform", "log_uniform"):
             ends = getattr(self, kind)
             if ends is not None and ends[0] > ends[1]:
@@ -97,14 +111,17 @@ class Distribution(Table):
         if self.choice is not None:
             return self._option(rng, largest)
         if self.sample is not None:
-            if not 0 < self.size <= len(self.sample):
-                raise ValueError(f"size: {self.size} items cannot be drawn from {len(self.sample)}; change the size")
+            if not isinstance(self.size, int) or not 0 < self.size <= len(self.sample):
+                raise ValueError(
+                    f"size: {self.size!r} items cannot be drawn from {len(self.sample)}; "
+                    f"give a whole number from 1 to {len(self.sample)}"
+                )
             return [self.sample[index] for index in rng.permutation(len(self.sample))[: self.size]]
         if self.chance is not None:
             return self.value if rng.random() < self.chance else ABSENT
-        return self._number(rng, largest)
+        return self._drawn_number(rng, largest)
 
-    def _number(self, rng: np.random.Generator, largest: float) -> Number:
+    def _drawn_number(self, rng: np.random.Generator, largest: float) -> float:
         lowest, highest = self.uniform or self.log_uniform or (0, 0)
         whole = isinstance(lowest, int) and isinstance(highest, int)
         highest = min(highest, largest)
@@ -185,6 +202,8 @@ class Drawer:
     """The drawn ``[model]`` table, for ``at_most``."""
     drawn: dict[str, Any]
     """Receives path -> value of every drawn field."""
+    place: str = ""
+    """The recipe and the tree or node, which error messages begin with."""
 
     def draw(self, value: Any, path: str = "") -> Any:
         """Returns ``value`` with every field of this scope drawn.
@@ -203,7 +222,7 @@ class Drawer:
         return value
 
     def _draw_field(self, table: Mapping[str, Any], path: str) -> Any:
-        distribution = _parse(table, path)
+        distribution = _parse(table, self.place + path)
         if (distribution.per or self.default) != self.scope:
             return dict(table)
         if distribution.size is not None:
@@ -211,7 +230,7 @@ class Drawer:
         try:
             value = distribution.draw(self.generator(path), self._largest(distribution, path))
         except ValueError as error:
-            raise MothrError(f"{path}: {error}") from None
+            raise MothrError(f"{self.place}{path}: {error}") from None
         if isinstance(value, Mapping):  # a distribution inside another one has a path, and so a generator, of its own
             return self.draw(value, f"{path}.value" if is_distribution(value) else path)
         if value is not ABSENT:
@@ -224,7 +243,11 @@ class Drawer:
         value = self.model.get(distribution.at_most)
         if not isinstance(value, int | float):
             raise MothrError(
-                f"{path}: at_most names {distribution.at_most!r}, which is not a number of [model]; "
-                f"choose from {', '.join(sorted(self.model))}"
+                f"{self.place}{path}: at_most names {distribution.at_most!r}, which is not a number of [model]; "
+                + (
+                    f"choose from {', '.join(sorted(self.model))}"
+                    if self.model
+                    else "it is for fields outside of [model]"
+                )
             )
         return value

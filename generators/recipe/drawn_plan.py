@@ -15,7 +15,7 @@ from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
 from mothr.benchmark.graph import NodeId
 from mothr.generators.families import FAMILIES, Family
-from mothr.generators.recipe.distribution import Drawer, Scope
+from mothr.generators.recipe.distribution import KINDS, Drawer, Scope
 from mothr.generators.recipe.drawn import DrawnRecipe, TreeValues
 from mothr.generators.recipe.node import PlannedNode, id_of
 from mothr.generators.recipe.schema import EdgeKind, Root, Topology
@@ -23,7 +23,7 @@ from mothr.generators.recipe.shapes import parents_of
 from mothr.generators.values.laundered_sizes import result_model
 from mothr.generators.values.laundering import Decoy, Diluted, LaunderingTable
 from mothr.generators.values.seeds import derive, numpy_generator
-from mothr.generators.values.training import Training
+from mothr.generators.values.training import check_heads
 from mothr.generators.values.transforms import Merge
 
 T = TypeVar("T", bound=BaseModel)
@@ -70,6 +70,7 @@ def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
     template = drawer.draw(recipe.model_dump(exclude_none=True))
     kinds = [_drawer(recipe, "kind", "edge", f"kind {index}") for index in range(len(recipe.edges))]
     template["edges"] = [kind.draw(template["edges"][index], f"edges[{index}]") for index, kind in enumerate(kinds)]
+    _check_shares(recipe, template["edges"])
     template["drawn"] = {path: value for part in (drawer, *kinds) for path, value in part.drawn.items()}
     for number in range(recipe.trees):
         tree = _draw_tree(recipe, template, number, tree_numbers)
@@ -79,21 +80,43 @@ def plan_drawn(recipe: DrawnRecipe) -> list[PlannedNode]:
 
 
 def _drawer(
-    recipe: DrawnRecipe, scope: Scope, default: Scope, place: str, model: Mapping[str, Any] | None = None
+    recipe: DrawnRecipe,
+    scope: Scope,
+    default: Scope,
+    place: str,
+    model: Mapping[str, Any] | None = None,
+    label: str = "",
 ) -> Drawer:
-    """Returns the drawer of the tree, edge or kind of edges at ``place``."""
+    """Returns the drawer of the tree, edge or kind of edges at ``place``; ``label`` names it in error messages."""
 
     def generator(path: str) -> np.random.Generator:
         return numpy_generator(recipe.own_seed, "field", scope, place, path)
 
-    return Drawer(scope, default, generator, model or {}, {})
+    return Drawer(scope, default, generator, model or {}, {}, f"recipe {recipe.name}: {label}")
+
+
+def _check_shares(recipe: DrawnRecipe, kinds: Sequence[Mapping[str, Any]]) -> None:
+    """Checks the relative frequencies of the kinds of edges.
+
+    Raises:
+        MothrError: One of them is no number above 0, or is still a distribution.
+    """
+    for index, kind in enumerate(kinds):
+        share = kind.get("share", 1.0)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1e6:
+            raise MothrError(
+                f"recipe {recipe.name}: edges[{index}].share: {share!r} is not a number above 0 and at most 1e6; "
+                "give a number, or a distribution with per = 'recipe'"
+            )
 
 
 def _validated(kind: type[T], values: Any, place: str) -> T:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise MothrError(f"{place}: {'; '.join(faults(error, kind))}") from None
+        tables = [entry for entry in error.errors() if isinstance(entry["input"], Mapping) and "type" in entry["type"]]
+        hint = f"; a distribution has one of the keys {', '.join(KINDS)}" if tables else ""
+        raise MothrError(f"{place}: {'; '.join(faults(error, kind))}{hint}") from None
 
 
 # Trees
@@ -102,17 +125,15 @@ def _validated(kind: type[T], values: Any, place: str) -> T:
 def _draw_tree(recipe: DrawnRecipe, template: Mapping[str, Any], number: int, tree_numbers: Iterator[int]) -> DrawnTree:
     """Returns one tree with all of its nodes."""
     place = f"recipe {recipe.name}: tree {number}"
-    drawer = _drawer(recipe, "tree", "tree", str(number))
+    drawer = _drawer(recipe, "tree", "tree", str(number), label=f"tree {number}: ")
     model = drawer.draw(template["model"], "model")
-    family = _family(recipe, model, place)
+    _family(recipe, model, place)
     drawer = replace(drawer, model=model)
     topology = _validated(Topology, drawer.draw(template["topology"], "topology"), f"{place}: topology")
     values = _validated(
         TreeValues, {name: drawer.draw(template[name], name) for name in TreeValues.model_fields}, place
     )
     root = _root(recipe, drawer, template, str(number), place)
-    family.check_tasks(root.tasks)
-    _check_heads(family, root.training, f"{place}: root")
     edge_drawer = replace(drawer, default="edge")
     edges = [edge_drawer.draw(kind, f"edges[{index}]") for index, kind in enumerate(template["edges"])]
     tree = DrawnTree(number, model, values, root, {**template["drawn"], **drawer.drawn}, tree_numbers)
@@ -140,7 +161,9 @@ def _family(recipe: DrawnRecipe, model: Mapping[str, Any], place: str) -> Family
 def _root(recipe: DrawnRecipe, drawer: Drawer, template: Mapping[str, Any], path: str, place: str) -> Root:
     values = drawer.draw(template["root"], "root")
     own = {"name": path, "seed": derive(recipe.own_seed, path, "root")}
-    return _validated(Root, {**values, **own}, f"{place}: root")
+    root = _validated(Root, {**values, **own}, f"{place}: root")
+    _check_training(_family(recipe, drawer.model, place), root, f"{place}: root")
+    return root
 
 
 def _root_node(recipe: DrawnRecipe, tree: DrawnTree, path: str, number: int) -> PlannedNode:
@@ -164,7 +187,7 @@ def _root_node(recipe: DrawnRecipe, tree: DrawnTree, path: str, number: int) -> 
 def _stranger(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree, number: int) -> PlannedNode:
     """Returns an unrelated model with the architecture of ``tree``, and with a drawn training of its own."""
     path = f"{tree.number}~{number}"
-    drawer = _drawer(recipe, "tree", "tree", path, tree.model)
+    drawer = _drawer(recipe, "tree", "tree", path, tree.model, f"stranger {path}: ")
     root = _root(recipe, drawer, template, path, f"recipe {recipe.name}: stranger {path}")
     return _root_node(recipe, replace(tree, root=root, drawn=drawer.drawn), path, number)
 
@@ -172,7 +195,7 @@ def _stranger(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree,
 def _outsider(recipe: DrawnRecipe, template: Mapping[str, Any], tree: DrawnTree) -> PlannedNode:
     """Returns an unrelated model that is left out of the data set. Laundered copies are diluted with it."""
     path = _outsider_path(tree.number)
-    drawer = _drawer(recipe, "tree", "tree", path, tree.model)
+    drawer = _drawer(recipe, "tree", "tree", path, tree.model, f"outsider {path}: ")
     root = _root(recipe, drawer, template, path, f"recipe {recipe.name}: outsider {path}")
     node = _root_node(recipe, replace(tree, root=root, drawn=drawer.drawn), path, tree.number)
     return replace(node, withheld=True)
@@ -209,31 +232,30 @@ def _child(
     recipe: DrawnRecipe, tree: DrawnTree, kinds: Sequence[Mapping[str, Any]], path: str, parent: int, is_leaf: bool
 ) -> PlannedNode:
     """Draws one child: its kind of edge, the fields of this kind, further parents of a merge, and its task."""
-    place = f"recipe {recipe.name}: node {path}"
     parent_node = tree.nodes[parent]
-    drawer = _drawer(recipe, "edge", "edge", path, parent_node.model)
     rng = numpy_generator(recipe.own_seed, path, "kind")
     for index in _order_of_kinds(kinds, rng):
-        drawn: dict[str, Any] = {}
-        try:
-            values = replace(drawer, drawn=drawn).draw(kinds[index])
-        except MothrError as error:
-            raise MothrError(f"{place}: edges[{index}].{error}") from None
-        edge = _validated(EdgeKind, values, f"{place}: edges[{index}]")
+        label = f"node {path}: edges[{index}]"
+        place = f"recipe {recipe.name}: {label}"
+        drawer = _drawer(recipe, "edge", "edge", path, parent_node.model, f"{label}.")
+        edge = _validated(EdgeKind, drawer.draw(kinds[index]), place)
+        _check_training(_family(recipe, parent_node.model or {}, place), edge, place)
         sources = _sources(tree, edge, parent_node, rng)
         if sources is None or (edge.leaf_only and not is_leaf):
             continue  # this kind is impossible at this place of the tree; the next one in the drawn order is taken
         try:
             model = _model_after(recipe, edge, parent_node, place)
-            _check_edge(_family(recipe, model, place), edge, place)
+            _check_sizes(_family(recipe, model, place), edge, place)
         except MothrError:
             if parent_node.model == tree.model:
                 raise
             continue  # an earlier laundering left sizes that this kind cannot have, such as a single block
         tasks = _tasks(tree, edge, parent_node, numpy_generator(recipe.own_seed, path, "tasks"))
-        node = _child_node(recipe, tree, edge, sources, tasks, path, drawn)
+        node = _child_node(recipe, tree, edge, sources, tasks, path, drawer.drawn)
         return _as_laundered(recipe, tree, replace(node, model=model))
-    raise MothrError(f"{place}: no kind of edges is possible here; add an [[edges]] entry without a transform")
+    raise MothrError(
+        f"recipe {recipe.name}: node {path}: no kind of edges is possible here; add an [[edges]] entry without a transform"
+    )
 
 
 def _order_of_kinds(kinds: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> list[int]:
@@ -243,14 +265,25 @@ def _order_of_kinds(kinds: Sequence[Mapping[str, Any]], rng: np.random.Generator
     return [int(index) for index in order]
 
 
-def _check_edge(family: Family, edge: EdgeKind, place: str) -> None:
-    """Checks the drawn fields of an edge against the model's sizes.
+def _check_training(family: Family, part: Root | EdgeKind, place: str) -> None:
+    """Checks the drawn tasks and training settings of a root or an edge.
 
     Raises:
-        MothrError: An unknown task, or a LoRA rank, a LoRA target or heads that the model cannot have.
+        MothrError: An unknown task, or a learning rate of heads for a family without heads.
     """
-    family.check_tasks(edge.tasks or ())
-    _check_heads(family, edge.training, place)
+    try:
+        family.check_tasks(part.tasks or ())
+        check_heads(part.training, family.has_heads)
+    except (MothrError, ValueError) as error:
+        raise MothrError(f"{place}: {error}") from None
+
+
+def _check_sizes(family: Family, edge: EdgeKind, place: str) -> None:
+    """Checks the drawn low-rank update of an edge.
+
+    Raises:
+        MothrError: A rank or a target that the model cannot have.
+    """
     if edge.lora is not None:
         try:
             family.check_lora(edge.lora.ranks, edge.lora.targets)
@@ -277,11 +310,6 @@ def _as_laundered(recipe: DrawnRecipe, tree: DrawnTree, node: PlannedNode) -> Pl
     if isinstance(spec, Decoy):
         return replace(node, parents=(), depth=0, tree=next(tree.tree_numbers))
     return node
-
-
-def _check_heads(family: Family, training: Training | None, place: str) -> None:
-    if training is not None and training.head_rate is not None and not family.has_heads:
-        raise MothrError(f"{place}: training.head_rate: this family of models has no heads; remove it")
 
 
 def _sources(

@@ -40,7 +40,10 @@ def load_recipe(name: str, draw: int | None = None) -> AnyRecipe:
             together. The message names each. Or ``draw`` is given for a recipe that draws nothing.
     """
     values, place = _read(name)
-    values = _substituted(values, values.pop("define", {}), place)
+    named = values.pop("define", {})
+    if not isinstance(named, Mapping):
+        raise MothrError(f"{place}: define: {named!r} is not a table of named values; write [define]")
+    values = _substituted(values, named, place)
     kind: type[Recipe] | type[DrawnRecipe] = DrawnRecipe if "trees" in values else Recipe
     try:
         recipe = kind.model_validate(values)
@@ -92,16 +95,28 @@ def _read(name: str, extended_by: tuple[str, ...] = (), folder: Path | None = No
     return {**inherited, **values}, place
 
 
-def _substituted(value: Any, named: Mapping[str, Any], place: str) -> Any:
-    """Returns ``value`` with every string ``"$name"`` replaced by the value called ``name`` in ``named``."""
+def _substituted(value: Any, named: Mapping[str, Any], place: str, inside: tuple[str, ...] = ()) -> Any:
+    """Returns ``value`` with every string ``"$name"`` replaced by the value called ``name`` in ``named``.
+
+    Args:
+        value: A part of a recipe.
+        named: The table ``define``.
+        place: The recipe, for messages.
+        inside: The named values that ``value`` is a part of.
+    """
     if isinstance(value, str) and value.startswith("$"):
-        if value[1:] not in named:
-            raise MothrError(f"{place}: {unknown_name('name in the table define', value[1:], list(named))}")
-        return _substituted(named[value[1:]], {key: named[key] for key in named if key != value[1:]}, place)
+        name = value[1:]
+        if name not in named:
+            raise MothrError(f"{place}: {unknown_name('name in the table define', name, list(named))}")
+        if name in inside:
+            raise MothrError(
+                f"{place}: define.{name}: contains itself: {' -> '.join((*inside, name))}; break the circle"
+            )
+        return _substituted(named[name], named, place, (*inside, name))
     if isinstance(value, Mapping):
-        return {key: _substituted(part, named, place) for key, part in value.items()}
+        return {key: _substituted(part, named, place, inside) for key, part in value.items()}
     if isinstance(value, list):
-        return [_substituted(part, named, place) for part in value]
+        return [_substituted(part, named, place, inside) for part in value]
     return value
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mothr.generators.families import FAMILIES
 from mothr.generators.sources.source import Source
-from mothr.generators.values.training import Count, Lora, Table, Training, check_update
+from mothr.generators.values.training import Count, Lora, Table, Training, check_heads, check_update
 from mothr.generators.values.transforms import EdgeTransform, Merge, Quantize, Transform
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -233,6 +233,8 @@ class Recipe(Table):
                 f"shapes: {len(self.shapes)} shapes for {len(self.roots)} roots; give one per root, or none and use topology"
             )
         family = FAMILIES[self.family](**self.model)
+        for part in (*self.roots, *self.edges, *(self.derived or ())):
+            check_heads(part.training, family.has_heads)
         for root in self.roots:
             family.check_tasks(root.tasks)
         for edge in self.edges:

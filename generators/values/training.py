@@ -117,3 +117,16 @@ def check_update(training: Training, lora: Lora | None) -> None:
                 f"training.{name}: {value!r} is about the dense weights, but lora trains none of them; "
                 f"remove {name} or lora"
             )
+
+
+def check_heads(training: Training | None, has_heads: bool) -> None:
+    """Checks that ``training`` has no learning rate of heads if the family of the model has no heads.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if training is not None and training.head_rate is not None and not has_heads:
+        raise ValueError(
+            f"training.head_rate: {training.head_rate:g} is a rate of heads, but this family of models has no heads; "
+            "remove it"
+        )

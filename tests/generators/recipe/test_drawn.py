@@ -196,7 +196,7 @@ def test_task_rules():
         ({"stored": "int3"}, r"tree 0: stored: .*'float32', 'bfloat16' or 'float16'"),
         (
             {"edges": [{**VALUES["edges"][0], "lora": {"ranks": [{"choice": [64]}], "targets": ["q_proj"]}}]},
-            r"node 0/0: lora\.ranks: rank 64 is above",
+            r"node 0/0: edges\[0\]: lora\.ranks: rank 64 is above",
         ),
         ({"edges": [{**VALUES["edges"][0], "shre": 1}]}, r"node 0/0: edges\[0\]: shre: .*share"),
         (
@@ -217,7 +217,7 @@ def test_task_rules():
                 },
                 "root": {"init": "normal", "tasks": ["scene-plain"], "training": {**TRAINING, "head_rate": 0.1}},
             },
-            r"tree 0: root: training\.head_rate: this family of models has no heads",
+            r"tree 0: root: training\.head_rate: 0\.1 is a rate of heads, but this family of models has no heads",
         ),
         ({"root": {**VALUES["root"], "seed": 3}}, r"root\.seed: every tree has a root of its own"),
     ],

@@ -246,3 +246,16 @@ def test_the_successor_of_a_recipe_is_in_the_package(name):
     if later is not None:
         split, _, version = later.rpartition("-v")
         assert load_recipe(split).version >= int(version)
+
+
+def test_a_rate_of_heads_for_a_family_without_heads_is_an_error(tmp_path):
+    text = tomli_w.dumps(resolved(load_recipe("llama-ft")))
+    for part in ("roots", "edges"):
+        values = tomllib.loads(text)
+        values[part][0]["training"]["head_rate"] = 0.1
+        path = tmp_path / f"{part}.toml"
+        path.write_text(tomli_w.dumps(values))
+        with pytest.raises(
+            MothrError, match=rf"{part}\.toml: training\.head_rate: 0\.1 is a rate of heads, .*; remove it"
+        ):
+            load_recipe(str(path))

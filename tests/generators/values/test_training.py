@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mothr.generators.values.training import Lora, Training, check_update
+from mothr.generators.values.training import Lora, Training, check_heads, check_update
 
 PLAIN = {"steps": 10, "batch_size": 8, "learning_rate": 1e-3}
 LORA = Lora(ranks=(2,), targets=("v_proj",))
@@ -43,6 +43,16 @@ def test_an_update_of_low_rank_has_no_settings_of_dense_weights(fields):
         check_update(Training(**PLAIN, **fields), LORA)
     check_update(Training(**PLAIN, **fields), None)
     check_update(Training(**PLAIN, ema=0.9, label_noise=0.1, head_rate=0.1), LORA)
+
+
+def test_a_rate_of_heads_needs_a_family_with_heads():
+    with pytest.raises(
+        ValueError, match=r"training\.head_rate: 0\.1 is a rate of heads, but this family .*; remove it"
+    ):
+        check_heads(Training(**PLAIN, head_rate=0.1), has_heads=False)
+    check_heads(Training(**PLAIN, head_rate=0.1), has_heads=True)
+    check_heads(Training(**PLAIN), has_heads=False)
+    check_heads(None, has_heads=False)
 
 
 def test_the_factor_of_an_update_is_alpha_over_the_rank_or_over_its_root():
