@@ -45,10 +45,17 @@ def map(
     between parent and child) and way (how far the child went, over how far its parent went).
 
     root_kurtosis, root_initial_share and way, and other numbers of more than twelve values, are grouped into classes with
-    fixed limits. Without --by, each field is a grouping, and the fields of the training together are another.
+    fixed limits. Without --by, each field is a grouping, and the fields of the training together are another. The last is the
+    crossing of the two fields that matter most together.
+
+    A field matters if it says whether a score is right: the outcome of an edge is predicted by the mean outcome of the edges
+    with the same value in other trees. Its gain is the share of the variance that this explains, and below 0 if it does not
+    help. Two fields are crossed if neither determines the other on 95 % of the edges, and if their joint gain is the largest.
 
     --out gets map.csv, with one row for each regime and score and its interval over trees, map-trees.csv, with one row a
-    tree, and heat maps as .svg and .png. It also gets the tables as .parquet if pyarrow or fastparquet is installed.
+    tree, fields.csv and field-pairs.csv with the gains, and figures as .svg and .png: fields (the gains), map (the fields of
+    the largest gain that fit on a page), a map-FIELD for each field of several values, map-crossed, and a map-FIELD-FIELD of
+    the two crossed fields. Gains need two trees. It also gets the tables as .parquet if pyarrow or fastparquet is installed.
 
     Example: mothr map data/vit-regimes data/vthr-lora-v --by kind,root_kurtosis,root_kurtosis*kind --out map
     """

@@ -87,7 +87,11 @@ def gains_figure(gains: pd.DataFrame, caption: str) -> Figure:
     heights = [row_of[name] for name in scores.field]
     axes.plot(scores.gain.clip(LOWEST_GAIN), heights, "o", color=BOUND_COLOUR, markersize=2.5, alpha=0.7, clip_on=False)
     axes.axvline(0, color=BOUND_COLOUR, linewidth=0.8)
-    axes.set_yticks(places, [f"{_label(row.field)} ({row.regimes})" for row in means.itertuples()], fontsize=7)
+    axes.set_yticks(
+        places,
+        [f"{_label(name)} ({count})" for name, count in zip(means.field, means.regimes, strict=True)],
+        fontsize=7,
+    )
     axes.set_ylim(len(means) - 0.4, -0.6)
     lowest = min([0.0, *scores.gain, *gain, *means.low.fillna(0)])
     axes.set_xlim(left=max(LOWEST_GAIN, lowest - 0.01))

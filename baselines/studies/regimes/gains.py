@@ -162,7 +162,7 @@ def _mean_gain(errors: Values, overall: Values) -> float:
 
 def _columns(shares: Values, directions: Sequence[str]) -> Iterator[tuple[str, Values]]:
     """Yields the defined columns of ``shares`` with their names: first their mean, then each direction score."""
-    defined = ~np.isnan(shares).any(axis=0)
+    defined: NDArray[np.bool_] = np.logical_not(np.isnan(shares).any(axis=0))
     if defined.any():
         yield ALL, shares[:, defined].mean(axis=1)
         yield from ((name, shares[:, index]) for index, name in enumerate(directions) if defined[index])

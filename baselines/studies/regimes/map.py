@@ -237,13 +237,16 @@ def _crossing(table: pd.DataFrame, pairs: pd.DataFrame) -> Crossing:
     names = (str(best["first"]), str(best["second"]))
     fields = names if best.gain_first >= best.gain_second else (names[1], names[0])
     values = table[list(fields)].drop_duplicates().dropna(how="all")
-    axes: list[tuple[str, ...]] = []
-    for name in fields:
-        ordered = values.sort_values(name, kind="stable", key=_sortable)[name]
-        recorded = [_text(value) for value in ordered if not pd.isna(value)]
-        axes.append(tuple(dict.fromkeys([*recorded, *([ABSENT] if ordered.isna().any() else [])])))
+    rows, columns = (_axis(values[name]) for name in fields)
     places = {}
     for row in values.to_numpy():
         first, second = (ABSENT if pd.isna(value) else _text(value) for value in row)
-        places[_regime(fields, row)] = (axes[0].index(first), axes[1].index(second))
-    return Crossing(fields, *axes, places)
+        places[_regime(fields, row)] = (rows.index(first), columns.index(second))
+    return Crossing(fields, rows, columns, places)
+
+
+def _axis(column: pd.Series) -> tuple[str, ...]:
+    """Returns the texts of the values of a field, in ascending order; :data:`ABSENT` comes last."""
+    ordered = column.drop_duplicates().sort_values(kind="stable", key=_sortable)
+    recorded = [_text(value) for value in ordered if not pd.isna(value)]
+    return (*dict.fromkeys(recorded), *([ABSENT] if column.isna().any() else []))

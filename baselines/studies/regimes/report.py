@@ -63,11 +63,17 @@ def figures(regimes: RegimeMap, cells: pd.DataFrame, caption: str) -> Iterator[t
     crossed = cells.grouping.str.contains("*", regex=False)
     pair = regimes.crossing.grouping if regimes.crossing else None
     single, several = cells[~crossed], cells[crossed & (cells.grouping != pair)]
-    yield from _paged("map", overview(single, regimes.gains), caption)
+    shown = overview(single, regimes.gains)
+    left_out = single.grouping.nunique() - shown.grouping.nunique()
+    note = "Fields are sorted by their gain, see fields.csv. " if len(regimes.gains) else ""
+    note += f"{left_out} fields of a single value, or of less gain, are left out. " if left_out else ""
+    yield from _paged("map", shown, note + caption)
     varied = [name for name in single.grouping.unique() if single[single.grouping == name].regime.nunique() > 1]
     for name in varied:
         yield from _paged(f"map-{name.replace('_', '-')}", single[single.grouping == name], caption, name)
-    yield from _paged("map-crossed", frequent(several), caption)
+    note = f"Of more than {ROWS_PER_FIGURE} regimes, those of the most edges are shown. "
+    drawn = frequent(several)
+    yield from _paged("map-crossed", drawn, caption if len(drawn) == len(several) else note + caption)
     if len(regimes.gains):
         yield "fields", partial(gains_figure, regimes.gains, caption)
     if regimes.crossing:
@@ -93,11 +99,11 @@ def regime_cells(trees: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
-    """Returns the cells of as many fields as one figure holds: those of the largest mean gain; in the order of ``cells``.
+    """Returns the cells of as many fields as one figure holds: those of the largest mean gain, the largest first.
 
     Args:
         cells: Cells of groupings by one field.
-        gains: The gains of the fields; fields that have none come last.
+        gains: The gains of the fields; fields that have none come last, in the order of ``cells``.
     """
     counts = cells.groupby("grouping", sort=False).regime.nunique()
     several = [name for name in counts.index if counts[name] > 1]
@@ -107,7 +113,7 @@ def overview(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
         if sum(counts[chosen]) + counts[name] > ROWS_PER_FIGURE:
             break
         chosen.append(name)
-    return cells[cells.grouping.isin(chosen)] if chosen else cells
+    return pd.concat([cells[cells.grouping == name] for name in chosen]) if chosen else cells
 
 
 def frequent(cells: pd.DataFrame) -> pd.DataFrame:
