@@ -6,9 +6,9 @@ A distribution is a TOML table with exactly one of the keys in :data:`KINDS`. Ex
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -156,18 +156,21 @@ def is_distribution(value: Any) -> bool:
     return isinstance(value, Mapping) and any(kind in value for kind in KINDS)
 
 
-def check_distributions(value: Any, path: str = "") -> None:
+def check_distributions(value: Any, path: str = "", scopes: Sequence[Scope] = get_args(Scope)) -> None:
     """Checks every distribution in ``value``, those inside other distributions too.
 
     Args:
         value: A part of a recipe, as read from TOML.
         path: Its place in the recipe, for messages.
+        scopes: The values that ``per`` may have in this part.
 
     Raises:
         MothrError: A distribution is malformed; the message names its place.
     """
     for place, table in _distributions(value, path):
-        _parse(table, place)
+        per = _parse(table, place).per
+        if per is not None and per not in scopes:
+            raise MothrError(f"{place}: per: {per!r} is for fields of [[edges]]; choose from {', '.join(scopes)}")
 
 
 def _distributions(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -52,8 +52,9 @@ class DrawnRecipe(Table):
 
     @model_validator(mode="after")
     def _check_parts(self) -> "DrawnRecipe":
-        for part in ("model", "topology", "root", "edges", "strangers", "withheld", "stored"):
-            check_distributions(getattr(self, part), part)
+        for part in ("model", "topology", "root", "strangers", "withheld", "stored"):
+            check_distributions(getattr(self, part), part, scopes=("recipe", "tree"))
+        check_distributions(self.edges, "edges")
         for name in ("name", "seed"):
             if name in self.root:
                 raise ValueError(f"root.{name}: every tree has a root of its own, so that it is derived; remove it")

@@ -114,9 +114,13 @@ def _validated(kind: type[T], values: Any, place: str) -> T:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        tables = [entry for entry in error.errors() if isinstance(entry["input"], Mapping) and "type" in entry["type"]]
-        hint = f"; a distribution has one of the keys {', '.join(KINDS)}" if tables else ""
-        raise MothrError(f"{place}: {'; '.join(faults(error, kind))}{hint}") from None
+        text = "; ".join(faults(error, kind))
+        tables = {entry["type"] for entry in error.errors() if isinstance(entry["input"], Mapping)}
+        if "union_tag_not_found" in tables:
+            text += "; give it a kind"
+        elif any(name.endswith("_type") for name in tables):
+            text += f"; a distribution has one of the keys {', '.join(KINDS)}"
+        raise MothrError(f"{place}: {text}") from None
 
 
 # Trees

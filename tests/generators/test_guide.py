@@ -7,8 +7,9 @@ from typing import get_args
 import pytest
 import torch
 
-from mothr.generators.data import images
-from mothr.generators.families import FAMILIES
+from mothr.generators.data import captions, images, text, text_tasks
+from mothr.generators.families import FAMILIES, llama, stable_diffusion, vit
+from mothr.generators.families.encoders import bert
 from mothr.generators.recipe.drawn import DrawnRecipe
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.recipe.schema import Derived, EdgeKind, Recipe, Root, Topology
@@ -86,6 +87,21 @@ def test_the_guide_names_the_model_fields_of_every_family(family):
     table = rows(section("Models"))[1:]
     named = {row[1].strip("`") for row in table if row[0] == "all" or f"`{family}`" in row[0]}
     assert named == set(FAMILIES[family].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("family", "tasks", "layers"),
+    [
+        ("vit", images.TASKS, vit.LINEAR_LAYERS),
+        ("llama", text.DOMAINS, llama.LINEAR_LAYERS),
+        ("sd", captions.DOMAINS, stable_diffusion.LINEAR_LAYERS),
+        ("bert", text_tasks.TASKS, bert.LINEAR_LAYERS),
+    ],
+)
+def test_the_guide_names_the_tasks_and_the_linear_layers_of_every_family(family, tasks, layers):
+    ((_, named, targets),) = [row for row in rows(section("Tasks")) if f"`{family}`" in row[0]]
+    assert re.findall(r"`([a-z-]+)`", named) == list(tasks)
+    assert re.findall(r"`(.+?)`", targets) == list(layers)
 
 
 @pytest.fixture

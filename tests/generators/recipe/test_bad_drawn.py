@@ -84,6 +84,14 @@ WRONG = {
         ("nodes = 4", "nodes = { unifrom = [3, 5] }"),
         r"recipe bad: tree 0: topology: nodes: .*; a distribution has one of the keys choice, uniform, log_uniform",
     ),
+    "a field of a tree that is drawn for each edge": (
+        ("nodes = 4", 'nodes = { uniform = [3, 5], per = "edge" }'),
+        r"bad\.toml: topology\.nodes: per: 'edge' is for fields of \[\[edges\]\]; choose from recipe, tree",
+    ),
+    "a transform without a kind": (
+        laundered("factor = 2"),
+        r"recipe bad: node 0/0: edges\[0\]: transform: .*'kind'; give it a kind",
+    ),
     "a sample that is too large": (
         ('["shape-colour"]', '{ sample = ["shape-colour"], size = 3 }'),
         r"recipe bad: tree 0: root\.tasks: size: 3 items cannot be drawn from 1; give a whole number from 1 to 1",
