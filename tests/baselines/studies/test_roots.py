@@ -54,7 +54,8 @@ def test_kurtosis_is_the_mean_over_the_square_output_matrices_of_the_root(root_f
 def test_a_tree_whose_root_is_withheld_has_no_root_fields(root_fields, fields):
     training = {"optimizer": "adamw", "steps": 100, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup": 0.1}
     [of_root], data = root_fields((drawn(0), [], {**fields, "training": training}), (drawn(1), [0], CHILD))
-    assert (of_root["root_kurtosis"], of_root["root_initial_share"]) == (None, None)
+    names = ("root_kurtosis", "root_initial_share", "root_steps", "root_optimizer", "root_weight_decay")
+    assert {of_root[name] for name in names} == {None}
     [edge] = data.graph.edges
     assert data.edge_fields(edge)["root_kurtosis"] is None
 
@@ -75,6 +76,36 @@ def test_fields_are_means_over_the_roots_below_a_merge_of_trees(root_fields):
     ]
     assert len(data.graph.roots) == 2
     assert fields["root_kurtosis"] == pytest.approx(np.mean(kurtosis), abs=1e-6)
+
+
+def test_sizes_are_those_of_the_square_output_matrices_and_are_known_below_a_withheld_root(root_fields):
+    weights = {**drawn(7, side=16), "layers.2.attention.o_proj.weight": np.ones((16, 24))}
+    [fields], data = root_fields((weights, [], {"withheld": 1, **CHILD}), (weights, [0], CHILD))
+    assert (fields["width"], fields["layers"]) == (16, 2)
+    [edge] = data.graph.edges
+    assert (data.edge_fields(edge)["width"], data.edge_fields(edge)["layers"]) == (16, 2)
+
+
+def test_a_model_without_square_output_matrices_has_no_sizes(root_fields):
+    only_mlp = {"layers.0.mlp.up_proj.weight": np.ones((12, 12))}
+    [fields], _ = root_fields((only_mlp, [], {}), (only_mlp, [0], CHILD))
+    assert (fields["width"], fields["layers"]) == (None, None)
+
+
+def test_training_of_the_roots_and_the_drawn_shape_are_read_from_the_truth(root_fields):
+    adamw = {"optimizer": "adamw", "steps": 300, "weight_decay": 0.1}
+    sgd = {"optimizer": "sgd", "steps": 500}
+    shape = {"topology.shape": "chain", "topology.nodes": 3}
+    merge = {"relation": "merge", "subtype": "linear"}
+    trees, _ = root_fields(
+        (drawn(8), [], {"training": adamw, "drawn": shape}), (drawn(9), [], {"training": sgd}), (drawn(10), [0, 1], merge),
+        (drawn(11), [], {}), (drawn(12), [3], {**CHILD, "training": adamw}),
+    )  # fmt: skip
+    [merged] = [fields for fields in trees if fields["shape"]]
+    [plain] = [fields for fields in trees if not fields["shape"]]
+    assert (merged["root_steps"], merged["root_optimizer"], merged["root_weight_decay"]) == (400, "adamw and sgd", 0.1)
+    assert merged["shape"] == "chain"
+    assert {plain[name] for name in ("root_steps", "root_optimizer", "root_weight_decay")} == {None}
 
 
 @pytest.mark.parametrize("steps", [1, 10, 400])
