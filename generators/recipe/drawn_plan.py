@@ -244,6 +244,11 @@ def _child(
         drawer = _drawer(recipe, "edge", "edge", path, parent_node.model, f"{label}.")
         edge = _validated(EdgeKind, drawer.draw(kinds[index]), place)
         _check_training(_family(recipe, parent_node.model or {}, place), edge, place)
+        if not parent_node.tasks and (edge.tasks is None or edge.task_rule == "parent"):
+            raise MothrError(
+                f"{place}: the child has the tasks of its parent, a root with a source and no training, which has none; "
+                "give the root a training, or the edge a training with tasks and another task_rule"
+            )
         sources = _sources(tree, edge, parent_node, rng)
         if sources is None or (edge.leaf_only and not is_leaf):
             continue  # this kind is impossible at this place of the tree; the next one in the drawn order is taken

@@ -224,10 +224,11 @@ def _check_same_function(
         MothrError: an output differs by more than :data:`SAME_FUNCTION_TOLERANCE`.
     """
     device = torch.device(context.device)
-    fresh = not context.heads(source.id).is_file()  # for a source without heads, both get the same fresh ones
+    tested = source if source.tasks else node  # a root without training has no tasks
+    fresh = not context.heads(tested.id).is_file()  # without heads of the source, both models get the same fresh ones
 
     def outputs(place: Context, model: Path, own_heads: Weights | None) -> torch.Tensor:
-        objective = place.objective(source, fresh_heads=fresh, heads=own_heads)
+        objective = place.objective(tested, fresh_heads=fresh, heads=own_heads)
         return objective.outputs(place.family.load(model).to(device).eval())
 
     expected = outputs(context.of_node(source), context.model_folder(source.id), None)

@@ -51,6 +51,12 @@ def laundered(transform):
     return EDGE, f"transform = {{ {transform} }}\n"
 
 
+UNTRAINED_ROOT = """[root]
+source = { folder = "models/mine" }
+
+[[edges]]
+transform = { kind = "rescaled" }
+"""
 WRONG = {
     "an empty range": (
         ("nodes = 4", "nodes = { uniform = [6, 2] }"),
@@ -133,6 +139,10 @@ WRONG = {
     "a laundering that leaves nothing": (
         laundered('kind = "blocks-dropped", fraction = 0.9'),
         r"edges\[0\]: transform\.fraction: 0\.9 of model\.layers 2 leaves no block; choose more layers or another kind",
+    ),
+    "a copy of a root that has learned no task": (
+        (RECIPE[RECIPE.index("[root]") :], UNTRAINED_ROOT),
+        r"recipe bad: node 0/0: edges\[0\]: the child has the tasks of its parent, .* none; give the root a training",
     ),
     "a package that this project does not know": (
         ('init = "normal"', 'source = { package = "no-such-package" }'),

@@ -6,10 +6,13 @@ import pytest
 
 from mothr.benchmark.data.dataset import open_truth
 from mothr.benchmark.errors import MothrError
+from mothr.generators.families.vit import ViT
 from mothr.generators.generate import generate
 from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.train.launder import dispatch
+from mothr.generators.train.model_files import save_model
 from mothr.generators.values.laundering import BlocksAdded, DummyNeurons, Rescaled, Rotated, Widened
+from mothr.generators.values.seeds import torch_generator
 
 TRAINING = 'task_rule = "continued"\ntraining = { steps = 2, batch_size = 8, learning_rate = 1e-3 }'
 RECIPE = """
@@ -107,6 +110,20 @@ def test_a_laundering_that_need_not_keep_the_function_is_not_checked(training, m
     spoil(monkeypatch, Widened)
     _, child = made('{ kind = "widened", factor = 1.5, noise = 1e-3 }', training)
     assert child.transform["kind"] == "widened"
+
+
+def test_a_copy_of_an_untrained_root_is_checked_on_the_tasks_of_its_own_training(monkeypatch, tmp_path):
+    sizes = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp_size": 32, "patch_size": 16}
+    save_model(ViT(**sizes), ViT(**sizes).build("normal", 0.02, torch_generator(1)), tmp_path / "mine")
+    head, tail = RECIPE.format(transform=KINDS[Rescaled], training=TRAINING.replace("continued", "new")).split("[root]")
+    path = tmp_path / "below.toml"
+    edges = tail[tail.index("[[edges]]") :] + 'tasks = ["shape-size"]\n'
+    path.write_text(f'{head}[root]\nsource = {{ folder = "{tmp_path / "mine"}" }}\n\n{edges}')
+    with ThreadPoolExecutor(1) as executor:
+        generate(load_recipe(str(path)), tmp_path / "data", executor=executor, progress=False, device="cpu")
+        spoil(monkeypatch, Rescaled)
+        with pytest.raises(MothrError, match="node 0/0: its rescaled copy computes another function"):
+            generate(load_recipe(str(path)), tmp_path / "again", executor=executor, progress=False, device="cpu")
 
 
 def test_a_training_leaves_the_files_of_its_parent_as_they_are(made, tmp_path, monkeypatch):
