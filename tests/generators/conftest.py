@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mothr.generators.data import captions
+
 TINY = """
 name = "tiny"
 version = 1
@@ -67,6 +69,17 @@ def edited(tmp_path: Path):
         return str(path)
 
     return edit
+
+
+@pytest.fixture(scope="module")
+def few_captions():
+    """Draws few pictures of each domain of captioned pictures."""
+    sizes = dict(captions.SIZES)
+    captions.SIZES.update(train=24, test=16)
+    captions.load.cache_clear()
+    yield
+    captions.SIZES.update(sizes)
+    captions.load.cache_clear()
 
 
 @pytest.fixture(scope="session")

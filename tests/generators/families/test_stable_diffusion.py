@@ -1,24 +1,14 @@
-"""The Stable Diffusion family: frozen parts, a UNet alone as a model, noise explained, and a pipeline from the folder."""
+"""The Stable Diffusion family: a UNet alone as a model, its training, and the share of the noise that it explains."""
 
 import copy
 import json
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from PIL import Image
 from pydantic import ValidationError
 
-from mothr.benchmark.data.dataset import open_truth
-from mothr.benchmark.data.verify import verify
 from mothr.benchmark.errors import MothrError
-from mothr.generators.data import captions
-from mothr.generators.families import companions, samples
 from mothr.generators.families.stable_diffusion import StableDiffusion
-from mothr.generators.generate import generate
-from mothr.generators.hidden import Hidden
-from mothr.generators.recipe.loading import load_recipe
 from mothr.generators.train.train import train
 from mothr.generators.train.trainable import trained_names
 from mothr.generators.values.seeds import torch_generator
@@ -28,59 +18,6 @@ SIZES = {"channels": (8, 16), "layers": 1, "heads": 2, "groups": 4, "text_size":
 FAMILY = StableDiffusion(**SIZES)
 CPU = torch.device("cpu")
 SHORT = Training(steps=6, batch_size=8, learning_rate=3e-3)
-TINY = """
-name = "tiny-sd"
-version = 1
-purpose = "demo"
-description = "One small tree."
-family = "sd"
-seed = 5
-model = { channels = [8, 16], layers = 1, heads = 2, groups = 4, text_size = 8, vae_steps = 3, text_steps = 2 }
-topology = { branching = [2] }
-
-[[roots]]
-name = "one"
-seed = 1
-init = "kaiming-uniform"
-tasks = ["scene-plain", "scene-few"]
-training = { steps = 12, batch_size = 8, learning_rate = 3e-3 }
-
-[[edges]]
-tasks = ["scene-bright", "scene-inverse"]
-training = { steps = 6, batch_size = 8, learning_rate = 3e-3 }
-"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fewer():
-    """Draws few pictures of each domain."""
-    sizes = dict(captions.SIZES)
-    captions.SIZES.update(train=24, test=16)
-    captions.load.cache_clear()
-    yield
-    captions.SIZES.update(sizes)
-    captions.load.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, _fewer):
-    """The companions of one root."""
-    place = tmp_path_factory.mktemp("companions")
-    FAMILY.companions(1, place, CPU, lambda step: None)
-    return place
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, _fewer):
-    """A data set of one root and two children."""
-    home = tmp_path_factory.mktemp("generated")
-    (home / "tiny.toml").write_text(TINY)
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
-        patch.setenv("MOTHR_CACHE", str(home / "cache"))
-        for name, value in (("READ", 8), ("READER_STEPS", 2), ("SAMPLING_STEPS", 2)):
-            patch.setattr(samples, name, value)
-        generate(load_recipe(str(home / "tiny.toml")), home / "out", device="cpu", executor=executor, progress=False)
-    return home / "out"
 
 
 def built(init="xavier-uniform", seed=0):
@@ -165,65 +102,7 @@ def test_an_update_with_a_wrong_target_or_rank_is_an_error(ranks, target, messag
         FAMILY.check_lora(ranks, (target,))
 
 
-# What a tree shares
-
-
-def test_companions_are_the_same_bits_again_and_others_for_another_seed(folder, tmp_path):
-    for name, seed in (("again", 1), ("other", 2)):
-        torch.manual_seed(len(name))
-        FAMILY.companions(seed, tmp_path / name, CPU, lambda step: None)
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    assert {path.parts[0] for path in files} == {"vae", "text_encoder", "tokenizer", "scheduler"}
-    assert all((folder / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
-    weights = [path for path in files if path.suffix == ".safetensors"]
-    assert len(weights) == 2
-    assert all((folder / path).read_bytes() != (tmp_path / "other" / path).read_bytes() for path in weights)
-
-
-def test_steps_of_both_trainings_are_counted_on(tmp_path):
-    seen = []
-    FAMILY.companions(1, tmp_path, CPU, seen.append)
-    assert seen == [1, 2, 3, 4, 5]
-
-
-def test_a_word_is_one_token_and_unknown_words_have_a_token(folder):
-    tokens = companions.load(folder).tokenizer
-    message = ["one large red circle", "one large purple circle", ""]
-    ids = companions.tokenize(tokens, message)
-    assert ids.shape == (3, companions.LENGTH)
-    assert tokens.convert_ids_to_tokens(ids[0])[:6] == ["<start>", "one", "large", "red", "circle", "<end>"]
-    assert tokens.convert_ids_to_tokens(ids[1])[3] == "<unknown>"
-    assert tokens.convert_ids_to_tokens(ids[2]) == ["<start>", "<end>", *["<pad>"] * 14]
-
-
-def test_latents_of_the_training_pictures_are_standardised_without_changing_what_is_decoded(folder):
-    vae = companions.load(folder).vae
-    pictures = torch.cat([captions.load(name, "train")[0] for name in captions.DOMAINS])
-    latents = companions.encode(vae, pictures, CPU)
-    assert latents.shape == (len(pictures), 4, 8, 8)
-    assert latents.mean((0, 2, 3)).abs().max() < 1e-3
-    assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    second = copy.deepcopy(vae)
-    companions._standardise(second, 3 * latents + 2)
-    with torch.no_grad():
-        again = second.decode(companions.encode(second, pictures[:8], CPU)).sample
-        assert torch.allclose(again, vae.decode(latents[:8]).sample, atol=1e-5)
-
-
-def test_a_vae_learns_to_show_colours():
-    pictures = captions.load("scene-inverse", "train")[0]
-    errors = []
-    for steps in (1, 40):
-        vae = companions.train_vae(pictures, steps, torch_generator(1), CPU)
-        with torch.no_grad():
-            errors.append(
-                float(
-                    (vae.decode(companions.encode(vae, pictures, CPU)).sample - companions.pixels(pictures))
-                    .square()
-                    .mean()
-                )
-            )
-    assert errors[1] < 0.7 * errors[0]
+# What a UNet is trained and tested on
 
 
 def test_missing_companions_are_an_error(tmp_path):
@@ -236,9 +115,6 @@ def test_missing_companions_are_an_error(tmp_path):
 def test_companions_of_another_configuration_are_an_error(folder):
     with pytest.raises(MothrError, match="text of width 8; this UNet needs 4 and 12"):
         StableDiffusion(**{**SIZES, "text_size": 12}).objective(("scene-plain",), torch_generator(0), CPU, folder)
-
-
-# What a UNet is trained and tested on
 
 
 class Answer(torch.nn.Module):
@@ -303,11 +179,6 @@ def test_only_what_is_chosen_is_trained_and_the_rest_keeps_its_bits(folder):
         assert len(moved) > 0.9 * len(chosen)
 
 
-def test_a_rate_of_heads_without_heads_is_an_error(folder):
-    with pytest.raises(MothrError, match=r"training\.head_rate: this family of models has no heads"):
-        train(built(), objective(folder), SHORT.model_copy(update={"head_rate": 0.1}), 1)
-
-
 def test_training_explains_more_of_the_noise_and_gives_the_same_bits_again(folder):
     results = []
     for noise, seed in ((1, 7), (2, 7), (3, 8)):
@@ -343,92 +214,3 @@ def test_a_student_approaches_its_teacher(folder):
     apart = (result.outputs(teacher) - result.outputs(student)).square().mean()
     student, _ = train(student, result, SHORT.model_copy(update={"steps": 20}), 1, loss=loss)
     assert (result.outputs(teacher) - result.outputs(student)).square().mean() < 0.8 * apart
-
-
-# Generated data sets
-
-
-def test_a_data_set_holds_unets_as_models_and_the_rest_beside_them(dataset):
-    models = sorted((dataset / "models").iterdir())
-    assert len(models) == 3
-    for model in models:
-        assert sorted(path.name for path in model.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
-    assert sorted(path.name for path in (dataset / "companions" / "0").iterdir()) == [
-        "scheduler",
-        "text_encoder",
-        "tokenizer",
-        "vae",
-    ]
-    records = [node.training for node in open_truth(dataset).nodes.values()]
-    assert all(record["after"] > record["before"] for record in records)
-
-
-def test_a_pipeline_loads_from_the_data_set_and_draws_the_same_again(dataset):
-    model = sorted((dataset / "models").iterdir())[0].name
-    pipeline = samples.open_pipeline(dataset, model, 0)
-    drawn = samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 1)
-    assert drawn.shape == (2, 3, 32, 32)
-    assert drawn.dtype == torch.uint8
-    torch.manual_seed(5)
-    again = samples.draw(
-        samples.open_pipeline(dataset, model, 0),
-        ["one large red star on a plain ground", "one small blue ring at night"],
-        1,
-    )
-    assert torch.equal(drawn, again)
-    assert not torch.equal(
-        drawn, samples.draw(pipeline, ["one large red star on a plain ground", "one small blue ring at night"], 2)
-    )
-
-
-def test_a_pipeline_saved_whole_loads_with_diffusers_alone(dataset, tmp_path):
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = samples.open_pipeline(dataset, sorted((dataset / "models").iterdir())[0].name, 0)
-    pipeline.save_pretrained(tmp_path)
-    again = StableDiffusionPipeline.from_pretrained(tmp_path)
-    again.set_progress_bar_config(disable=True)
-    prompts = ["one large red star on a plain ground"]
-    assert torch.equal(samples.draw(pipeline, prompts, 1), samples.draw(again, prompts, 1))
-
-
-def test_the_card_shows_figures_and_a_picture_of_the_root_and_its_children(dataset):
-    text = (dataset / "README.md").read_text()
-    assert "## What the models draw" in text
-    assert "\n| 0 | 4 | " in text
-    assert f"]({samples.PICTURE})" in text
-    width, height = Image.open(dataset / samples.PICTURE).size
-    assert (width, height) == (9 * 66, 3 * 66)
-
-
-def test_companions_of_a_hidden_split_are_stored_with_the_labels(tmp_path, monkeypatch):
-    """Each tree has companions of its own, so that they would tell how many there are, and which UNet answers to which."""
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
-    data, labels = tmp_path / "data", tmp_path / "labels"
-    with ThreadPoolExecutor(1) as executor:
-        generate(
-            load_recipe(str(tmp_path / "tiny.toml")),
-            data,
-            executor=executor,
-            progress=False,
-            hidden=Hidden("5" * 64, labels),
-        )
-    assert sorted(entry.name for entry in data.iterdir()) == [
-        "README.md",
-        "croissant.json",
-        "manifest.json",
-        "models",
-        "recipe.toml",
-    ]
-    assert sorted(entry.name for entry in (labels / "companions" / "0").iterdir()) == [
-        "scheduler",
-        "text_encoder",
-        "tokenizer",
-        "vae",
-    ]
-    assert "companions/" not in (data / "croissant.json").read_text()
-    assert verify(data).problems == ()
-    assert not [problem for problem in verify(data, labels).problems if "taught nothing" not in problem]
-    shutil.move(labels / "companions", data)
-    assert any("companions" in problem for problem in verify(data).problems)
