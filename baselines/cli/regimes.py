@@ -50,7 +50,8 @@ def map(
 
     A field matters if it says whether a score is right: the outcome of an edge is predicted by the mean outcome of the edges
     with the same value in other trees. Its gain is the share of the variance that this explains, and below 0 if it does not
-    help. Two fields are crossed if neither determines the other on 95 % of the edges, and if their joint gain is the largest.
+    help. Two fields are crossed if each has at most twelve values, if neither determines the other on 95 % of the edges, and
+    if their joint gain is the largest.
 
     --out gets map.csv, with one row for each regime and score and its interval over trees, map-trees.csv, with one row a
     tree, fields.csv and field-pairs.csv with the gains, and figures as .svg and .png: fields (the gains), map (the fields of

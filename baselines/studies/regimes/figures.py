@@ -117,9 +117,10 @@ def pair_figure(cells: pd.DataFrame, crossing: Crossing, caption: str) -> Figure
     names = list(dict.fromkeys(cells.direction))
     first, second = map(_label, crossing.fields)
     caption = (
-        f"Rows: {first}. Columns: {second}. These two fields explain the most of the outcomes together, of all pairs of which neither "
-        "determines the other; see field-pairs.csv. A cell shows the mean accuracy over Model Trees. Bold: its 95 % t-interval over "
-        "trees excludes chance, 0.5, not corrected for the number of cells. In brackets: it includes chance, or there is one tree. "
+        f"Rows: {first}. Columns: {second}. These fields of few values explain the most of the outcomes together, of all pairs of "
+        "which neither determines the other; see field-pairs.csv. A cell shows the mean accuracy over Model Trees. Bold: its 95 % "
+        "t-interval over trees excludes chance, 0.5, not corrected for the number of cells. In brackets: it includes chance, or "
+        "there is one tree. "
         f"Empty: no edge. The last matrix has the most trees, and below them the edges. {caption}"
     )
     margin = 0.3 + TEXT_WIDTH * max(map(len, crossing.rows))

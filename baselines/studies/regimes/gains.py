@@ -40,7 +40,10 @@ class Edges:
     origins: Codes
     """Origin of the tree of each edge; see :attr:`mothr.baselines.studies.datasets.OpenedDataset.origins`."""
     fields: dict[str, Codes]
-    """Field that has several values -> the value of each edge. An absent value is a value of its own."""
+    """Field of several recorded values -> the value of each edge. An absent value is a value of its own.
+
+    A field of one recorded value is left out. It only says whether the child was trained, which ``kind`` says as well.
+    """
 
     @classmethod
     def of(cls, table: pd.DataFrame, fields: Sequence[str]) -> "Edges":
@@ -55,8 +58,8 @@ class Edges:
         directions = tuple(dict.fromkeys(table.direction))
         wide = table.pivot(index=key, columns="direction", values="value")
         outcomes = wide.reindex(pd.MultiIndex.from_frame(edges[key]))[list(directions)].to_numpy(float)
-        codes = {name: _codes(edges[name].astype(object).where(edges[name].notna(), "absent")) for name in fields}
-        varied = {name: code for name, code in codes.items() if code.max() > 0}
+        several = [name for name in fields if edges[name].nunique() > 1]
+        varied = {name: _codes(edges[name].astype(object).where(edges[name].notna(), "absent")) for name in several}
         return cls(directions, outcomes, _codes(edges.origin), varied)
 
     def errors(self, codes: Codes) -> Values:

@@ -52,6 +52,8 @@ FIELD_LIMITS: Mapping[str, tuple[float, ...]] = {
 """Numeric field -> the limits of its classes; see :func:`classed`."""
 ABSENT = "absent"
 """Text of a value that is not recorded, such as the learning rate of a copy."""
+MOST_CROSSED = 12
+"""Largest number of values of each of the two fields that are crossed, so that their matrices stay readable."""
 MEASURED_FIELDS = ("root_kurtosis", "root_initial_share", "way")
 """Fields that are real numbers of a tree or an edge, so that they are always grouped into classes."""
 
@@ -208,8 +210,8 @@ def _text(value: Any) -> str:
 def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> RegimeMap:
     """Returns the map of all trees of the data sets in ``folders``. Progress is shown on stderr.
 
-    The two fields that matter most together are the pair of largest gain. Of the two, the one of larger own gain comes
-    first in their grouping.
+    The two fields that matter most together are the pair of largest gain among the fields of at most :data:`MOST_CROSSED`
+    values. Of the two, the one of larger own gain comes first in their grouping.
 
     Raises:
         MothrError: A data set cannot be opened, see :func:`mothr.baselines.studies.datasets.open_datasets`, or no data set
@@ -226,7 +228,9 @@ def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> RegimeMa
     named = {name for fields in settings.groupings for name in fields}
     edges = Edges.of(table, [name for name in EDGE_FIELDS if name in named])
     gains, pairs = field_gains(edges), pair_gains(edges)
-    crossing = _crossing(table, pairs) if settings.cross and len(pairs) else None
+    few = gains[gains.regimes <= MOST_CROSSED].field
+    readable = pairs[pairs["first"].isin(few) & pairs["second"].isin(few)]
+    crossing = _crossing(table, readable) if settings.cross and len(readable) else None
     groupings = dict.fromkeys((*settings.groupings, *([crossing.fields] if crossing else [])))
     return RegimeMap(regime_accuracies(table, list(groupings)), gains, pairs, crossing)
 

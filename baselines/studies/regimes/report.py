@@ -66,7 +66,7 @@ def figures(regimes: RegimeMap, cells: pd.DataFrame, caption: str) -> Iterator[t
     shown = overview(single, regimes.gains)
     left_out = single.grouping.nunique() - shown.grouping.nunique()
     note = "Fields are sorted by their gain, see fields.csv. " if len(regimes.gains) else ""
-    note += f"{left_out} fields of a single value, or of less gain, are left out. " if left_out else ""
+    note += f"{left_out} fields of a single value, of too many, or of less gain, are left out. " if left_out else ""
     yield from _paged("map", shown, note + caption)
     varied = [name for name in single.grouping.unique() if single[single.grouping == name].regime.nunique() > 1]
     for name in varied:
@@ -111,7 +111,7 @@ def overview(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     chosen: list[str] = []
     for name in [*ranked, *(name for name in several if name not in ranked)]:
         if sum(counts[chosen]) + counts[name] > ROWS_PER_FIGURE:
-            break
+            continue  # a field of many values has a figure of its own
         chosen.append(name)
     return pd.concat([cells[cells.grouping == name] for name in chosen]) if chosen else cells
 

@@ -84,9 +84,11 @@ def test_undefined_outcomes_and_scores_without_variance_are_left_out():
     def draw(tree, edge):
         right = float(edge % 2)
         values = {"norm": right if edge else np.nan, "kurtosis": 1.0, "std": np.nan}
-        return {"half": edge % 2, "absent": None if edge % 2 else 3.0}, values
+        absent = {0: None, 2: None, 4: None, 1: 1.0}.get(edge, 2.0)
+        return {"half": edge % 2, "absent": absent, "once": None if edge % 2 else 3.0}, values
 
-    edges = Edges.of(table(4, draw), ["half", "absent"])
+    edges = Edges.of(table(4, draw), ["half", "absent", "once"])
+    assert list(edges.fields) == ["half", "absent"]  # one recorded value is no field
     gains = field_gains(edges)
     assert set(gains.direction) == {ALL, "norm"}
     assert set(gains.gain) == {1.0}  # an absent value is a value of its own

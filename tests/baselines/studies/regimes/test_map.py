@@ -15,7 +15,7 @@ from mothr.baselines.studies.ablation import BOUNDS
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset
 from mothr.baselines.studies.measurements import mean_over_trees
 from mothr.baselines.studies.regimes.gains import ALL
-from mothr.baselines.studies.regimes.map import TRAINING_FIELDS, RegimeMapSettings, classed, regime_map
+from mothr.baselines.studies.regimes.map import MOST_CROSSED, TRAINING_FIELDS, RegimeMapSettings, classed, regime_map
 from mothr.baselines.studies.regimes.report import regime_cells
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.score.statistics import mean_interval
@@ -329,7 +329,7 @@ def test_command_writes_tables_and_figures(dataset_of, tmp_path, call):
     [crossing] = {name for name in table.grouping if name.count("*") == 1}
     assert set(crossing.split("*")) == set(pairs.loc[0, ["first", "second"]])
     varied = {name for name, rows in table.groupby("grouping") if rows.regime.nunique() > 1 and "*" not in name}
-    assert {"kind", "init", "depth"} <= varied < set(fields.field)
+    assert {"kind", "init", "depth"} <= varied == set(fields.field)
     drawn = ["map", "map-crossed", "fields", *(f"map-{name}".replace("_", "-") for name in varied)]
     drawn.append(f"map-{crossing}".replace("*", "-").replace("_", "-"))
     names = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
@@ -373,3 +373,15 @@ def test_a_failed_command_leaves_no_files(tmp_path, call):
 def test_help_names_every_field():
     [command] = [item.function for item in commands if item.function.__name__ == "map"]
     assert all(name in command.__doc__ for name in EDGE_FIELDS)
+
+
+def test_fields_of_too_many_values_are_not_crossed(dataset_of):
+    rng = np.random.default_rng(10)
+    nodes = forest(*(tree(rng, factor, init) for factor, init in ((1.0, "normal"), (0.7, "uniform")) * 7))
+    for place, (_, parents, fields) in enumerate(nodes):
+        if parents:
+            fields["training"]["optimizer"] = f"optimizer {place % 28}"  # two trees have the same ones
+    settings = RegimeMapSettings(("norm",), groupings=(("optimizer",), ("init",), ("kind",)))
+    found = regime_map([dataset_of(nodes)], settings)
+    assert found.gains.set_index("field").regimes["optimizer"].max() > MOST_CROSSED
+    assert found.crossing.fields == ("init", "kind")
