@@ -233,7 +233,8 @@ class Recipe(Table):
                 f"shapes: {len(self.shapes)} shapes for {len(self.roots)} roots; give one per root, or none and use topology"
             )
         family = FAMILIES[self.family](**self.model)
-        for part in (*self.roots, *self.edges, *(self.derived or ())):
+        parts: tuple[Root | EdgeKind | Derived, ...] = (*self.roots, *self.edges, *(self.derived or ()))
+        for part in parts:
             check_heads(part.training, family.has_heads)
         for root in self.roots:
             family.check_tasks(root.tasks)
