@@ -120,6 +120,10 @@ WRONG = {
         lora('{ uniform = [32, 64], at_most = "hidden_size" }'),
         r"node 0/0: edges\[0\]\.lora\.ranks\[0\]: the smallest number, 32, is above hidden_size = 16; lower the range",
     ),
+    "an update of low rank with a choice of dense weights": (
+        (EDGE, EDGE.replace(" }", ', trained = "vectors" }') + LORA.replace("RANK", "2")),
+        r"node 0/0: edges\[0\]: training\.trained: 'vectors' is about the dense weights, .*; remove trained or lora",
+    ),
     "a size of the model bounded by another one": (
         ("mlp_size = 32", 'mlp_size = { uniform = [2, 64], at_most = "hidden_size" }'),
         r"tree 0: model\.mlp_size: at_most names 'hidden_size', .*it is for fields outside of \[model\]",

@@ -166,14 +166,6 @@ def test_wrong_labels_are_the_same_for_the_same_seed_and_leave_the_batches():
     assert results[0][1]["before"] == results[3][1]["before"]
 
 
-def test_a_low_rank_update_with_a_choice_of_dense_weights_is_an_error():
-    model, objective = model_and_objective()
-    lora = Lora(ranks=(2,), targets=("v_proj",))
-    training = Training(steps=1, batch_size=8, learning_rate=1e-3, trained="vectors")
-    with pytest.raises(ValueError, match=r"training\.trained: 'vectors' is about the dense weights"):
-        train(model, objective, training, seed=1, lora=lora, rank=2)
-
-
 def test_a_training_that_diverges_is_an_error_that_names_the_step():
     model, objective = model_and_objective()
     losses = iter([1.0, float("nan"), 1.0])
