@@ -87,4 +87,5 @@ def is_plain(method: str, parameters: str) -> bool:
         declared = about(find_method(method), method)
     except MothrError:
         return False
-    return bool(dict(declared.parameters) == json.loads(parameters))
+    own = json.loads(json.dumps(dict(declared.parameters)))  # a tuple of a field is a list in a record
+    return bool(own == json.loads(parameters))
