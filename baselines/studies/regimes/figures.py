@@ -1,14 +1,14 @@
-"""Figures of the regime map: heat maps of accuracies, the gains of fields, and two fields crossed."""
+"""Figures of the regime map: heat maps of means over trees, the gains of fields, and two fields crossed."""
 
-from functools import cache
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 
 from mothr.baselines.studies.output import (
     BOUND_COLOUR,
@@ -20,62 +20,70 @@ from mothr.baselines.studies.output import (
 )
 from mothr.baselines.studies.regimes.gains import ALL
 from mothr.baselines.studies.regimes.map import Crossing
+from mothr.baselines.studies.regimes.measure import Measure
 
 BAR_COLOUR = "#0072B2"
 """Blue of Okabe and Ito (2008)."""
 LOWEST_GAIN = -0.25
 """Smallest gain on the axis; a smaller one is drawn at the edge."""
+COUNTS = ListedColormap(["#F7F7F7"])
+"""Colour of a cell that shows numbers of trees and edges."""
 TEXT_WIDTH = 0.075
 """Width of a letter of a label, in inches."""
+TITLE_LETTER = 0.062
+"""Width of a letter of the title of a small matrix, in inches."""
+TITLE_LINE = 0.12
+"""Height of a line of it, in inches."""
 
 
-def regime_figure(cells: pd.DataFrame, caption: str, field: str | None = None) -> Figure:
-    """Returns the heat map of ``cells``: a column for each direction score, a row for each regime, a heading for each grouping.
+def regime_figure(cells: pd.DataFrame, measure: Measure, caption: str, field: str | None = None) -> Figure:
+    """Returns the heat map of ``cells``: a column for each series, a row for each regime, a heading for each grouping.
 
     Args:
         cells: Cells from :func:`mothr.baselines.studies.regimes.report.regime_cells`.
-        caption: What the accuracies were measured with.
+        measure: What the cells show.
+        caption: What the outcomes were measured with.
         field: The only grouping, which the title then names.
     """
-    names = list(dict.fromkeys(cells.direction))
+    names = list(dict.fromkeys(cells.series))
     rows: list[tuple[str, str | None]] = []
     for grouping, regime in dict.fromkeys(zip(cells.grouping, cells.regime, strict=True)):
         rows += [(grouping, None)] if grouping not in {heading for heading, _ in rows} else []
         rows.append((grouping, regime))
     caption = (
-        "A cell shows the mean accuracy over Model Trees (trees of the same root count as one), and below it trees / edges. Bold: its "
-        "95 % t-interval over trees excludes chance, 0.5, not corrected for the number of cells. In brackets: it includes chance, or "
-        "there is one tree. A row pools all edges of its regime, whatever else differs between them. The intervals are in map.csv. "
-        f"{caption}"
+        f"A cell shows the mean {measure.value} over Model Trees (trees of the same root count as one), that is the {measure.share}; "
+        f"below it trees / edges. {measure.mark_text} A row pools all edges of its regime, whatever else differs between them. The "
+        f"intervals of the means are in map.csv. {caption}"
     )
     figure, upper = _with_caption(LANDSCAPE_WIDTH, 1.3 + 0.24 * len(rows), caption)
     axes = upper.subplots()
     values = np.full((len(rows), len(names)), np.nan)
     for cell in cells.to_dict("records"):
-        row, column = rows.index((cell["grouping"], cell["regime"])), names.index(cell["direction"])
-        values[row, column] = cell["accuracy"]
-        _draw_cell(axes, row, column, cell)
-    image = axes.imshow(values, _palette(), Normalize(0, 1), aspect="auto", interpolation="none")
-    _label_rows_and_columns(axes, rows, names)
+        row, column = rows.index((cell["grouping"], cell["regime"])), names.index(cell["series"])
+        values[row, column] = cell["mean"]
+        _draw_cell(axes, row, column, cell, _palette(measure))
+    image = axes.imshow(values, _palette(measure), Normalize(0, 1), aspect="auto", interpolation="none")
+    _label_rows_and_columns(axes, rows, [measure.label(name) for name in names])
     bar = upper.colorbar(image, ax=axes, shrink=min(1.0, 8 / len(rows)), aspect=15, pad=0.01)
-    bar.set_label("share of edges directed right" if len(rows) > 8 else "share right")
+    bar.set_label(measure.share if len(rows) > 8 else measure.short_share)
     what = "what made the child" if field is None else _label(field)
-    upper.suptitle(f"Which direction score tells parent from child, by {what}", fontsize=9)
+    upper.suptitle(f"{measure.title}, by {what}", fontsize=9)
     return figure
 
 
-def gains_figure(gains: pd.DataFrame, caption: str) -> Figure:
-    """Returns the bar chart of the mean gain of each field, with its interval and a dot for each direction score.
+def gains_figure(gains: pd.DataFrame, measure: Measure, caption: str) -> Figure:
+    """Returns the bar chart of the mean gain of each field, with its interval and a dot for each series.
 
     Args:
         gains: From :func:`mothr.baselines.studies.regimes.gains.field_gains`.
+        measure: What the outcomes are.
         caption: What the outcomes were measured with.
     """
-    means, scores = gains[gains.direction == ALL], gains[gains.direction != ALL]
+    means, scores = gains[gains.series == ALL], gains[gains.series != ALL]
     caption = (
-        "The gain of a field: an edge's outcome, right or wrong, is predicted by the mean outcome of the edges with the same value in "
+        f"The gain of a field: an edge's outcome, {measure.outcome}, is predicted by the mean outcome of the edges with the same value in "
         "other trees, and by the mean of all edges of other trees; gain = 1 - SSE of the first / SSE of the second. It is below 0 for a "
-        "field that does not help. Bar: mean over the direction scores, with its 95 % t-interval over trees. Dot: one direction score; "
+        f"field that does not help. Bar: mean over the {measure.series}s, with its 95 % t-interval over trees. Dot: one {measure.series}; "
         f"at the left edge it is below {LOWEST_GAIN:g}. The numbers are in fields.csv. {caption}"
     )
     figure, upper = _with_caption(PAGE_WIDTH, 0.9 + 0.2 * len(means), caption)
@@ -100,62 +108,78 @@ def gains_figure(gains: pd.DataFrame, caption: str) -> Figure:
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    upper.suptitle("Which fields say whether a direction score is right (in brackets: number of values)", fontsize=9)
+    upper.suptitle(f"{measure.fields_title} (in brackets: number of values)", fontsize=9)
     return figure
 
 
-def pair_figure(cells: pd.DataFrame, crossing: Crossing, caption: str) -> Figure:
-    """Returns a matrix for each direction score: a row for each value of the first field, a column for each of the second.
+def pair_figure(cells: pd.DataFrame, crossing: Crossing, measure: Measure, caption: str) -> Figure:
+    """Returns a matrix for each series: a row for each value of the first field, a column for each of the second.
 
     A further matrix has the numbers of trees and edges.
 
     Args:
         cells: Cells of the crossing, from :func:`mothr.baselines.studies.regimes.report.regime_cells`.
         crossing: The two fields.
-        caption: What the accuracies were measured with.
+        measure: What the cells show.
+        caption: What the outcomes were measured with.
     """
-    names = list(dict.fromkeys(cells.direction))
+    names = list(dict.fromkeys(cells.series))
     first, second = map(_label, crossing.fields)
     caption = (
         f"Rows: {first}. Columns: {second}. These fields of few values explain the most of the outcomes together, of all pairs of "
-        "which neither determines the other; see field-pairs.csv. A cell shows the mean accuracy over Model Trees. Bold: its 95 % "
-        "t-interval over trees excludes chance, 0.5, not corrected for the number of cells. In brackets: it includes chance, or "
-        "there is one tree. "
-        f"Empty: no edge. The last matrix has the most trees, and below them the edges. {caption}"
+        f"which neither determines the other; see field-pairs.csv. A cell shows the mean {measure.value} over Model Trees. "
+        f"{measure.mark_text} Empty: no edge. The last matrix has the most trees, and below them the edges. {caption}"
     )
     margin = 0.3 + TEXT_WIDTH * max(map(len, crossing.rows))
-    width = 0.25 + 0.33 * len(crossing.columns)
+    titles = [measure.label(name) for name in names]
+    title_width = TITLE_LETTER * max(len(line) for title in titles for line in title.split("\n"))
+    width = max(0.25 + 0.33 * len(crossing.columns), title_width)
     per_row = int(np.clip((LANDSCAPE_WIDTH - margin - 0.8) // width, 1, len(names) + 1))
     lines = -(-(len(names) + 1) // per_row)
-    top = 0.2 + TEXT_WIDTH * max(map(len, crossing.columns))
+    top = 0.2 + TEXT_WIDTH * max(map(len, crossing.columns)) + TITLE_LINE * max(title.count("\n") for title in titles)
     figure, upper = _with_caption(LANDSCAPE_WIDTH, 0.4 + lines * (top + 0.25 + 0.22 * len(crossing.rows)), caption)
     grid = upper.subplots(lines, per_row, squeeze=False)
     for axes in grid.flat[len(names) + 1 :]:
         axes.set_axis_off()
-    for index, (axes, name) in enumerate(zip(grid.flat, [*names, None], strict=False)):
-        values = np.full((len(crossing.rows), len(crossing.columns)), np.nan)
-        chosen = (
-            cells[cells.direction == name]
-            if name
-            else cells.sort_values("edges").drop_duplicates("regime", keep="last")
-        )
-        for cell in chosen.to_dict("records"):
-            row, column = crossing.places[cell["regime"]]
-            values[row, column] = cell["accuracy"] if name else 0.5
-            _draw_value(axes, row, column, cell, counts=name is None)
-        image = axes.imshow(values, _palette(), Normalize(0, 1), aspect="auto", interpolation="none")
-        axes.set_title(name.replace("_", " ") if name else "trees, edges", fontsize=7, fontweight="bold")
-        axes.set_xticks(range(len(crossing.columns)), crossing.columns, rotation=90, fontsize=6)
-        axes.set_yticks(
-            range(len(crossing.rows)), crossing.rows if index % per_row == 0 else [""] * len(crossing.rows), fontsize=6
-        )
-        _separate(axes, len(crossing.rows), len(crossing.columns))
+    for index, (axes, name, title) in enumerate(zip(grid.flat, names, titles, strict=False)):
+        image = _draw_matrix(axes, cells[cells.series == name], crossing, _palette(measure))
+        _label_matrix(axes, crossing, title, named_rows=index % per_row == 0)
+    counted = cells.sort_values("edges").drop_duplicates("regime", keep="last")
+    _draw_matrix(grid.flat[len(names)], counted, crossing, None)
+    _label_matrix(grid.flat[len(names)], crossing, "trees, edges", named_rows=len(names) % per_row == 0)
     bar = upper.colorbar(image, ax=grid, shrink=min(1.0, 1.5 / lines), aspect=15, pad=0.01)
-    bar.set_label("share of edges directed right")
-    upper.suptitle(
-        f"Which direction score tells parent from child, by {first} (rows) and {second} (columns)", fontsize=9
-    )
+    bar.set_label(measure.share)
+    upper.suptitle(f"{measure.title}, by {first} (rows) and {second} (columns)", fontsize=9)
     return figure
+
+
+def _draw_matrix(axes: Axes, cells: pd.DataFrame, crossing: Crossing, palette: Colormap | None) -> AxesImage:
+    """Draws the cells of one series at their places; without a palette, their numbers of trees and edges."""
+    values = np.full((len(crossing.rows), len(crossing.columns)), np.nan)
+    for cell in cells.to_dict("records"):
+        row, column = crossing.places[cell["regime"]]
+        values[row, column] = cell["mean"]
+        if palette is None:
+            axes.text(
+                column,
+                row,
+                f"{cell['trees']}\n{cell['edges']}",
+                fontsize=4.5,
+                linespacing=0.95,
+                ha="center",
+                va="center",
+            )
+        else:
+            _draw_value(axes, row, column, cell, palette)
+    return axes.imshow(values, palette or COUNTS, Normalize(0, 1), aspect="auto", interpolation="none")
+
+
+def _label_matrix(axes: Axes, crossing: Crossing, title: str, *, named_rows: bool) -> None:
+    axes.set_title(title, fontsize=7, fontweight="bold")
+    axes.set_xticks(range(len(crossing.columns)), crossing.columns, rotation=90, fontsize=6)
+    rows = crossing.rows if named_rows else [""] * len(crossing.rows)
+    axes.set_yticks(range(len(crossing.rows)), rows, fontsize=6)
+    _separate(axes, len(crossing.rows), len(crossing.columns))
 
 
 def _with_caption(width: float, height: float, caption: str) -> tuple[Figure, SubFigure]:
@@ -167,49 +191,48 @@ def _with_caption(width: float, height: float, caption: str) -> tuple[Figure, Su
     return figure, upper
 
 
-@cache
-def _palette() -> Colormap:
-    return matplotlib.colormaps["PuOr"]
+def _palette(measure: Measure) -> Colormap:
+    return matplotlib.colormaps[measure.palette]
 
 
 def _label(grouping: str) -> str:
     return grouping.replace("_", " ").replace("*", ", ")
 
 
-def _style(accuracy: float) -> dict[str, Any]:
-    """Returns the style of a text on the colour of ``accuracy``: black or white, whichever is readable."""
-    red, green, blue, _ = _palette()(accuracy)
+def _style(value: float, palette: Colormap) -> dict[str, Any]:
+    """Returns the style of a text on the colour of ``value``: black or white, whichever is readable."""
+    red, green, blue, _ = palette(value)
     ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
     return {"ha": "center", "va": "center", "color": ink}
 
 
-def _draw_cell(axes: Axes, row: int, column: int, cell: dict[Any, Any]) -> None:
-    """Writes accuracy and counts into a cell."""
-    style = _style(cell["accuracy"])
-    text, weight = (f"{cell['accuracy']:.2f}", "bold") if cell["apart"] else (f"({cell['accuracy']:.2f})", "normal")
-    axes.text(column, row - 0.16, text, fontsize=6.5, fontweight=weight, **style)
+def _marked(text: str, apart: bool | None) -> dict[str, Any]:
+    """Returns the text and weight of a number: bold if it is ``apart``, in brackets if not, plain if this is not known."""
+    return {"s": f"({text})" if apart is False else text, "fontweight": "bold" if apart else "normal"}
+
+
+def _draw_cell(axes: Axes, row: int, column: int, cell: dict[Any, Any], palette: Colormap) -> None:
+    """Writes the mean and the counts into a cell."""
+    style = _style(cell["mean"], palette)
+    axes.text(column, row - 0.16, **_marked(f"{cell['mean']:.2f}", cell["apart"]), fontsize=6.5, **style)
     axes.text(column, row + 0.28, f"{cell['trees']} / {cell['edges']}", fontsize=5, **style)
 
 
-def _draw_value(axes: Axes, row: int, column: int, cell: dict[Any, Any], counts: bool) -> None:
-    """Writes the accuracy into a small cell, or trees and edges below each other."""
-    if counts:
-        axes.text(column, row, f"{cell['trees']}\n{cell['edges']}", fontsize=4.5, linespacing=0.95, **_style(0.5))
-        return
-    accuracy = f"{cell['accuracy']:.2f}".removeprefix("0")
-    text, weight = (accuracy, "bold") if cell["apart"] else (f"({accuracy})", "normal")
-    axes.text(column, row, text, fontsize=5.5, fontweight=weight, **_style(cell["accuracy"]))
+def _draw_value(axes: Axes, row: int, column: int, cell: dict[Any, Any], palette: Colormap) -> None:
+    """Writes the mean into a small cell."""
+    text = f"{cell['mean']:.2f}".removeprefix("0")
+    axes.text(column, row, **_marked(text, cell["apart"]), fontsize=5.5, **_style(cell["mean"], palette))
 
 
-def _label_rows_and_columns(axes: Axes, rows: list[tuple[str, str | None]], names: list[str]) -> None:
-    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
+def _label_rows_and_columns(axes: Axes, rows: list[tuple[str, str | None]], columns: list[str]) -> None:
+    axes.set_xticks(range(len(columns)), columns, fontsize=7)
     axes.tick_params("x", labelrotation=90)
     axes.xaxis.tick_top()
     labels = [_label(grouping) if regime is None else regime for grouping, regime in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     for label, (_, regime) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if regime is None else "normal")
-    _separate(axes, len(rows), len(names))
+    _separate(axes, len(rows), len(columns))
 
 
 def _separate(axes: Axes, rows: int, columns: int) -> None:

@@ -3,6 +3,9 @@
 A regime is one way of making a child, for example "full, adamw, 300 steps". Each direction score decides every true edge
 alone. Its accuracy in a regime is the mean over Model Trees of the share of edges on which it is right. Numbers that differ from
 tree to tree or from edge to edge, such as the kurtosis of the root, are grouped into classes.
+
+The map of methods, :mod:`mothr.baselines.studies.regimes.methods`, has the same regimes. A *series* is what has a column in a map: a
+direction score, or a method.
 """
 
 import sys
@@ -19,6 +22,7 @@ from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
 from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset, defined_pair_scores, open_datasets
 from mothr.baselines.studies.regimes.gains import Edges, field_gains, pair_gains
+from mothr.baselines.studies.regimes.measure import DIRECTION_ACCURACY, Measure
 from mothr.baselines.studies.roots import INITIAL_SHARE_LIMITS, KURTOSIS_LIMITS, interval_name, interval_names
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.weights.layers import Layers
@@ -58,9 +62,30 @@ MEASURED_FIELDS = ("root_kurtosis", "root_initial_share", "way")
 """Fields that are real numbers of a tree or an edge, so that they are always grouped into classes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupingSettings:
+    """By which fields a regime map groups the edges.
+
+    Raises:
+        MothrError: An unknown field.
+    """
+
+    groupings: tuple[tuple[str, ...], ...] = (*((name,) for name in EDGE_FIELDS), TRAINING_FIELDS)
+    """Groupings of the edges. Each is a tuple of fields; every combination of their values is a regime."""
+    cross: bool = True
+    """Whether the two fields that matter most together are one more grouping; see :func:`regime_map`."""
+    max_values: int = 12
+    """Largest number of values of a field of :data:`FIELD_LIMITS` that are regimes of their own; more are grouped into classes."""
+
+    def __post_init__(self) -> None:
+        for name in (name for fields in self.groupings for name in fields):
+            if name not in EDGE_FIELDS:
+                raise unknown_name("field", name, EDGE_FIELDS)
+
+
 @dataclass(frozen=True, slots=True)
-class RegimeMapSettings:
-    """What a regime map compares.
+class RegimeMapSettings(GroupingSettings):
+    """What a regime map of direction scores compares.
 
     Raises:
         MothrError: An unknown direction score, field or choice of layers, or a score that is a bound.
@@ -70,14 +95,9 @@ class RegimeMapSettings:
     """Direction scores, names of ``mothr list directions``."""
     layers: str = "body"
     """Tensors that the scores are computed on; see :class:`mothr.benchmark.weights.layers.Layers`."""
-    groupings: tuple[tuple[str, ...], ...] = (*((name,) for name in EDGE_FIELDS), TRAINING_FIELDS)
-    """Groupings of the edges. Each is a tuple of fields; every combination of their values is a regime."""
-    cross: bool = True
-    """Whether the two fields that matter most together are one more grouping; see :func:`regime_map`."""
-    max_values: int = 12
-    """Largest number of values of a field of :data:`FIELD_LIMITS` that are regimes of their own; more are grouped into classes."""
 
     def __post_init__(self) -> None:
+        GroupingSettings.__post_init__(self)
         for name in self.directions:
             find_direction(name)
             if name in BOUNDS:
@@ -85,17 +105,16 @@ class RegimeMapSettings:
                     f"direction {name!r} reads no weights, so its accuracy is known beforehand; leave it out of the map"
                 )
         Layers.parse(self.layers)
-        for name in (name for fields in self.groupings for name in fields):
-            if name not in EDGE_FIELDS:
-                raise unknown_name("field", name, EDGE_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
 class RegimeMap:
-    """The accuracies in each regime, and how much each field says about the outcomes."""
+    """The results in each regime, and how much each field says about the outcomes."""
 
+    measure: Measure
+    """What the numbers are."""
     trees: pd.DataFrame
-    """Accuracies of each tree, from :func:`regime_accuracies`."""
+    """Mean outcomes of each tree, from :func:`regime_accuracies`."""
     gains: pd.DataFrame
     """From :func:`mothr.baselines.studies.regimes.gains.field_gains`, for the fields of all groupings."""
     pairs: pd.DataFrame
@@ -123,18 +142,10 @@ class Crossing:
         return "*".join(self.fields)
 
 
-def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFrame:
-    """Returns a row for each true edge and direction score, with the fields of the edge and whether the score is right.
-
-    ``value`` is 1 if the score names the parent, 0 if it names the child, 0.5 if it is undecided (score 0), and NaN if
-    the score is undefined in this data set. A score whose sign depends on the stage takes the sign of specialisation.
-    """
-    edges = data.graph.edges
-    if not edges:
-        return pd.DataFrame()
-    pairs = np.array([[data.position[node] for node in edge] for edge in edges])
+def edge_rows(data: OpenedDataset) -> list[dict[str, Any]]:
+    """Returns for each true edge where it is and the value of each of its fields, in the order of the graph's edges."""
     rows = []
-    for edge in edges:
+    for edge in data.graph.edges:
         tree = data.tree_of[edge[1]]
         location = {
             "split": data.truth.split,
@@ -144,12 +155,39 @@ def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFr
             "child": edge[1],
         }
         rows.append({**location, **data.edge_fields(edge)})
-    outcomes = []
+    return rows
+
+
+def edge_outcomes(data: OpenedDataset, settings: RegimeMapSettings) -> pd.DataFrame:
+    """Returns a row for each true edge and direction score, with the fields of the edge and whether the score is right.
+
+    ``series`` is the score. ``value`` is 1 if the score names the parent, 0 if it names the child, 0.5 if it is undecided
+    (score 0), and NaN if the score is undefined in this data set. A score whose sign depends on the stage takes the sign
+    of specialisation.
+    """
+    edges = data.graph.edges
+    if not edges:
+        return pd.DataFrame()
+    pairs = np.array([[data.position[node] for node in edge] for edge in edges])
+    fields, outcomes = pd.DataFrame(edge_rows(data)), []
     for name in tqdm(settings.directions, desc=data.truth.split, unit="score", file=sys.stderr):
         scores = defined_pair_scores(data.models, name, pairs, Layers.parse(settings.layers))
         value = np.full(len(edges), np.nan) if scores is None else (np.sign(scores) + 1) / 2
-        outcomes.append(pd.DataFrame(rows).assign(direction=name, value=value, items=1))
+        outcomes.append(fields.assign(series=name, value=value, items=1))
     return pd.concat(outcomes, ignore_index=True)
+
+
+def join_outcomes(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Returns the outcomes of all data sets in one table.
+
+    Raises:
+        MothrError: No data set has an edge.
+    """
+    if all(table.empty for table in tables):
+        raise MothrError(
+            "no model of these data sets has a parent, so there is no edge to predict; name a data set with edges"
+        )
+    return pd.concat([table for table in tables if not table.empty], ignore_index=True)
 
 
 def classed(outcomes: pd.DataFrame, max_values: int) -> pd.DataFrame:
@@ -168,10 +206,10 @@ def classed(outcomes: pd.DataFrame, max_values: int) -> pd.DataFrame:
 
 
 def regime_accuracies(outcomes: pd.DataFrame, groupings: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """Returns a row for each regime, direction score and tree.
+    """Returns a row for each regime, series and tree.
 
-    ``value`` is the share of the tree's ``items`` edges on which the score is right. An edge whose fields of a grouping
-    are all unrecorded belongs to no regime of that grouping.
+    ``value`` is the mean outcome of the tree's ``items`` edges, such as the share that a score directs right. An edge whose
+    fields of a grouping are all unrecorded belongs to no regime of that grouping.
 
     Args:
         outcomes: Table from :func:`edge_outcomes`, with numbers as they are or :func:`classed`.
@@ -184,7 +222,7 @@ def regime_accuracies(outcomes: pd.DataFrame, groupings: Sequence[tuple[str, ...
         recorded = recorded.assign(
             grouping="*".join(fields), regime=[_regime(fields, row) for row in recorded[list(fields)].to_numpy()]
         )
-        columns = ["grouping", "regime", "direction", "split", "tree", "origin"]
+        columns = ["grouping", "regime", "series", "split", "tree", "origin"]
         groups = recorded.groupby(columns, sort=False)
         tables.append(groups.agg(value=("value", "mean"), items=("value", "count")).reset_index())
     return pd.concat(tables, ignore_index=True)
@@ -210,29 +248,39 @@ def _text(value: Any) -> str:
 def regime_map(folders: Sequence[Path], settings: RegimeMapSettings) -> RegimeMap:
     """Returns the map of all trees of the data sets in ``folders``. Progress is shown on stderr.
 
-    The two fields that matter most together are the pair of largest gain among the fields of at most :data:`MOST_CROSSED`
-    values. Of the two, the one of larger own gain comes first in their grouping.
-
     Raises:
         MothrError: A data set cannot be opened, see :func:`mothr.baselines.studies.datasets.open_datasets`, or no data set
             has an edge.
     """
     with in_memory(), each_warning_once():
         outcomes = [edge_outcomes(data, settings) for data in open_datasets(folders, settings.layers)]
-    if all(table.empty for table in outcomes):
-        raise MothrError(
-            "no model of these data sets has a parent, so no edge has a direction to predict; name a data set with edges"
-        )
-    table = pd.concat([table for table in outcomes if not table.empty], ignore_index=True)
-    table = classed(table, settings.max_values)
+    return map_of_outcomes(join_outcomes(outcomes), settings, DIRECTION_ACCURACY)
+
+
+def map_of_outcomes(
+    outcomes: pd.DataFrame, settings: GroupingSettings, measure: Measure, judged: Sequence[str] = ()
+) -> RegimeMap:
+    """Returns the map of the outcomes of edges.
+
+    The two fields that matter most together are the pair of largest gain among the fields of at most :data:`MOST_CROSSED`
+    values. Of the two, the one of larger own gain comes first in their grouping.
+
+    Args:
+        outcomes: Table from :func:`edge_outcomes`, or another with the same columns.
+        settings: By which fields the edges are grouped.
+        measure: What the outcomes are.
+        judged: Series whose outcomes the fields are to explain; all if empty.
+    """
+    table = classed(outcomes, settings.max_values)
     named = {name for fields in settings.groupings for name in fields}
-    edges = Edges.of(table, [name for name in EDGE_FIELDS if name in named])
+    explained = table[table.series.isin(judged)] if judged else table
+    edges = Edges.of(explained, [name for name in EDGE_FIELDS if name in named])
     gains, pairs = field_gains(edges), pair_gains(edges)
     few = gains[gains.regimes <= MOST_CROSSED].field
     readable = pairs[pairs["first"].isin(few) & pairs["second"].isin(few)]
     crossing = _crossing(table, readable) if settings.cross and len(readable) else None
     groupings = dict.fromkeys((*settings.groupings, *([crossing.fields] if crossing else [])))
-    return RegimeMap(regime_accuracies(table, list(groupings)), gains, pairs, crossing)
+    return RegimeMap(measure, regime_accuracies(table, list(groupings)), gains, pairs, crossing)
 
 
 def _crossing(table: pd.DataFrame, pairs: pd.DataFrame) -> Crossing:

@@ -12,6 +12,7 @@ from mothr.baselines.studies.output import save_figure, write_table
 from mothr.baselines.studies.regimes.figures import gains_figure, pair_figure, regime_figure
 from mothr.baselines.studies.regimes.gains import ALL
 from mothr.baselines.studies.regimes.map import RegimeMap
+from mothr.baselines.studies.regimes.measure import Measure
 from mothr.benchmark.storage import write_error
 
 ROWS_PER_FIGURE = 40
@@ -26,21 +27,21 @@ def write_regime_map(folder: Path, regimes: RegimeMap, caption: str) -> list[str
 
     Args:
         folder: Where to write.
-        regimes: From :func:`mothr.baselines.studies.regimes.map.regime_map`.
-        caption: What the accuracies were measured with.
+        regimes: From :func:`mothr.baselines.studies.regimes.map.regime_map`, or from
+            :func:`mothr.baselines.studies.regimes.methods.method_map`.
+        caption: What the outcomes were measured with.
 
     Raises:
         MothrError: The disk is full, or ``folder`` cannot be written.
     """
-    trees = regimes.trees
-    cells = regime_cells(trees)
-    caption = f"{caption} Data: {', '.join(dict.fromkeys(trees.split))}."
+    cells = regime_cells(regimes)
+    caption = f"{caption} Data: {', '.join(dict.fromkeys(regimes.trees.split))}."
     try:
-        write_table(cells, folder / "map")
-        write_table(trees, folder / "map-trees")
+        write_table(published(cells, regimes.measure), folder / "map")
+        write_table(published(regimes.trees, regimes.measure), folder / "map-trees")
         for table, name in ((regimes.gains, "fields"), (regimes.pairs, "field-pairs")):
             if len(table):
-                write_table(table, folder / name)
+                write_table(published(table, regimes.measure), folder / name)
         for name, draw in figures(regimes, cells, caption):
             save_figure(draw, folder / name)
     except OSError as error:
@@ -58,7 +59,7 @@ def figures(regimes: RegimeMap, cells: pd.DataFrame, caption: str) -> Iterator[t
     Args:
         regimes: The map.
         cells: Its :func:`regime_cells`.
-        caption: What the accuracies were measured with.
+        caption: What the outcomes were measured with.
     """
     crossed = cells.grouping.str.contains("*", regex=False)
     pair = regimes.crossing.grouping if regimes.crossing else None
@@ -67,35 +68,42 @@ def figures(regimes: RegimeMap, cells: pd.DataFrame, caption: str) -> Iterator[t
     left_out = single.grouping.nunique() - shown.grouping.nunique()
     note = "Fields are sorted by their gain, see fields.csv. " if len(regimes.gains) else ""
     note += f"{left_out} fields of a single value, of too many, or of less gain, are left out. " if left_out else ""
-    yield from _paged("map", shown, note + caption)
+    yield from _paged("map", shown, regimes.measure, note + caption)
     varied = [name for name in single.grouping.unique() if single[single.grouping == name].regime.nunique() > 1]
     for name in varied:
-        yield from _paged(f"map-{name.replace('_', '-')}", single[single.grouping == name], caption, name)
+        yield from _paged(
+            f"map-{name.replace('_', '-')}", single[single.grouping == name], regimes.measure, caption, name
+        )
     note = f"Of more than {ROWS_PER_FIGURE} regimes, those of the most edges are shown. "
     drawn = frequent(several)
-    yield from _paged("map-crossed", drawn, caption if len(drawn) == len(several) else note + caption)
+    yield from _paged("map-crossed", drawn, regimes.measure, caption if len(drawn) == len(several) else note + caption)
     if len(regimes.gains):
-        yield "fields", partial(gains_figure, regimes.gains, caption)
+        yield "fields", partial(gains_figure, regimes.gains, regimes.measure, caption)
     if regimes.crossing:
         name = f"map-{'-'.join(regimes.crossing.fields)}".replace("_", "-")
-        yield name, partial(pair_figure, cells[cells.grouping == pair], regimes.crossing, caption)
+        drawn = cells[cells.grouping == pair]
+        yield name, partial(pair_figure, drawn, regimes.crossing, regimes.measure, caption)
 
 
 def _paged(
-    name: str, cells: pd.DataFrame, caption: str, field: str | None = None
+    name: str, cells: pd.DataFrame, measure: Measure, caption: str, field: str | None = None
 ) -> Iterator[tuple[str, partial[Figure]]]:
     for number, page in enumerate(pages(cells), 1):
-        yield name if number == 1 else f"{name}-{number}", partial(regime_figure, page, caption, field)
+        yield name if number == 1 else f"{name}-{number}", partial(regime_figure, page, measure, caption, field)
 
 
-def regime_cells(trees: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row for each regime and direction score: mean accuracy over trees with its t-interval, ``trees``, ``edges``.
+def regime_cells(regimes: RegimeMap) -> pd.DataFrame:
+    """Returns a row for each regime and series: mean over trees with its t-interval, ``trees``, ``edges``.
 
-    The column ``apart`` says whether the interval excludes chance, 0.5.
+    The column ``apart`` says whether the cell is marked; see :class:`mothr.baselines.studies.regimes.measure.Measure`.
     """
-    cells = mean_over_trees(trees, ("grouping", "regime", "direction"), 0, 1)
-    cells = cells.rename(columns={"mean": "accuracy", "items": "edges"})
-    return cells.assign(apart=(cells.low > 0.5) | (cells.high < 0.5))
+    cells = mean_over_trees(regimes.trees, ("grouping", "regime", "series"), 0, 1).rename(columns={"items": "edges"})
+    return cells.assign(apart=pd.Series(regimes.measure.mark(cells, regimes.trees), cells.index, dtype=object))
+
+
+def published(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Returns a table of the map under the names that its columns have in files, such as ``direction`` and ``accuracy``."""
+    return table.rename(columns={"series": measure.column, "mean": measure.value})
 
 
 def overview(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +115,7 @@ def overview(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     """
     counts = cells.groupby("grouping", sort=False).regime.nunique()
     several = [name for name in counts.index if counts[name] > 1]
-    ranked = [name for name in gains[gains.direction == ALL].field if name in several]
+    ranked = [name for name in gains[gains.series == ALL].field if name in several]
     chosen: list[str] = []
     for name in [*ranked, *(name for name in several if name not in ranked)]:
         if sum(counts[chosen]) + counts[name] > ROWS_PER_FIGURE:

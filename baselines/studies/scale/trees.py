@@ -16,12 +16,10 @@ from mothr.baselines.parts.directions import DIRECTIONS, find_direction
 from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
 from mothr.baselines.studies.datasets import OpenedDataset, open_datasets
 from mothr.baselines.studies.regimes.map import RegimeMapSettings, edge_outcomes
-from mothr.benchmark.board.board import RANKED_BY, Row, rows, table
-from mothr.benchmark.board.tracks.selection import is_plain
+from mothr.baselines.studies.regimes.runs import has_own_parameters, is_ranked, published_rows, row_labels
+from mothr.benchmark.board.board import RANKED_BY, Row
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
-from mothr.benchmark.records.store import RUNS, folder_name, read_runs
-from mothr.benchmark.run import plan
 from mothr.benchmark.weights.result_cache import in_memory
 
 DIRECTION, METHOD = "direction score", "method"
@@ -99,8 +97,11 @@ def scale_table(folders: Sequence[Path], results: Path, settings: ScaleSettings)
     """
     with in_memory(), each_warning_once():
         opened = open_datasets(folders, settings.layers)
-        board_rows = {data.folder: _ranked_rows(data, results, settings.setting) for data in opened}
-        labels = _labels([row for found in board_rows.values() for row in found], results)
+        board_rows = {
+            data.folder: [row for row in published_rows(data, results, settings.setting) if is_ranked(row)]
+            for data in opened
+        }
+        labels = row_labels([row for found in board_rows.values() for row in found], results)
         found = [row for data in opened for row in _of_dataset(data, board_rows[data.folder], labels, settings)]
     trees = pd.DataFrame(found, columns=TreeRow._fields)
     if trees.empty:
@@ -111,29 +112,15 @@ def scale_table(folders: Sequence[Path], results: Path, settings: ScaleSettings)
     return trees
 
 
-def _ranked_rows(data: OpenedDataset, results: Path, setting: Setting) -> list[Row]:
-    place = results / folder_name(data.truth.split, data.truth.version)
-    if not (place / RUNS).is_file():
-        raise MothrError(f"{place}: holds no runs; run 'mothr run' on {data.folder} with --out {results} first")
-    board_rows = [row for row in rows(read_runs(place)) if row.board[2] == setting and not row.other_build]
-    return [row for row in board_rows if row.kind == "method" and not row.unranked]
-
-
-def _labels(board_rows: Sequence[Row], results: Path) -> dict[str, str]:
-    """Returns the id of each row -> method and the parameters by which its rows differ."""
-    cells = table(board_rows, plan.of_results(results)) if board_rows else pd.DataFrame(columns=["id", "label"])
-    return dict(zip(cells["id"], cells["label"], strict=True))
-
-
 def _of_dataset(
     data: OpenedDataset, board_rows: Sequence[Row], labels: dict[str, str], settings: ScaleSettings
 ) -> Iterator[TreeRow]:
     outcomes = edge_outcomes(data, settings.map_settings)
     if outcomes.empty:
         return
-    shares = outcomes.groupby(["direction", "tree"], sort=False).value.mean()
+    shares = outcomes.groupby(["series", "tree"], sort=False).value.mean()
     numbers = data.truth.graph.tree_labels({node: entry.tree for node, entry in data.truth.nodes.items()})
-    plain = {row.id: is_plain(row.configuration[0], row.configuration[2]) for row in board_rows}
+    plain = {row.id: has_own_parameters(row) for row in board_rows}
     for tree, (edges, fields) in enumerate(zip(data.edges, data.root_fields, strict=True)):
         if not edges or fields["width"] is None or fields["root_kurtosis"] is None:
             continue

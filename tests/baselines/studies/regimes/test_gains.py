@@ -18,13 +18,13 @@ def table(trees, draw, per_tree=6):
         for edge in range(per_tree):
             fields, values = draw(tree, edge)
             place = {"split": "s", "origin": f"o{tree}", "tree": tree, "parent": "p", "child": f"{tree}-{edge}"}
-            rows += [{**place, **fields, "direction": name, "value": values[name]} for name in values]
+            rows += [{**place, **fields, "series": name, "value": values[name]} for name in values]
     return pd.DataFrame(rows)
 
 
 def means_of(edges):
     gains = field_gains(edges)
-    return gains[gains.direction == ALL].set_index("field").gain
+    return gains[gains.series == ALL].set_index("field").gain
 
 
 def planted(seed, trees=12, share=0.9):
@@ -74,7 +74,7 @@ def test_the_gain_is_that_of_a_plain_computation():
         errors["field"] += (value - values[same].mean()) ** 2
         errors["overall"] += (value - values[others].mean()) ** 2
     gains = field_gains(edges)
-    row = gains[(gains.field == "planted") & (gains.direction == "norm")].iloc[0]
+    row = gains[(gains.field == "planted") & (gains.series == "norm")].iloc[0]
     assert row.gain == pytest.approx(1 - errors["field"] / errors["overall"])
     assert row.low < row.gain < row.high
     assert (row.regimes, row.edges, row.trees) == (2, 24, 4)
@@ -90,7 +90,7 @@ def test_undefined_outcomes_and_scores_without_variance_are_left_out():
     edges = Edges.of(table(4, draw), ["half", "absent", "once"])
     assert list(edges.fields) == ["half", "absent"]  # one recorded value is no field
     gains = field_gains(edges)
-    assert set(gains.direction) == {ALL, "norm"}
+    assert set(gains.series) == {ALL, "norm"}
     assert set(gains.gain) == {1.0}  # an absent value is a value of its own
 
 

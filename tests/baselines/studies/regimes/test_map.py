@@ -16,7 +16,7 @@ from mothr.baselines.studies.datasets import EDGE_FIELDS, OpenedDataset
 from mothr.baselines.studies.measurements import mean_over_trees
 from mothr.baselines.studies.regimes.gains import ALL
 from mothr.baselines.studies.regimes.map import MOST_CROSSED, TRAINING_FIELDS, RegimeMapSettings, classed, regime_map
-from mothr.baselines.studies.regimes.report import regime_cells
+from mothr.baselines.studies.regimes.report import published, regime_cells
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.score.statistics import mean_interval
 
@@ -76,7 +76,8 @@ def dataset_of(tmp_path, write_dataset):
 
 
 def cells_of(folders, settings=TWO_SCORES):
-    return regime_cells(regime_map(folders, settings).trees).set_index(["grouping", "regime", "direction"])
+    regimes = regime_map(folders, settings)
+    return published(regime_cells(regimes), regimes.measure).set_index(["grouping", "regime", "direction"])
 
 
 # --- the map ---
@@ -178,7 +179,7 @@ def test_an_undecided_score_counts_half_and_an_undefined_score_is_left_out(datas
     weights = {"flat.weight": np.ones((4, 4)), "layers.0.mlp.up_proj.weight": np.arange(16.0).reshape(4, 4)}
     folder = dataset_of([(weights, [], {}), (weights, [0], trained("full"))])
     assert cells_of([folder]).loc[("kind", "full", "norm")].accuracy == 0.5
-    flat = cells_of([folder], RegimeMapSettings(("norm", "kurtosis"), "re:flat", (("kind",),)))
+    flat = cells_of([folder], RegimeMapSettings(("norm", "kurtosis"), "re:flat", groupings=(("kind",),)))
     assert list(flat.index.get_level_values("direction")) == ["norm"]
 
 
@@ -193,12 +194,12 @@ def test_every_edge_of_a_merge_counts_and_single_models_and_duplicates_are_allow
     )
     lone = ({name: rng.normal(size=shape) for name, shape in SHAPES.items()}, [], {})
     accuracies = regime_map([dataset_of([*nodes, merge, (nodes[1][0], [0], trained("full")), lone])], TWO_SCORES).trees
-    merged = accuracies[(accuracies.regime == "merge linear") & (accuracies.direction == "norm")]
+    merged = accuracies[(accuracies.regime == "merge linear") & (accuracies.series == "norm")]
     assert (merged["items"].sum(), merged.value.item()) == (
         2,
         0,
     )  # the mean of two models has a smaller norm than either
-    assert accuracies[(accuracies.grouping == "kind") & (accuracies.direction == "norm")]["items"].sum() == 6
+    assert accuracies[(accuracies.grouping == "kind") & (accuracies.series == "norm")]["items"].sum() == 6
 
 
 def test_the_fields_that_decide_are_first_and_are_crossed(dataset_of):
@@ -207,7 +208,7 @@ def test_the_fields_that_decide_are_first_and_are_crossed(dataset_of):
     settings = RegimeMapSettings(("norm",), groupings=(("kind",), ("init",), ("depth",)))
     found = regime_map([folder], settings)
     assert found.gains.field.iloc[0] == "init"
-    assert found.gains[found.gains.direction == ALL].set_index("field").gain["init"] == 1
+    assert found.gains[found.gains.series == ALL].set_index("field").gain["init"] == 1
     assert found.crossing.fields[0] == "init"
     assert found.crossing.rows == ("normal", "uniform")
     crossed = found.trees[found.trees.grouping == found.crossing.grouping]
