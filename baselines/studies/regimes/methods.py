@@ -21,6 +21,7 @@ from mothr.benchmark.board.board import Row
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge
 from mothr.benchmark.records.record import Setting
+from mothr.benchmark.records.store import RUNS, home
 from mothr.benchmark.weights.result_cache import in_memory
 
 
@@ -107,8 +108,8 @@ def _found(data: OpenedDataset, row: Row, edges: Sequence[Edge], results: Path) 
             continue
         if set(run.parents) != set(data.truth.nodes):
             raise MothrError(
-                f"{results}: run {run.run_id} of {run.method} on {run.split} names other models than {data.folder}, so one of the two is "
-                "another build of the data set; generate the data set again, or run its methods again"
+                f"{home(run, results) / RUNS}#{run.run_id}: names other models than {data.folder}, so one of the two is another build of "
+                "the data set; generate the data set again, or run its methods again"
             )
         abstained = set(run.abstained or ())
         values[:] = [parent in run.parents[child] and child not in abstained for parent, child in edges]
