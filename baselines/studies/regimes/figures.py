@@ -30,6 +30,8 @@ COUNTS = ListedColormap(["#F7F7F7"])
 """Colour of a cell that shows numbers of trees and edges."""
 TEXT_WIDTH = 0.075
 """Width of a letter of a label, in inches."""
+COLUMN_LETTER = 0.052
+"""Width of a letter of the label of a column, in inches."""
 TITLE_LETTER = 0.062
 """Width of a letter of the title of a small matrix, in inches."""
 TITLE_LINE = 0.12
@@ -55,7 +57,9 @@ def regime_figure(cells: pd.DataFrame, measure: Measure, caption: str, field: st
         f"below it trees / edges. {measure.mark_text} A row pools all edges of its regime, whatever else differs between them. The "
         f"intervals of the means are in map.csv. {caption}"
     )
-    figure, upper = _with_caption(LANDSCAPE_WIDTH, 1.3 + 0.24 * len(rows), caption)
+    labels = [measure.label(name) for name in names]
+    header = 0.45 + COLUMN_LETTER * max(len(line) for label in labels for line in label.split("\n"))
+    figure, upper = _with_caption(LANDSCAPE_WIDTH, header + 0.24 * len(rows), caption)
     axes = upper.subplots()
     values = np.full((len(rows), len(names)), np.nan)
     for cell in cells.to_dict("records"):
@@ -63,7 +67,7 @@ def regime_figure(cells: pd.DataFrame, measure: Measure, caption: str, field: st
         values[row, column] = cell["mean"]
         _draw_cell(axes, row, column, cell, _palette(measure))
     image = axes.imshow(values, _palette(measure), Normalize(0, 1), aspect="auto", interpolation="none")
-    _label_rows_and_columns(axes, rows, [measure.label(name) for name in names])
+    _label_rows_and_columns(axes, rows, labels)
     bar = upper.colorbar(image, ax=axes, shrink=min(1.0, 8 / len(rows)), aspect=15, pad=0.01)
     bar.set_label(measure.share if len(rows) > 8 else measure.short_share)
     what = "what made the child" if field is None else _label(field)
