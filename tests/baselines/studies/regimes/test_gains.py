@@ -44,8 +44,8 @@ def planted(seed, trees=12, share=0.9):
 def test_a_planted_field_is_first_and_noise_gains_nothing(seed):
     means = means_of(planted(seed))
     assert list(means.index) == ["planted", "noise"]
-    assert means["planted"] > 0.3
-    assert means["noise"] < 0.1
+    assert means["planted"] > 0.2  # of 2500 draws of 72 edges, the least was 0.28
+    assert means["noise"] < means["planted"] / 2  # of the same draws, the most was a third
 
 
 def test_the_gain_of_noise_is_not_positive_on_average():
