@@ -43,7 +43,12 @@ def write(leaderboard: Leaderboard, out: Path, tracks: Sequence[TrackBoard]) -> 
     for folder, boards in leaderboard.splits.items():
         page = _render("split.html.j2", split_data(boards, files[folder]), SPLIT_SCRIPTS, {"board": boards[0]})
         write_text(out / folder / "index.html", page)
-    values = {"summary": leaderboard.summary, "tracks": by_setting(tracks), "no_track": without_track(leaderboard)}
+    values = {
+        "summary": leaderboard.summary,
+        "tracks": by_setting(tracks),
+        "no_track": without_track(leaderboard),
+        "studies": leaderboard.studies,
+    }
     write_text(out / "index.html", _render("index.html.j2", index, INDEX_SCRIPTS, values))
     return out / "index.html"
 

@@ -76,6 +76,7 @@ def write(leaderboard: Leaderboard, out: Path, tracks: Sequence[TrackBoard]) -> 
         splits=leaderboard.splits,
         superseded=[board for board in leaderboard.boards if board.superseded],
         regimes=regimes,
+        studies=leaderboard.studies,
     )
     write_text(out / "README.md", text)
     return out / "README.md"

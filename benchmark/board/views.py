@@ -106,6 +106,18 @@ class Leaderboard:
                 not_run.setdefault((gap.split, gap.setting), []).append(gap.label)
         return tuple(self._board(key, places, not_run) for key, places in sorted(positions.items()))
 
+    @cached_property
+    def studies(self) -> dict[str, str]:
+        """Folder of each study in the folder of results, sorted -> the title of its README.md. A study has tables (.csv)."""
+        titles = {}
+        for path in sorted(self.folder.glob("*/README.md")):
+            heading = next(
+                (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), ""
+            )
+            if heading and any(path.parent.glob("*.csv")):
+                titles[path.parent.name] = heading.removeprefix("# ").strip()
+        return titles
+
     def _board(self, key: BoardKey, positions: list[int], not_run: Mapping[tuple[str, str], list[str]]) -> BoardView:
         folder = folder_name(*key[:2])
         ordered = self.table.iloc[positions].assign(position=positions)

@@ -31,8 +31,6 @@ from mothr.benchmark.run.method import About
 from mothr.benchmark.run.outcome import RunOutcome, RunRequest, record_of
 from mothr.benchmark.storage import sha256_of
 
-FOLDER = "submissions"
-"""The folder of submissions, in the results folder."""
 WITHHELD = "the labels are withheld; name their folder with --labels"
 UNSTABLE_FIELDS = ("device", "mothr_version", "commit", "dirty", "packages", "date")
 """Fields of a record that may differ each time the same prediction is scored."""
@@ -99,7 +97,7 @@ def score_submissions(inputs: ScoringInputs) -> list[SubmissionRow]:
     Raises:
         MothrError: there is no folder of submissions, or a record in the results is faulty.
     """
-    folder = inputs.results / FOLDER
+    folder = inputs.results / store.SUBMISSIONS
     if not folder.is_dir():
         raise MothrError(f"{folder}: no such folder, so nothing has been submitted; 'mothr submit' makes it")
     records = store.read_all(inputs.results)

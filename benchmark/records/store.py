@@ -29,6 +29,8 @@ TRUTH = "truth.json"
 """The truth of a split; a hidden split has none."""
 NOT_RECORDS = ("manifest.json", TRUTH, SUPERSEDED, PAIRS)
 """JSON files of a split that are no records."""
+SUBMISSIONS = "submissions"
+"""The folder of what others sent in, in the folder of results; :func:`read_all` passes it over."""
 LOCK = ".runs.lock"
 """The file that a writer holds locked, in the folder of the split; it is there only while somebody writes."""
 ID = "id"
@@ -69,7 +71,7 @@ def read_all(folder: Path, *, relabel: bool = True) -> list[RunRecord]:
     for pattern in (RUNS, "*.json"):
         for path in folder.rglob(pattern):
             inside = path.relative_to(folder).parts
-            if not any(part.startswith(".") or part == "submissions" for part in inside):
+            if not any(part.startswith(".") or part == SUBMISSIONS for part in inside):
                 places.add(path.parent)
     return [record for place in sorted(places) for record in read_runs(place, relabel=relabel)]
 

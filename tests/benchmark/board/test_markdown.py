@@ -97,3 +97,21 @@ def test_the_summary_says_what_the_regime_map_says(filled, tmp_path):
     about.write_text("Kurtosis is right now and then.\n")
     text = write_markdown(filled, tmp_path).read_text()
     assert "Kurtosis is right now and then.\nThe map is [drawn](regimes/map.svg)" in text
+
+
+def test_the_summary_names_the_studies_of_the_folder(filled, tmp_path):
+    assert "## Studies" not in write_markdown(filled, tmp_path).read_text()
+    for name, text in {
+        "scale": "# Do sizes matter?\n\nYes.\n",
+        "submissions": "# Send in\n",
+        "notes": "no heading\n",
+    }.items():
+        (filled / name).mkdir(exist_ok=True)
+        (filled / name / "README.md").write_text(text)
+        if name != "submissions":
+            (filled / name / "scale.csv").write_text("a\n1\n")
+    (filled / "tiny-v1" / "README.md").write_text("# tiny\n")
+    text = write_markdown(filled, tmp_path).read_text()
+    assert "## Studies\n\n- [Do sizes matter?](scale/README.md)\n" in text
+    assert "Send in" not in text
+    assert "](notes/README.md)" not in text
