@@ -1,7 +1,7 @@
 """Tables and the figure of the scale study."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,10 @@ ROWS = {DIRECTION: "edges directed right", METHOD: "edge F1"}
 """Kind of a row of the table -> the label of its vertical axis."""
 PANEL_HEIGHT = 2.3
 """Height of a panel in inches."""
+MARKERS = "os^Dv"
+"""Markers of names of one colour."""
+Style = tuple[tuple[float, float, float, float], str]
+"""Colour (RGBA) and marker."""
 SPREAD = 0.5
 """Width in which the marks of one group stand side by side; two groups are 1 apart."""
 
@@ -77,17 +81,16 @@ def scale_figure(means: pd.DataFrame, caption: str) -> Figure:
     panels = upper.subplots(len(ROWS), len(AXES) + 1, squeeze=False, width_ratios=[*(3 for _ in AXES), 1.6])
     for row, (kind, label) in enumerate(ROWS.items()):
         shown = means[(means.kind == kind) & means.plain]
-        palette = matplotlib.colormaps["tab10"]
-        colours = {str(name): palette(number % palette.N) for number, name in enumerate(sorted(set(shown.name)))}
+        styles = _styles(sorted(set(shown.name)))
         for column, axis in enumerate(AXES):
             axes = panels[row, column]
-            _draw_panel(axes, shown[shown["axis"] == axis], group_order(axis, means), colours)
+            _draw_panel(axes, shown[shown["axis"] == axis], group_order(axis, means), styles)
             axes.set_xlabel(AXES[axis] if row else "")
             axes.set_ylabel(label if column == 0 else "")
         panels[row, -1].set_axis_off()
         handles = [
-            Line2D([], [], color=colour, marker="o", markersize=3.5, linewidth=1, label=name.replace("_", " "))
-            for name, colour in colours.items()
+            Line2D([], [], color=colour, marker=marker, markersize=3.5, linewidth=1, label=name.replace("_", " "))
+            for name, (colour, marker) in styles.items()
         ]
         panels[row, -1].legend(
             handles=handles, loc="center left", frameon=False, fontsize=7, title=f"{kind}s", alignment="left"
@@ -96,19 +99,28 @@ def scale_figure(means: pd.DataFrame, caption: str) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, means: pd.DataFrame, groups: list[str], colours: Mapping[str, tuple[float, ...]]) -> None:
-    """Draws the means of one axis: a colour for each name, side by side within a group."""
+def _styles(names: Sequence[str]) -> dict[str, Style]:
+    """Returns a colour and a marker for each name; the marker changes once all colours are used."""
+    palette = matplotlib.colormaps["tab10"]
+    return {
+        name: (palette(number % palette.N), MARKERS[number // palette.N % len(MARKERS)])
+        for number, name in enumerate(names)
+    }
+
+
+def _draw_panel(axes: Axes, means: pd.DataFrame, groups: list[str], styles: Mapping[str, Style]) -> None:
+    """Draws the means of one axis: a style for each name, side by side within a group."""
     place = {name: position for position, name in enumerate(groups)}
-    shifts = {name: SPREAD * ((number + 0.5) / len(colours) - 0.5) for number, name in enumerate(colours)}
+    shifts = {name: SPREAD * ((number + 0.5) / len(styles) - 0.5) for number, name in enumerate(styles)}
     for name, root in dict.fromkeys(zip(means.name, means.root, strict=True)):
-        points = means[(means.name == name) & (means.root == root)]
+        points, (colour, marker) = means[(means.name == name) & (means.root == root)], styles[name]
         x = np.array([place[group] for group in points.group]) + shifts[name]
         mean, low, high = (points[column].to_numpy() for column in ("mean", "low", "high"))
         order = np.argsort(x)
         errors = np.nan_to_num(np.stack([mean - low, high - mean]))
         axes.errorbar(
-            x[order], mean[order], errors[:, order], color=colours[name], marker="o", markersize=3.5, capsize=0, elinewidth=0.7,
-            linewidth=1 if root == TRAINED else 0, markerfacecolor="white" if root == PUBLISHED else colours[name],
+            x[order], mean[order], errors[:, order], color=colour, marker=marker, markersize=3.5, capsize=0, elinewidth=0.7,
+            linewidth=1 if root == TRAINED else 0, markerfacecolor="white" if root == PUBLISHED else colour,
         )  # fmt: skip
     axes.axhline(0.5, color=BOUND_COLOUR, linewidth=0.6, linestyle=":")
     labels = [re.sub("(below|(?= to)|(?= or)) ", "\\1\n", name) for name in groups]
