@@ -43,15 +43,16 @@ def scale(
     """
     require_matplotlib()
     from mothr.baselines.studies.output import output_folder
+    from mothr.baselines.studies.regimes.map import RegimeMapSettings
     from mothr.baselines.studies.scale import means, report, trees
 
-    chosen: dict[str, Any] = {"layers": layers, "setting": setting}
+    chosen: dict[str, Any] = {"layers": layers}
     if directions is not None:
         chosen["directions"] = comma_separated("directions", directions)
-    settings = trees.ScaleSettings(**chosen)
+    settings = RegimeMapSettings(**chosen)
     one_thread()
     with output_folder(out) as folder:
-        found = trees.scale_table(data, results, settings)
+        found = trees.scale_table(data, results, settings, setting)
         files = report.write_scale(folder, found, f"Layers {layers}; setting {setting}.")
     agreement = means.size_agreement(found)
     value = {

@@ -27,9 +27,9 @@ from mothr.baselines.studies.roots import (
     root_training,
     tree_shape,
 )
-from mothr.baselines.studies.ways import ways
 from mothr.benchmark.data import dataset
 from mothr.benchmark.data.dataset import Truth, TruthNode
+from mothr.benchmark.data.updates import measure
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.records.record import RunRecord
@@ -76,6 +76,8 @@ the mean excess kurtosis of its attention output matrices, the share of its init
 width and its number of layers; the shape of the tree; the depth of the child; the number of withheld models between parent and child;
 and |c - p| / |p - a|, how far the child went over how far its parent went. Kurtosis, sizes, storage and way are read from the weights,
 all else from the truth."""
+WAY_LAYERS = "body"
+"""Tensors that ways are measured on: without heads, which belong to a task and not to the model."""
 TRANSFORM_SETTINGS: Mapping[str, str] = {
     "quantized": "precision", "merge": "method", "pruned": "share", "noised": "level",
 }  # fmt: skip
@@ -170,8 +172,10 @@ class OpenedDataset:
 
     @cached_property
     def ways(self) -> dict[Edge, float]:
-        """|c - p| / |p - a| of each edge that has it; see :func:`mothr.baselines.studies.ways.ways`."""
-        return ways(self.models, self.graph)
+        """|c - p| / |p - a| over :data:`WAY_LAYERS` for each edge that has it: ``length_over_parents`` of
+        :class:`mothr.benchmark.data.updates.EdgeUpdate`."""
+        found = measure(self.models, self.truth, WAY_LAYERS).edges
+        return {(edge.parent, edge.child): way for edge in found if (way := edge.length_over_parents) is not None}
 
     @cached_property
     def edges(self) -> tuple[tuple[Edge, ...], ...]:

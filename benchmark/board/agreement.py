@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mothr.benchmark.board.board import Row, rows
+from mothr.benchmark.board.board import Row, split_rows
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.records.record import Configuration
-from mothr.benchmark.records.store import RUNS, read_runs
+from mothr.benchmark.records.store import RUNS
 from mothr.benchmark.score.ranking import Agreement, rank_agreement
 
 
@@ -46,5 +46,4 @@ def ranked_rows(results: Path, split: str, setting: str) -> dict[Configuration, 
     known = sorted(path.parent.name for path in results.glob(f"*/{RUNS}"))
     if split not in known:
         raise unknown_name(f"split with runs in {results}", split, known)
-    board_rows = [row for row in rows(read_runs(results / split)) if row.board[2] == setting and not row.other_build]
-    return {row.configuration: row for row in board_rows if row.kind == "method" and not row.unranked}
+    return {row.configuration: row for row in split_rows(results / split, setting) if row.ranked}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mothr.benchmark.records.record import Configuration, RunRecord
-from mothr.benchmark.records.store import folder_name
+from mothr.benchmark.records.store import folder_name, read_runs
 from mothr.benchmark.records.superseded import later_version
 from mothr.benchmark.run.plan import Plan
 from mothr.benchmark.score.metrics import METRICS
@@ -55,6 +55,11 @@ class Row:
     def board(self) -> BoardKey:
         """Split, its version, and the setting."""
         return self.runs[0].split, self.runs[0].split_version, self.runs[0].setting
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the row has a rank on its board: a method, not a bound, with all its runs."""
+        return self.kind == "method" and not self.unranked
 
     @property
     def configuration(self) -> Configuration:
@@ -202,6 +207,19 @@ def rows(records: Iterable[RunRecord], manifests: Manifests | None = None) -> li
     return board_rows
 
 
+def split_rows(place: Path, setting: str) -> list[Row]:
+    """Returns the rows of one split in one setting, without rows on another build of the split.
+
+    Args:
+        place: the folder of the split's results.
+        setting: the setting of the board.
+
+    Raises:
+        MothrError: a record is faulty; see :func:`mothr.benchmark.records.store.read_runs`.
+    """
+    return [row for row in rows(read_runs(place)) if row.board[2] == setting and not row.other_build]
+
+
 def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str, schema: int) -> Row:
     first = runs[0]
     absent = sorted(set(range(runs[-1].seed)) - {run.seed for run in runs})
@@ -339,11 +357,7 @@ def _ranks(board_rows: Sequence[Row]) -> dict[str, int]:
     """Returns row id -> shared rank within its board, for the rows that are ranked."""
     ranks: dict[str, int] = {}
     for _, group in groupby(sorted(board_rows, key=lambda row: row.board), key=lambda row: row.board):
-        ranked = {
-            row.id: row.scores[RANKED_BY]
-            for row in group
-            if row.kind == "method" and not row.unranked and len(row.scores)
-        }
+        ranked = {row.id: row.scores[RANKED_BY] for row in group if row.ranked and len(row.scores)}
         if ranked:
             ranks |= shared_ranks({name: scores.tolist() for name, scores in ranked.items()}, ERROR)
     return ranks

@@ -16,6 +16,7 @@ from mothr.benchmark.data.dataset import Truth
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.graph import Edge, ModelGraph, NodeId
 from mothr.benchmark.weights.checkpoint import Checkpoint
+from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
 Values = NDArray[np.float64]
@@ -90,10 +91,15 @@ class Updates:
         return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
-def measure(models: ModelSet, truth: Truth) -> Updates:
+def measure(models: ModelSet, truth: Truth, layers: str = "all") -> Updates:
     """Returns the updates of all true edges.
 
     One tensor of one tree is in memory at a time, and each tensor is read once.
+
+    Args:
+        models: The models.
+        truth: The truth about them.
+        layers: The tensors that are compared, see :class:`mothr.benchmark.weights.layers.Layers`.
 
     Raises:
         MothrError: A model of the truth is missing, a value is NaN or infinite, or a file is damaged.
@@ -101,11 +107,12 @@ def measure(models: ModelSet, truth: Truth) -> Updates:
     position = {node: index for index, node in enumerate(models.ids)}
     if missing := sorted(truth.nodes.keys() - position.keys()):
         raise MothrError(f"model {missing[0]}: is in the truth, but not among the models; give the whole data set")
+    selected = Layers.parse(layers)
     edges: list[EdgeUpdate] = []
     siblings: list[PairUpdate] = []
     nephews: list[PairUpdate] = []
     for number, graph in enumerate(truth.graph.tree_graphs):
-        tree = _Tree(models, graph, number, position)
+        tree = _Tree(models, graph, number, position, selected)
         for key, rows in tree.holders.items():
             tree.add(key, rows)
         edges += tree.edge_updates(truth)
@@ -144,7 +151,9 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 class _Tree:
     """One Model Tree: its edges, and the sums over tensors that its statistics are computed from."""
 
-    def __init__(self, models: ModelSet, graph: ModelGraph, number: int, position: Mapping[NodeId, int]) -> None:
+    def __init__(
+        self, models: ModelSet, graph: ModelGraph, number: int, position: Mapping[NodeId, int], layers: Layers
+    ) -> None:
         self.models, self.graph, self.number = models, graph, number
         self.positions = [position[node] for node in graph.nodes]
         row = {node: index for index, node in enumerate(graph.nodes)}
@@ -159,7 +168,10 @@ class _Tree:
         self.nephews = _drawn(_array(list(_nephew_edges(graph, edge_to)), 3), number)
         self.holders: dict[Key, list[int]] = {}
         checkpoints = [models.checkpoints[index] for index in self.positions]
-        self.weights = [weights_of(checkpoint) for checkpoint in checkpoints]
+        self.weights = [
+            {name: shape for name, shape in weights_of(checkpoint).items() if layers.holds(name, shape)}
+            for checkpoint in checkpoints
+        ]
         for index, shapes in enumerate(self.weights):
             for key in shapes.items():
                 self.holders.setdefault(key, []).append(index)

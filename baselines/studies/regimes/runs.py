@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mothr.baselines.studies.datasets import OpenedDataset
-from mothr.benchmark.board.board import Row, rows, table
+from mothr.benchmark.board.board import Row, split_rows, table
 from mothr.benchmark.board.tracks.selection import is_plain
 from mothr.benchmark.errors import MothrError, unknown_name
 from mothr.benchmark.records.record import Setting
-from mothr.benchmark.records.store import RUNS, folder_name, read_runs
+from mothr.benchmark.records.store import RUNS, folder_name
 from mothr.benchmark.run import plan
 
 
@@ -27,19 +27,10 @@ def published_rows(data: OpenedDataset, results: Path, setting: Setting) -> list
     remedy = f"run 'mothr run' on {data.folder} with --out {results} first"
     if not (place / RUNS).is_file():
         raise MothrError(f"{place}: holds no runs; {remedy}")
-    found = [
-        row
-        for row in rows(read_runs(place))
-        if row.board[2] == setting and not row.other_build and any(run.status != "skipped" for run in row.runs)
-    ]
+    found = [row for row in split_rows(place, setting) if any(run.status != "skipped" for run in row.runs)]
     if not found:
         raise MothrError(f"{place}: holds no runs in the setting {setting}; {remedy}, or name another setting")
     return found
-
-
-def is_ranked(row: Row) -> bool:
-    """Returns whether a row has a rank on its board: a method, not a bound, with all its runs."""
-    return row.kind == "method" and not row.unranked
 
 
 def has_own_parameters(row: Row) -> bool:
@@ -70,7 +61,7 @@ def chosen_labels(board_rows: Sequence[Row], labels: dict[str, str], methods: Se
     if methods:
         return list(dict.fromkeys(label for name in methods for label in _named(board_rows, labels, name)))
     own = [row for row in board_rows if not row.unranked and has_own_parameters(row)]
-    ranked = [labels[row.id] for row in own if is_ranked(row)]
+    ranked = [labels[row.id] for row in own if row.ranked]
     if not ranked:
         raise MothrError(
             "no ranked method in these results has its own parameters; choose rows with --methods, "

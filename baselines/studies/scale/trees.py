@@ -5,18 +5,16 @@ says how far its weights are from Gaussian. Below a published model, the number 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mothr.baselines.parts.directions import DIRECTIONS, find_direction
-from mothr.baselines.studies.ablation import BOUNDS, each_warning_once
+from mothr.baselines.studies.ablation import each_warning_once
 from mothr.baselines.studies.datasets import OpenedDataset, open_datasets
 from mothr.baselines.studies.regimes.map import RegimeMapSettings, edge_outcomes
-from mothr.baselines.studies.regimes.runs import has_own_parameters, is_ranked, published_rows, row_labels
+from mothr.baselines.studies.regimes.runs import has_own_parameters, published_rows, row_labels
 from mothr.benchmark.board.board import RANKED_BY, Row
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.record import Setting
@@ -26,32 +24,6 @@ DIRECTION, METHOD = "direction score", "method"
 """What a row of the table measures."""
 TRAINED, PUBLISHED = "trained here", "published"
 """Where the root of a tree comes from: a recipe trained it from random weights, or it is a published model."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleSettings:
-    """What the scale study compares.
-
-    Raises:
-        MothrError: An unknown direction score, or one that is a bound.
-    """
-
-    directions: tuple[str, ...] = tuple(name for name in DIRECTIONS if name not in BOUNDS)
-    """Direction scores, names of ``mothr list directions``."""
-    layers: str = "body"
-    """Tensors that the scores are computed on; see :class:`mothr.benchmark.weights.layers.Layers`."""
-    setting: Setting = "open"
-    """What the methods were given beside the weights."""
-
-    def __post_init__(self) -> None:
-        for name in self.directions:
-            find_direction(name)
-        self.map_settings  # noqa: B018 - refuses a bound and unknown layers
-
-    @property
-    def map_settings(self) -> RegimeMapSettings:
-        """The settings with which the direction of every true edge is decided."""
-        return RegimeMapSettings(self.directions, self.layers)
 
 
 class TreeRow(NamedTuple):
@@ -83,14 +55,18 @@ class TreeRow(NamedTuple):
     """Number of edges of the tree."""
 
 
-def scale_table(folders: Sequence[Path], results: Path, settings: ScaleSettings) -> pd.DataFrame:
-    """Returns a row for each :class:`TreeRow`. Progress is shown on stderr. Trees without edges, and
-    trees whose root is withheld or has no square attention output matrices, are left out.
+def scale_table(
+    folders: Sequence[Path], results: Path, settings: RegimeMapSettings, setting: Setting = "open"
+) -> pd.DataFrame:
+    """Returns a row for each :class:`TreeRow`. Progress is shown on stderr.
+
+    Trees without edges, and trees whose root is withheld or has no square attention output matrices, are left out.
 
     Args:
         folders: Data sets with truth.
         results: Folder of results with the runs on them. Of a method, the runs that have a rank count.
-        settings: What to compare.
+        settings: With which direction scores, on which tensors, the direction of every true edge is decided.
+        setting: What the methods were given beside the weights.
 
     Raises:
         MothrError: A data set cannot be opened, no root has a width, or a data set has no runs in ``results``.
@@ -98,8 +74,7 @@ def scale_table(folders: Sequence[Path], results: Path, settings: ScaleSettings)
     with in_memory(), each_warning_once():
         opened = open_datasets(folders, settings.layers)
         board_rows = {
-            data.folder: [row for row in published_rows(data, results, settings.setting) if is_ranked(row)]
-            for data in opened
+            data.folder: [row for row in published_rows(data, results, setting) if row.ranked] for data in opened
         }
         labels = row_labels([row for found in board_rows.values() for row in found], results)
         found = [row for data in opened for row in _of_dataset(data, board_rows[data.folder], labels, settings)]
@@ -113,9 +88,9 @@ def scale_table(folders: Sequence[Path], results: Path, settings: ScaleSettings)
 
 
 def _of_dataset(
-    data: OpenedDataset, board_rows: Sequence[Row], labels: dict[str, str], settings: ScaleSettings
+    data: OpenedDataset, board_rows: Sequence[Row], labels: dict[str, str], settings: RegimeMapSettings
 ) -> Iterator[TreeRow]:
-    outcomes = edge_outcomes(data, settings.map_settings)
+    outcomes = edge_outcomes(data, settings)
     if outcomes.empty:
         return
     shares = outcomes.groupby(["series", "tree"], sort=False).value.mean()

@@ -164,11 +164,7 @@ def _board(track: Track, setting: str, rows: Sequence[Row], labels: Mapping[Conf
 
 def _is_solved(rows: Sequence[Row]) -> bool:
     """Returns whether enough ranked methods are right on a split, which has these rows."""
-    right = {
-        row.configuration[0]
-        for row in rows
-        if row.kind == "method" and not row.unranked and row.tree_values.mean() >= SOLVED_SCORE
-    }
+    right = {row.configuration[0] for row in rows if row.ranked and row.tree_values.mean() >= SOLVED_SCORE}
     return len(right) >= SOLVED_METHODS
 
 

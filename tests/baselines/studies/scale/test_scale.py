@@ -9,6 +9,7 @@ from PIL import Image
 
 from mothr.baselines.cli import commands
 from mothr.baselines.studies.datasets import OpenedDataset
+from mothr.baselines.studies.regimes.map import RegimeMapSettings
 from mothr.baselines.studies.scale import means, report, trees
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records.store import folder_name, write
@@ -16,7 +17,7 @@ from mothr.benchmark.run.outcome import RunRequest
 
 COMMAND = "scale"
 assert COMMAND in {command.function.__name__ for command in commands}
-TWO_SCORES = trees.ScaleSettings(("norm", "kurtosis"))
+TWO_SCORES = RegimeMapSettings(("norm", "kurtosis"))
 METHODS = [
     RunRequest("neighbour-joining", {}),
     RunRequest("mother-v2", {}),
@@ -155,8 +156,11 @@ def test_a_data_set_without_runs_is_refused(study, tmp_path):
         trees.scale_table(folders, tmp_path / "nothing", TWO_SCORES)
 
 
-def test_bounds_and_unknown_scores_are_refused():
-    with pytest.raises(MothrError, match="direction 'oracle' reads no weights"):
-        trees.ScaleSettings(("oracle",))
-    with pytest.raises(MothrError, match="unknown direction"):
-        trees.ScaleSettings(("norms",))
+@pytest.mark.parametrize(
+    ("name", "message"), [("oracle", "direction 'oracle' reads no weights"), ("norms", "unknown direction")]
+)
+def test_bounds_and_unknown_scores_are_refused(study, tmp_path, call, name, message):
+    folders, results = study
+    with pytest.raises(MothrError, match=message):
+        call(*folders, "--results", results, "--out", tmp_path / "scale", "--directions", name)
+    assert not (tmp_path / "scale").exists()
