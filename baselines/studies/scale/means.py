@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from mothr.baselines.studies.measurements import mean_over_trees
-from mothr.baselines.studies.roots import KURTOSIS_LIMITS, interval_name, interval_names
+from mothr.baselines.studies.regimes.map import FIELD_LIMITS
+from mothr.baselines.studies.roots import interval_name, interval_names
 from mothr.baselines.studies.scale.trees import PUBLISHED
 from mothr.benchmark.score.ranking import rank_agreement
 
-STEPS_LIMITS = (1000, 3000)
-"""Limits of the classes of the root's steps, about equal factors from 300 to 10,000."""
 AXES = {"width": "width", "root_steps": "steps of the root", "root_kurtosis": "excess kurtosis of the root"}
 """What trees are grouped by -> its name in figures."""
 HALVINGS = 200
@@ -27,10 +26,10 @@ def grouped(trees: pd.DataFrame) -> pd.DataFrame:
     """
     groups = {
         "width": [f"{width:g}" for width in trees.width],
-        "root_steps": [
-            PUBLISHED if np.isnan(steps) else interval_name(steps, STEPS_LIMITS) for steps in trees.root_steps
-        ],
-        "root_kurtosis": [interval_name(kurtosis, KURTOSIS_LIMITS) for kurtosis in trees.root_kurtosis],
+        **{
+            name: [PUBLISHED if np.isnan(value) else interval_name(value, FIELD_LIMITS[name]) for value in trees[name]]
+            for name in ("root_steps", "root_kurtosis")
+        },
     }
     return pd.concat([trees.assign(axis=axis, group=names) for axis, names in groups.items()], ignore_index=True)
 
@@ -40,8 +39,7 @@ def group_order(axis: str, table: pd.DataFrame) -> list[str]:
     present = set(table[table.axis == axis].group)
     if axis == "width":
         return sorted(present, key=float)
-    limits = [*interval_names(STEPS_LIMITS), PUBLISHED] if axis == "root_steps" else interval_names(KURTOSIS_LIMITS)
-    return [name for name in limits if name in present]
+    return [name for name in (*interval_names(FIELD_LIMITS[axis]), PUBLISHED) if name in present]
 
 
 def scale_means(trees: pd.DataFrame) -> pd.DataFrame:
