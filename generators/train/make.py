@@ -29,8 +29,11 @@ from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
 
 HEADS = "heads.safetensors"
-REPEATS = 2
-"""How often a training of a drawn recipe that diverges or teaches nothing is repeated at most."""
+LARGER: tuple[dict[str, int], ...] = ({"step_factor": 4}, {"step_factor": 4}, {"rate_factor": 4}, {"rate_factor": 4})
+"""How a training of a drawn recipe that taught nothing is enlarged, one repetition after the other: first its steps, then its rate.
+
+Steps cost time, so they are not multiplied without end.
+"""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
@@ -114,11 +117,11 @@ def _train(
 def _train_drawn(
     node: PlannedNode, context: Context, begin: Callable[[], tuple[nn.Module, Objective]], **options: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Trains as :func:`_train`. In a drawn recipe, a training that fails is repeated, :data:`REPEATS` times at most.
+    """Trains as :func:`_train`. In a drawn recipe, a training that fails is repeated, once for each of :data:`LARGER` at most.
 
     Ranges of rates and steps that span what people use hold trainings that diverge, and trainings that teach nothing.
     Nobody publishes such a model. A training that diverges is repeated with a tenth of its learning rate, and one that
-    teaches nothing with four times its steps. The record has the rate and the steps that were used.
+    teaches nothing is enlarged. The record has the rate and the steps that were used.
 
     Args:
         node: The node.
@@ -127,21 +130,21 @@ def _train_drawn(
         options: As for :func:`mothr.generators.train.train.train`.
     """
     continued = node.edge is not None and node.edge.tasks is None
-    for last in [False] * REPEATS + [True]:
+    for larger in (*LARGER, None):
         model, objective = begin()
         try:
             trained, record = _train(node, model, objective, context, **options)
         except Diverged:
-            if node.model is None or last:
+            if node.model is None or larger is None:
                 raise
             node = node.with_training(rate_factor=0.1)
             continue
         if node.model is None:
             break
         record = {**record, **({"continued": True} if continued else {})}
-        if last or learned(record):
+        if larger is None or learned(record):
             break
-        node = node.with_training(step_factor=4)
+        node = node.with_training(**larger)
     return trained, record
 
 

@@ -229,21 +229,27 @@ def test_a_training_that_diverges_is_repeated_with_a_tenth_of_its_rate(recipe, t
     assert value.training["learning_rate"] == rates[1]
 
 
-def test_a_training_that_teaches_nothing_is_repeated_with_four_times_its_steps(recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("needed", [1, 3])
+def test_a_training_that_teaches_nothing_is_repeated_with_more_steps_and_then_at_a_higher_rate(
+    recipe, tmp_path, monkeypatch, needed
+):
+    """The training counts as one that taught something once it was repeated ``needed`` times."""
     from mothr.generators.train import make as module
 
-    steps, train = [], module.train
+    tried, train = [], module.train
 
     def counting(model, objective, training, *arguments, **options):
-        steps.append(training.steps)
-        return train(model, objective, training, *arguments, **options)
+        tried.append((training.steps, training.learning_rate))
+        return train(model, objective, training.model_copy(update={"steps": 4}), *arguments, **options)
 
     monkeypatch.setattr(module, "train", counting)
-    monkeypatch.setattr(module, "learned", lambda record: len(steps) > 1)
+    monkeypatch.setattr(module, "learned", lambda record: len(tried) > needed)
     monkeypatch.setenv("MOTHR_CACHE", str(tmp_path / "cache"))
     value = lone_root(recipe, tmp_path / "data")
-    assert steps[1:] == [4 * steps[0]]
-    assert value.training["steps"] == steps[1]
+    (steps, rate), *repeated = tried
+    assert [n for n, _ in repeated] == [4 * steps, 16 * steps, 16 * steps][:needed]
+    assert [r for _, r in repeated] == pytest.approx([rate, rate, 4 * rate][:needed], rel=1e-3)
+    assert value.training["learning_rate"] == repeated[-1][1]
 
 
 def test_a_drawn_data_set_passes_every_check_but_that_of_learning(dataset):
