@@ -29,11 +29,10 @@ from mothr.generators.values.objective import Objective
 from mothr.generators.values.seeds import torch_generator
 
 HEADS = "heads.safetensors"
-LARGER: tuple[dict[str, int], ...] = ({"step_factor": 4}, {"step_factor": 4}, {"rate_factor": 4}, {"rate_factor": 4})
-"""How a training of a drawn recipe that taught nothing is enlarged, one repetition after the other: first its steps, then its rate.
-
-Steps cost time, so they are not multiplied without end.
-"""
+REPEATS = 5
+"""How often a training of a drawn recipe that diverges or teaches nothing is repeated at most."""
+MAX_STEPS = 10_000
+"""Largest number of steps of a repetition. Three times the longest training that the drawn recipes name, so that no model takes hours."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:
@@ -117,11 +116,12 @@ def _train(
 def _train_drawn(
     node: PlannedNode, context: Context, begin: Callable[[], tuple[nn.Module, Objective]], **options: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Trains as :func:`_train`. In a drawn recipe, a training that fails is repeated, once for each of :data:`LARGER` at most.
+    """Trains as :func:`_train`. In a drawn recipe, a training that fails is repeated, :data:`REPEATS` times at most.
 
     Ranges of rates and steps that span what people use hold trainings that diverge, and trainings that teach nothing.
-    Nobody publishes such a model. A training that diverges is repeated with a tenth of its learning rate, and one that
-    teaches nothing is enlarged. The record has the rate and the steps that were used.
+    Nobody publishes such a model. A training that diverges is repeated with a tenth of its learning rate. One that
+    teaches nothing is repeated with four times its steps or, if these were above :data:`MAX_STEPS`, with four times its
+    rate. The record has the rate and the steps that were used.
 
     Args:
         node: The node.
@@ -130,22 +130,29 @@ def _train_drawn(
         options: As for :func:`mothr.generators.train.train.train`.
     """
     continued = node.edge is not None and node.edge.tasks is None
-    for larger in (*LARGER, None):
+    for last in [False] * REPEATS + [True]:
         model, objective = begin()
         try:
             trained, record = _train(node, model, objective, context, **options)
         except Diverged:
-            if node.model is None or larger is None:
+            if node.model is None or last:
                 raise
             node = node.with_training(rate_factor=0.1)
             continue
         if node.model is None:
             break
         record = {**record, **({"continued": True} if continued else {})}
-        if larger is None or learned(record):
+        if last or learned(record):
             break
-        node = node.with_training(**larger)
+        node = node.with_training(**_larger(node))
     return trained, record
+
+
+def _larger(node: PlannedNode) -> dict[str, int]:
+    """Returns by what the training of ``node`` is multiplied if it taught nothing."""
+    return (
+        {"step_factor": 4} if node.training is not None and 4 * node.training.steps <= MAX_STEPS else {"rate_factor": 4}
+    )
 
 
 def _step_counter(node: PlannedNode, context: Context) -> Callable[[int], None]:
