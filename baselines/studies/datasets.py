@@ -190,7 +190,12 @@ class OpenedDataset:
         return kind_of_node(self.truth.nodes[node])
 
     def kinds(self, tree: int) -> str:
-        """Returns the kinds of all edges of a tree, joined by "and"; "many kinds" if there are more than three."""
+        """Returns the kinds of all edges of a tree, joined by "and"; "many kinds" if there are more than three.
+
+        Where they were drawn, edge by edge, every tree is "drawn kinds": the trees are of one law, whatever was drawn.
+        """
+        if any(self.truth.nodes[node].drawn for node in self.graph.trees[tree]):
+            return "drawn kinds"
         kinds = sorted({self.kind(child) for _, child in self.edges[tree]})
         return " and ".join(kinds) if len(kinds) <= 3 else "many kinds"
 

@@ -50,3 +50,12 @@ def test_a_merge_has_a_way_from_each_parent_and_its_children_have_none(ways_of):
         "child": (weights(9.0), ["merge"]),
     })  # fmt: skip
     assert found == {("p", "merge"): pytest.approx(0.5), ("q", "merge"): pytest.approx(0.25)}
+
+
+def test_the_kinds_of_a_tree_are_named_unless_they_were_drawn(tmp_path, write_dataset):
+    child = {"relation": "finetune", "subtype": "full"}
+    tree = [(weights(1.0), [], {}), (weights(2.0), [0], child), (weights(3.0), [0], {**child, "subtype": "lora"})]
+    write_dataset(tmp_path / "named", tree)
+    write_dataset(tmp_path / "drawn", [*tree[:2], (*tree[2][:2], {**tree[2][2], "drawn": {"training.steps": 20}})])
+    kinds = [OpenedDataset.open(tmp_path / name).kinds(0) for name in ("named", "drawn")]
+    assert kinds == ["full and lora", "drawn kinds"]
