@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mothr.benchmark.records.record import Configuration, RunRecord
+from mothr.benchmark.records.record import BY_POSITION, Configuration, RunRecord
 from mothr.benchmark.records.store import folder_name, read_runs
 from mothr.benchmark.records.superseded import later_version
 from mothr.benchmark.run.plan import Plan
@@ -229,8 +229,8 @@ def _row(runs: tuple[RunRecord, ...], trees: list[int], manifest: str, schema: i
         missing = [str(tree) for tree in trees if tree not in run.tree_scores()]
         if run.status == "ok" and missing:
             reasons.append(f"seed {run.seed} is not scored on tree {', '.join(missing)}; score it again")
-    if any(run.per_tree and run.schema_version < schema for run in runs):
-        reasons.append(f"scored before schema version {schema}, which numbers trees otherwise; score it again")
+    if any(run.per_tree and run.schema_version <= BY_POSITION < schema for run in runs):
+        reasons.append(f"scored before schema version {BY_POSITION + 1}, which numbers trees otherwise; score it again")
     if first.manifest_sha256 != manifest:
         reasons.append(
             f"run on another build of the split (manifest {first.manifest_sha256[:12]}, not {manifest[:12]})"

@@ -8,7 +8,7 @@ from typing import Any
 from mothr.benchmark.data import dataset
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
-from mothr.benchmark.records.record import SCHEMA_VERSION, RunRecord
+from mothr.benchmark.records.record import BY_POSITION, SCHEMA_VERSION, RunRecord
 from mothr.benchmark.run.outcome import score
 
 SHOWN = 5
@@ -25,7 +25,7 @@ class Rescored:
     """The record, as ``<results>/<split>-v<k>/runs.jsonl#<id>``."""
     differs: tuple[str, ...] = ()
     """Metrics whose stored value differs, is absent, or exists no longer: ``edge_f1`` or ``edge_f1 of tree 3``.
-    ``schema_version`` stands before them if the record is of an earlier one."""
+    ``schema_version`` stands before them if the record numbers trees by position."""
     fault: str | None = None
     """Why the record cannot be scored: the truth is faulty, or is about other models."""
     scored: bool = True
@@ -77,7 +77,7 @@ def _rescore_split(place: Path, records: list[RunRecord], *, write: bool) -> Ite
             yield Rescored(paths[record.run_id], fault=str(error))
             continue
         differing = tuple(_differing({"metrics": record.metrics, "per_tree": record.per_tree}, scores))
-        if record.schema_version != SCHEMA_VERSION:
+        if record.schema_version <= BY_POSITION:
             differing = ("schema_version", *differing)
         if differing:
             changed.append(record.model_copy(update={**scores, "schema_version": SCHEMA_VERSION}))

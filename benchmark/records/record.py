@@ -25,10 +25,12 @@ from mothr.benchmark.prediction import Prediction, Relation
 from mothr.benchmark.side_information import GivenName, MethodKind
 from mothr.benchmark.storage import canonical_json, canonical_sha256
 
-SCHEMA_VERSION = 3
-"""The version of the format that is written. Versions 1 and 2 are read, too; see :func:`upgrade`."""
+SCHEMA_VERSION = 4
+"""The version of the format that is written. All earlier ones are read, too."""
 BY_POSITION = 2
 """The last version in which ``tree`` of an entry of ``per_tree`` was a position, not the number that the truth gives the tree."""
+BY_ROW = 3
+"""The last version whose files hold ``per_tree`` as a list of entries. Later files hold a list for each metric, which halves them."""
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
 """The fields that distinguish one run from another. A run with the same identity replaces the older one."""
 OPTIONAL_PARTS = ("confidence", "trees", "abstained", "relations")
@@ -62,8 +64,9 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    schema_version: Literal[2, 3] = 3
-    """The version of this format. In version 2, ``tree`` of ``per_tree`` is a position; see :meth:`with_tree_labels`."""
+    schema_version: Literal[2, 3, 4] = 4
+    """The version of this format. In version 2, ``tree`` of ``per_tree`` is a position; see :meth:`with_tree_labels`. Versions 3 and 4
+    differ in files alone; see :data:`BY_ROW`."""
     split: Name
     """The split's name."""
     split_version: Annotated[int, Field(ge=1)]
@@ -205,18 +208,19 @@ class RunRecord(BaseModel):
         }
 
     def with_tree_labels(self, labels: Sequence[int]) -> "RunRecord":
-        """Returns the record in the present schema version, with these labels under ``tree``.
+        """Returns the record in schema version 3, with these labels under ``tree``.
 
         Args:
             labels: the label of each Model Tree of the truth; see :meth:`mothr.benchmark.graph.ModelGraph.tree_labels`.
         """
         relabelled = [scores | {"tree": labels[int(scores["tree"] or 0)]} for scores in self.per_tree]
-        return self.model_copy(update={"per_tree": relabelled, "schema_version": SCHEMA_VERSION})
+        return self.model_copy(update={"per_tree": relabelled, "schema_version": BY_POSITION + 1})
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the record as JSON values. A field that is None and may be absent is left out."""
+        """Returns the record as JSON values, in the form of its schema version. A field that is None and may be absent is left out."""
         absent = {name for name, field in type(self).model_fields.items() if not field.is_required()}
-        return {name: value for name, value in self.model_dump().items() if value is not None or name not in absent}
+        values = {name: value for name, value in self.model_dump().items() if value is not None or name not in absent}
+        return values if self.schema_version <= BY_ROW else values | {"per_tree": _columns(self.per_tree)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> "RunRecord":
@@ -232,14 +236,43 @@ class RunRecord(BaseModel):
         if not isinstance(value, dict):
             raise MothrError(f"{where}: a record is a JSON object, not {type(value).__name__}")
         schema = value.get("schema_version")
-        if type(schema) is not int or schema not in (1, BY_POSITION, SCHEMA_VERSION):  # True equals 1
+        if type(schema) is not int or not 1 <= schema <= SCHEMA_VERSION:  # True equals 1
             raise MothrError(
-                f"{where}: schema_version is {schema!r}; this version of mothr reads 1, 2 and 3; update mothr"
+                f"{where}: schema_version is {schema!r}; this version of mothr reads 1 to {SCHEMA_VERSION}; update mothr"
             )
+        if schema == 1:
+            value = upgrade(value)
+        elif schema > BY_ROW and "per_tree" in value:
+            value = value | {"per_tree": _rows(value["per_tree"], where)}
         try:
-            return cls.model_validate(upgrade(value) if schema == 1 else value)
+            return cls.model_validate(value)
         except ValidationError as error:
             raise MothrError(f"{where}: {'; '.join(faults(error, cls))}") from None
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns {metric: its value of each tree}; None instead of the list if the metric is undefined for every tree."""
+    columns = {name: [row.get(name) for row in rows] for name in sorted({name for row in rows for name in row})}
+    return {name: values if any(value is not None for value in values) else None for name, values in columns.items()}
+
+
+def _rows(columns: Any, where: str) -> list[dict[str, Any]]:
+    """Returns what :func:`_columns` was given.
+
+    Raises:
+        MothrError: ``columns`` is no object of lists of one length.
+    """
+    values = columns.values() if isinstance(columns, dict) else [columns]
+    lists = [each for each in values if isinstance(each, list)]
+    whole = isinstance(columns, dict) and len(lists) == sum(each is not None for each in values)
+    if not whole or len({len(each) for each in lists}) != bool(columns):
+        raise MothrError(
+            f"{where}: per_tree: is an object with a list for each metric, all of one length; null: undefined"
+        )
+    return [
+        {name: None if column is None else column[place] for name, column in columns.items()}
+        for place in range(len(lists[0]) if lists else 0)
+    ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -76,7 +76,7 @@ def test_json_values_leave_out_absent_fields_and_make_the_same_record(record, fa
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"schema_version": 4}, "schema_version is 4"),
+        ({"schema_version": 5}, "schema_version is 5"),
         ({"metrcs": {}}, "metrcs.*did you mean metrics"),
         ({"seed": "0"}, "seed: .*integer.*'0'"),
         ({"seed": -1}, "seed"),
@@ -100,8 +100,14 @@ def test_json_values_leave_out_absent_fields_and_make_the_same_record(record, fa
         ({"status": "timeout"}, "timeout has no parents"),
         ({"confidence": {"b": {"a": 1.5}}}, r"must be in \[0, 1\]"),
         ({"abstained": ["z"]}, "unknown model 'z'"),
-        ({"per_tree": [{"edge_f1": 1.0}]}, "needs its tree's label"),
-        ({"per_tree": [{"tree": 0}, {"tree": 0}]}, "per_tree: .*named twice"),
+        ({"schema_version": 3, "per_tree": [{"edge_f1": 1.0}]}, "needs its tree's label"),
+        ({"schema_version": 3, "per_tree": [{"tree": 0}, {"tree": 0}]}, "per_tree: .*named twice"),
+        ({"per_tree": {"edge_f1": [1.0]}}, "needs its tree's label"),
+        ({"per_tree": {"tree": [0, 0]}}, "per_tree: .*named twice"),
+        ({"per_tree": {"tree": [0], "edge_f1": [1.0, 0.5]}}, "per_tree: .*one length"),
+        ({"per_tree": {"tree": [0], "edge_f1": 1.0}}, "per_tree: .*a list for each metric"),
+        ({"per_tree": {"edge_f1": None}}, "per_tree: .*a list for each metric"),
+        ({"per_tree": [{"tree": 0, "edge_f1": 1.0}]}, "per_tree: .*a list for each metric"),
     ],
 )
 def test_a_faulty_value_is_refused_by_place_and_fault(record, changes, expected):

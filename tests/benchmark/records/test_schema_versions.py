@@ -3,7 +3,7 @@
 ``stored/<k>/`` holds files of schema version k as they were written. A failed run is among them. The files are never
 edited: their hashes are below. A field with a default may be added within a version. Any other change of the format
 makes version k + 1: ``SCHEMA_VERSION`` becomes k + 1, and a reader turns a record of version k into one of version
-k + 1: ``upgrade`` up to version 2, ``RunRecord.with_tree_labels`` from 2 to 3.
+k + 1: ``upgrade`` up to version 2, ``RunRecord.with_tree_labels`` from 2 to 3. Versions 3 and 4 differ in files alone.
 
 New samples go into ``stored/<k + 1>/``; those of all earlier versions stay.
 """
@@ -29,6 +29,8 @@ HASHES = {
     "2/vit-missing-v1/runs.jsonl": "2d0c01e33281661885faf0adead72946db1956e8cb449f0dfe052645d3678ed5",
     "3/tiny-hidden-v1/runs.jsonl": "61236b63d71a85a9f8525238964d8d1dc76fcf1d02029d7d744e46f0d7265ecf",
     "3/vit-missing-v1/runs.jsonl": "02c3bae7c4661e2d8f938a5eff51ddf8a6cd5a054a81b73245b19fad43821da0",
+    "4/tiny-hidden-v1/runs.jsonl": "2196a0354aa0848452c22420a4af1d779d3fea7b6f724d49fcca993ef4358695",
+    "4/vit-missing-v1/runs.jsonl": "b4ef6503119957e428c78d56ed762fbf551860814c9209b4ccbe5620479f69f1",
 }
 """File -> SHA-256 of its bytes."""
 SINGLE_FILES = [name for name in HASHES if name.startswith("1/")]
@@ -94,10 +96,16 @@ def test_samples_of_the_first_two_versions_are_the_same_records():
         assert newer[stored(name).run_id] == stored(name)
 
 
+@pytest.mark.parametrize("split", ["tiny-hidden-v1", "vit-missing-v1"])
+def test_samples_of_versions_3_and_4_are_the_same_records(split):
+    older, newer = (store.read_runs(HOME / version / split) for version in ("3", "4"))
+    assert [record.model_copy(update={"schema_version": 4}) for record in older] == newer
+
+
 def test_every_version_has_a_sample_of_a_failed_run():
     assert sorted(path.name for path in HOME.iterdir()) == [str(version) for version in range(1, SCHEMA_VERSION + 1)]
     assert {"ok", "failed"} <= {stored(name).status for name in SINGLE_FILES}
-    for version in ("2", "3"):
+    for version in ("2", "3", "4"):
         assert {"ok", "failed"} <= {record.status for record in store.read_all(HOME / version)}
 
 
@@ -118,7 +126,7 @@ def test_the_kind_of_a_record_of_version_1_comes_from_its_name_and_what_it_was_g
     assert (record.kind, record.given, record.schema_version) == (kind, given, BY_POSITION)
 
 
-@pytest.mark.parametrize("version", [0, 4, None, "1", 1.5, True])
+@pytest.mark.parametrize("version", [0, 5, None, "1", 1.5, True])
 def test_an_unknown_version_is_refused_by_its_number(version, tmp_path):
     value = json.loads((HOME / SINGLE_FILES[0]).read_text()) | {"schema_version": version}
     with pytest.raises(MothrError, match=rf"old\.json: schema_version.*{version!r}.*update mothr"):

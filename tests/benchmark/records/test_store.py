@@ -31,7 +31,7 @@ def edited(folder, number, **changes):
 
 def single_file(run, folder):
     """Writes the JSON file of its own that a record was in schema version 1; returns its path."""
-    value = run.to_json() | {"schema_version": 1, "told": run.given}
+    value = run.model_copy(update={"schema_version": 2}).to_json() | {"schema_version": 1, "told": run.given}
     del value["given"], value["kind"]
     path = folder / "tiny-v1" / f"{run.run_id}.json"
     path.parent.mkdir(exist_ok=True)
