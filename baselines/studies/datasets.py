@@ -192,11 +192,12 @@ class OpenedDataset:
     def kinds(self, tree: int) -> str:
         """Returns the kinds of all edges of a tree, joined by "and"; "many kinds" if there are more than three.
 
-        Where they were drawn, edge by edge, every tree is "drawn kinds": the trees are of one law, whatever was drawn.
+        Where one of several kinds was drawn for each edge, every tree is "drawn kinds": the trees are of one law, whatever was drawn.
         """
-        if any(self.truth.nodes[node].drawn for node in self.graph.trees[tree]):
+        drawn = any(self.truth.nodes[node].drawn for node in self.graph.trees[tree])
+        kinds = sorted({self.kind(child) for _, child in (self.graph.edges if drawn else self.edges[tree])})
+        if drawn and len(kinds) > 1:
             return "drawn kinds"
-        kinds = sorted({self.kind(child) for _, child in self.edges[tree]})
         return " and ".join(kinds) if len(kinds) <= 3 else "many kinds"
 
     def training(self, edge: Edge) -> dict[str, Any]:

@@ -30,7 +30,7 @@ SCHEMA_VERSION = 4
 BY_POSITION = 2
 """The last version in which ``tree`` of an entry of ``per_tree`` was a position, not the number that the truth gives the tree."""
 BY_ROW = 3
-"""The last version whose files hold ``per_tree`` as a list of entries. Later files hold a list for each metric, which halves them."""
+"""The last version whose files hold ``per_tree`` as a list of entries. Later files hold a list for each metric, which is shorter."""
 IDENTITY = ("split", "split_version", "manifest_sha256", "setting", "method", "method_version", "parameters", "seed")
 """The fields that distinguish one run from another. A run with the same identity replaces the older one."""
 OPTIONAL_PARTS = ("confidence", "trees", "abstained", "relations")

@@ -4,7 +4,7 @@ A plan is a TOML file. Each ``[[rows]]`` describes methods that are run alike::
 
     [[rows]]
     methods = ["mother-v2"]
-    splits = ["*-lora-*"]                           # shell patterns; all splits if left out
+    splits = ["*-lora-*", "!sd-*"]                  # shell patterns, see selects(); all splits if left out
     set = { direction = ["kurtosis", "norm"] }      # a run for each value; for each combination of several fields
     seeds = 1
 """
@@ -63,6 +63,12 @@ class Planned:
         return self.method, declared.version, json.dumps(declared.parameters, sort_keys=True)
 
 
+def selects(patterns: Sequence[str], split: str) -> bool:
+    """Returns whether shell patterns select the split: the last one that fits decides, and "!" before it takes the split out again."""
+    fitting = [pattern for pattern in patterns if fnmatchcase(split, pattern.removeprefix("!"))]
+    return bool(fitting) and not fitting[-1].startswith("!")
+
+
 class _Rows(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -85,12 +91,7 @@ class Plan(BaseModel):
 
     def on(self, split: str) -> list[Planned]:
         """Returns the methods that are planned for the split of that name."""
-        return [
-            planned
-            for row in self.rows
-            if any(fnmatchcase(split, pattern) for pattern in row.splits)
-            for planned in row.planned()
-        ]
+        return [planned for row in self.rows if selects(row.splits, split) for planned in row.planned()]
 
     def names(self) -> dict[Configuration, str]:
         """Returns the name of every planned method with its fields, on whatever split. Imports the methods.

@@ -32,7 +32,7 @@ HEADS = "heads.safetensors"
 REPEATS = 5
 """How often a training of a drawn recipe that diverges or teaches nothing is repeated at most."""
 MAX_STEPS = 10_000
-"""Largest number of steps of a repetition. Three times the longest training that the drawn recipes name, so that no model takes hours."""
+"""Largest number of steps of a repetition: those of the longest training that a drawn recipe of this package names."""
 
 
 def make(node: PlannedNode, sources: tuple[PlannedNode, ...], context: Context) -> None:

@@ -14,7 +14,6 @@ A split belongs to the last track that takes it, so that a special track can sta
 """
 
 import tomllib
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.faults import faults
+from mothr.benchmark.run.plan import selects
 
 NAME = "tracks.toml"
 """Name of the file in a folder of results."""
@@ -45,7 +45,7 @@ class Track(BaseModel):
 
     def takes(self, split: str) -> bool:
         """Returns whether the patterns take the split of that name."""
-        return _decided(self.splits, split)
+        return selects(self.splits, split)
 
 
 class Tracks(BaseModel):
@@ -68,19 +68,13 @@ class Tracks(BaseModel):
 
     def of(self, split: str) -> Track | None:
         """Returns the track of the split of that name; None if it belongs to none."""
-        if _decided(self.dev, split):
+        if selects(self.dev, split):
             return None
         return next((track for track in reversed(self.tracks) if track.takes(split)), None)
 
 
 ALL_SPLITS = Tracks(tracks=[Track(name="all", title="All splits", about="Every split of the folder.", splits=["*"])])
 """The tracks of a folder that defines none."""
-
-
-def _decided(patterns: list[str], split: str) -> bool:
-    """Returns whether the last fitting pattern takes the split."""
-    fitting = [pattern for pattern in patterns if fnmatchcase(split, pattern.removeprefix("!"))]
-    return bool(fitting) and not fitting[-1].startswith("!")
 
 
 def read(path: Path) -> Tracks:

@@ -57,5 +57,6 @@ def test_the_kinds_of_a_tree_are_named_unless_they_were_drawn(tmp_path, write_da
     tree = [(weights(1.0), [], {}), (weights(2.0), [0], child), (weights(3.0), [0], {**child, "subtype": "lora"})]
     write_dataset(tmp_path / "named", tree)
     write_dataset(tmp_path / "drawn", [*tree[:2], (*tree[2][:2], {**tree[2][2], "drawn": {"training.steps": 20}})])
-    kinds = [OpenedDataset.open(tmp_path / name).kinds(0) for name in ("named", "drawn")]
-    assert kinds == ["full and lora", "drawn kinds"]
+    write_dataset(tmp_path / "one-kind", [tree[0], (*tree[1][:2], {**child, "drawn": {"training.steps": 20}})])
+    kinds = [OpenedDataset.open(tmp_path / name).kinds(0) for name in ("named", "drawn", "one-kind")]
+    assert kinds == ["full and lora", "drawn kinds", "full"]

@@ -10,7 +10,7 @@ from mothr.benchmark.board.leaderboard import write_markdown
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.records import store
 from mothr.benchmark.records.store import read_all
-from mothr.benchmark.run.plan import Planned, of_results, read, requested
+from mothr.benchmark.run.plan import Planned, of_results, read, requested, selects
 
 PLAN = """
 [[rows]]
@@ -50,6 +50,14 @@ def test_a_plan_is_what_runs_on_a_split_in_its_order(written):
     assert plan.on("TINY") == chance
     assert str(each[1]) == "null-mst-random-root layers=matrices distance=rms"
     assert str(chance[0]) == "null-star"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "selected"),
+    [(["*", "!hub-*"], ["vit"]), (["!hub-*", "hub-vit"], ["hub-vit"]), (["!hub-*"], []), (["*"], ["hub-vit", "vit"])],
+)
+def test_the_last_pattern_that_fits_a_split_decides(patterns, selected):
+    assert [split for split in ("hub-vit", "vit") if selects(patterns, split)] == selected
 
 
 @pytest.mark.parametrize(

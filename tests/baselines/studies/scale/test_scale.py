@@ -85,7 +85,8 @@ def test_the_value_of_a_method_is_its_edge_f1_on_that_tree(study):
     records = [json.loads(line) for line in (results / "small-v1" / "runs.jsonl").read_text().splitlines()]
     [record] = [run for run in records if run["method"] == "neighbour-joining" and run["setting"] == "open"]
     ours = table[(table.split == "small") & (table.name == "neighbour-joining")].set_index("tree").value
-    assert ours.to_dict() == {scores["tree"]: scores["edge_f1"] for scores in record["per_tree"]}
+    scores = record["per_tree"]
+    assert ours.to_dict() == dict(zip(scores["tree"], scores["edge_f1"], strict=True))
 
 
 def test_means_are_over_trees_and_groups_are_in_ascending_order(study):
