@@ -18,60 +18,29 @@ The relation follows: a model with several sources is a merge, a copy in fewer b
 If no parent has a probability above one half, the method abstains. ``README.md`` in this folder has the formulas.
 """
 
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
-from mothr.baselines.linea.copies import Copies, find_reordered
-from mothr.baselines.linea.derived import (
-    DerivedModels,
-    Descendants,
-    Parents,
-    find_derived,
-    find_descendants,
-    find_duplicates,
-    join_trees,
-    without,
-)
+from mothr.baselines.linea.assembly import SharedSteps, assemble
 from mothr.baselines.linea.inheritance import Inheritance, InheritanceTest
-from mothr.baselines.linea.merges import Merges
 from mothr.baselines.linea.norm_growth import NormGrowth
 from mothr.baselines.linea.reassignment import reassign
 from mothr.baselines.linea.spanning import DirectionEvidence, Root, distances_with_ties_broken
 from mothr.baselines.parts.arborescence import orient, spanning_tree
-from mothr.baselines.parts.checks import check_at_least, check_between, check_relatedness
-from mothr.baselines.parts.directions import find_direction, kind_of, needs_of
-from mothr.baselines.parts.distances import check_symmetric
-from mothr.baselines.parts.trees import Pair, related_trees, shared_layers, subset, tree_labels, tree_positions
-from mothr.benchmark.errors import MothrWarning
-from mothr.benchmark.graph import Edge, ModelGraph, NodeId
-from mothr.benchmark.prediction import Prediction, Relation
-from mothr.benchmark.side_information import MethodKind, Need
+from mothr.baselines.parts.checks import check_at_least
+from mothr.baselines.parts.trees import Pair
+from mothr.benchmark.prediction import Prediction
 from mothr.benchmark.weights.layers import Layers
 from mothr.benchmark.weights.model_set import ModelSet
 
 
-@dataclass(frozen=True, slots=True)
-class Confidence:
-    """Probabilities that are not computed from evidence."""
-
-    derived: float = 0.99
-    """Probability of the edges to a derived model and to its descendants."""
-    min_named: float = 0.5
-    """An edge is named if its probability is above this; otherwise the method abstains on the child."""
-
-    def __post_init__(self) -> None:
-        check_between(self, 0, 1, "derived", "min_named")
-
-
 @dataclass(frozen=True)
-class Linea:
+class Linea(SharedSteps):
     """Related models are spanned by a minimum spanning tree, rooted where the direction evidence of all edges agrees best."""
 
     version: ClassVar[str] = "8"
@@ -84,101 +53,22 @@ class Linea:
         "vit-quantized-dev", "vit-regimes-dev", "vit-trajectory-dev", "vthr-ft-dev", "vthr-lora-f-dev", "vthr-lora-v-dev",
     )  # fmt: skip
 
-    layers: str = "body"
-    """Tensors that all steps use; see :class:`mothr.benchmark.weights.layers.Layers`."""
-    distance: str = "relative"
-    """Length of an edge, a name of ``mothr list distances``."""
-    direction: str = "residual_independence"
-    """Direction score, a name of ``mothr list directions``."""
-    relatedness_threshold: float = 0.1
-    """Cosine of the weights of two models, mean over tensors, above which they are in one tree."""
-    min_shared_fraction: float = 0.5
-    """Least fraction of the weights of a tree's models that the tensors common to all of them hold. Below it, each pair is
-    compared on the tensors that both models hold."""
     sharpness: float = 200.0
     """Log-odds of a direction for each unit of evidence. It decides which roots are candidates, and it moves confidence."""
-    detect_derived: bool = True
-    """Whether derived models are set aside. If not, every model is treated as fine-tuned."""
     norm_growth: NormGrowth = field(default_factory=NormGrowth)
     """Direction evidence by the growth of the squared norm."""
     root: Root = field(default_factory=Root)
     """Choice of the root."""
     inheritance: Inheritance = field(default_factory=Inheritance)
     """The inheritance test."""
-    copies: Copies = field(default_factory=Copies)
-    """Recognition of copies."""
-    merges: Merges = field(default_factory=Merges)
-    """Recognition of merges."""
-    descendants: Descendants = field(default_factory=Descendants)
-    """Recognition of the descendants of derived models."""
-    confidence: Confidence = field(default_factory=Confidence)
-    """Probabilities that are not computed from evidence."""
 
     def __post_init__(self) -> None:
-        check_symmetric(self.distance, self.layers)
-        find_direction(self.direction)
-        check_relatedness(self.relatedness_threshold)
-        check_between(self, 0, 1, "min_shared_fraction")
+        super().__post_init__()
         check_at_least(self, 0, "sharpness")
-
-    @property
-    def kind(self) -> MethodKind:
-        """The kind of method, which follows from the direction score."""
-        return kind_of(self.direction)
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """The side information that the direction score needs."""
-        return needs_of(self.direction)
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
         """Returns a forest with the probability of each edge; only the direction ``random`` uses ``rng``."""
-        layers = Layers.parse(self.layers)
-        labels = related_trees(models, layers, self.relatedness_threshold)
-        assignment = _Assignment()
-        with warnings.catch_warnings():
-            if models.given.trees is None:  # related_trees has already warned about tensors that some models lack
-                warnings.simplefilter("ignore", MothrWarning)
-            reordered = find_reordered(models, layers) if self.detect_derived else []
-            if self.detect_derived:
-                warnings.simplefilter("ignore", MothrWarning)
-            if models.given.trees is None:
-                labels = join_trees(labels, reordered)
-            for positions in tree_positions(labels):
-                groups = [
-                    tuple(models.ids[place] for place in group)
-                    for group in reordered
-                    if set(group) <= set(positions.tolist())
-                ]
-                self._assign_tree(subset(models, positions), groups, layers, rng, assignment)
-        return assignment.prediction(models, labels, self.confidence.min_named)
-
-    def _assign_tree(
-        self,
-        models: ModelSet,
-        reordered_groups: Sequence[tuple[NodeId, ...]],
-        layers: Layers,
-        rng: np.random.Generator,
-        assignment: "_Assignment",
-    ) -> None:
-        """Adds the parents of the models of one tree to ``assignment``: steps 2 to 6."""
-        duplicates = find_duplicates(models) if self.detect_derived else {}
-        models = without(models, duplicates)
-        layers = shared_layers(models, layers, self.min_shared_fraction)
-        derived = DerivedModels({}, frozenset())
-        if self.detect_derived:
-            derived = find_derived(models, reordered_groups, self.distance, layers, self.copies, self.merges)
-        descendants = find_descendants(
-            models, derived.parents, self.distance, self.direction, layers, self.descendants, rng
-        )
-        outside = derived.parents | descendants
-        trained = without(models, outside)
-        assignment.parents |= dict.fromkeys(trained.ids, ())
-        assignment.quantized |= derived.quantized
-        assignment.add(outside, self.confidence.derived)
-        for (parent, child), probability in self._edges(trained, layers, rng):
-            assignment.add({trained.ids[child]: (trained.ids[parent],)}, probability)
-        assignment.add_duplicates(duplicates, self.confidence.derived)
+        return assemble(models, self, lambda trained, layers: self._edges(trained, layers, rng), rng)
 
     def _edges(self, models: ModelSet, layers: Layers, rng: np.random.Generator) -> list[tuple[Pair, float]]:
         """Returns the (parent, child) edges of the models' best rooted tree, each with its probability: steps 3 to 5.
@@ -212,49 +102,3 @@ class Linea:
             )
         best, _ = trees[int(sums.argmax())]
         return [((parent, child), min(1.0, probability[parent, child])) for child, parent in best.items()]
-
-
-@dataclass
-class _Assignment:
-    """The parents that were found, tree by tree."""
-
-    parents: Parents = field(default_factory=dict)
-    """Parents of each model; none for a root."""
-    confidence: dict[Edge, float] = field(default_factory=dict)
-    """Probability of each (parent, child) edge."""
-    quantized: set[NodeId] = field(default_factory=set)
-    """Models that have fewer bits than their source."""
-
-    def add(self, parents: Parents, probability: float) -> None:
-        """Adds the edges to the models in ``parents``, all with the same probability."""
-        self.parents |= parents
-        self.confidence |= {(parent, node): probability for node, above in parents.items() for parent in above}
-
-    def add_duplicates(self, duplicates: Mapping[NodeId, NodeId], probability: float) -> None:
-        """Adds {duplicate: original}: a duplicate has the parents of its original; that of a root is the root's child.
-
-        Nothing says which of two equal models was first. For a root the duplicate is taken to be the later one.
-        """
-        for duplicate, original in duplicates.items():
-            parents = self.parents[original] or (original,)
-            self.add({duplicate: parents}, self.confidence.get((parents[0], original), probability))
-            self.quantized |= {duplicate} if original in self.quantized else set()
-
-    def prediction(self, models: ModelSet, labels: NDArray[np.int64], min_named: float) -> Prediction:
-        """Returns the prediction about ``models`` in their trees ``labels``, (n,); it abstains up to ``min_named``."""
-        named = {
-            node: parents
-            for node in models.ids
-            if (parents := self.parents[node]) and self.confidence[parents[0], node] > min_named
-        }
-        abstained = frozenset(node for node in models.ids if self.parents[node] and node not in named)
-        return Prediction(
-            graph=ModelGraph({node: named.get(node, ()) for node in models.ids}),
-            confidence={edge: value for edge, value in self.confidence.items() if edge[1] in named},
-            trees=tree_labels(models, labels),
-            abstained=abstained,
-            relations={node: self._relation(node, parents) for node, parents in named.items()},
-        )
-
-    def _relation(self, node: NodeId, parents: Sequence[NodeId]) -> Relation:
-        return "merge" if len(parents) > 1 else "quantized" if node in self.quantized else "finetune"
