@@ -2,17 +2,14 @@
 
 The steps, in the order of the code. Three models in a line are ancestor a, parent p, child c; the update is u = p - a.
 
-1. *Relate.* Two models are related if the cosine of their weights is above a threshold. Weights of independent origin are
-   nearly orthogonal. A tree is a connected component of related models. A reordered copy is related to its source.
-2. *Set derived models aside.* Duplicates, copies in fewer bits or with zeros, reordered copies and merges are recognised by
-   their weights. They and their descendants are left out of the next steps.
+1. and 2. *Relate; set derived models aside*: see :mod:`mothr.baselines.linea.assembly`.
 3. *Span.* The updates of different models are nearly orthogonal: |c - a|^2 = |c - p|^2 + |p - a|^2. So a sibling is farther
    than the common parent, and the minimum spanning tree of the distances is the undirected Model Tree.
 4. *Root.* The root of an undirected tree directs all its edges. The direction evidence of all edges is summed for each
    candidate root; the highest sum wins. A softmax of the sums gives the probabilities of edges.
 5. *Check inheritance.* A child contains its parent's update in every tensor, and reverts little of it. A model that fails
    this test is moved to the model above, or below a sibling of the parent whose update it has.
-6. *Attach derived models* below their sources, and duplicates beside their originals.
+6. *Attach derived models*: see :mod:`mothr.baselines.linea.assembly`.
 
 The relation follows: a model with several sources is a merge, a copy in fewer bits is quantized, all others are fine-tuned.
 If no parent has a probability above one half, the method abstains. ``README.md`` in this folder has the formulas.
