@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mothr.baselines.linea.fitted.candidates import Candidates
 from mothr.baselines.linea.fitted.pairs import Matrix, PairSums
@@ -39,24 +40,40 @@ class Evidence:
 
 
 def small_weights_lost(stack: torch.Tensor, dtypes: tuple[str, ...]) -> Array:
-    """Returns the share of the small weights of s that c has lost, at [s, c], (k, k): -<c - s, s> / <s, s> over them.
+    """Returns the share of the small weights of s that c has lost, at [s, c], (k, k): 1 - <c, s> / <s, s> over them.
 
     The small weights are the smallest SMALL_SHARE of those of s that are not 0. The value is 1 if c is s after pruning, also
     after more training, and near 0 for any other child.
     """
-    rows = flat(stack).double()
-    lost = np.zeros((len(rows), len(rows)))
-    for place, row in enumerate(rows):
-        sizes = row.abs()
-        nonzero = sizes[sizes > 0]
-        if len(nonzero):
-            chosen = (sizes > 0) & (sizes <= torch.kthvalue(nonzero, max(1, int(SMALL_SHARE * len(nonzero)))).values)
-            small = row[chosen]
-            lost[place] = (1 - (rows[:, chosen] @ small) / (small @ small)).numpy()
+    rows = flat(stack)
+    everything = np.arange(len(rows))
+    return np.stack([_lost(rows, place, everything) for place in range(len(rows))])
+
+
+def _lost_by_pairs(stack: torch.Tensor, dtypes: tuple[str, ...], pairs: Pairs) -> Array:
+    """Returns :func:`small_weights_lost` of m pairs (s, c), (m,)."""
+    rows, lost = flat(stack), np.zeros(len(pairs))
+    for place in np.unique(pairs[:, 0]):
+        here = pairs[:, 0] == place
+        lost[here] = _lost(rows, int(place), pairs[here, 1])
     return lost
 
 
-_LOST = Feature("small_weights_lost", 1, "pair", small_weights_lost)
+def _lost(rows: torch.Tensor, place: int, others: NDArray[np.intp]) -> Array:
+    """Returns the share of the small weights of the row ``place`` that each row of ``others`` has lost, (len(others),)."""
+    sizes = rows[place].abs()
+    nonzero = sizes[sizes > 0]
+    if not len(nonzero):
+        return np.zeros(len(others))
+    limit = torch.kthvalue(nonzero, max(1, int(SMALL_SHARE * len(nonzero)))).values
+    chosen = torch.nonzero((sizes > 0) & (sizes <= limit))[:, 0]
+    small = rows[place, chosen].double()
+    kept: Array = (rows[torch.from_numpy(others)][:, chosen].double() @ small / (small @ small)).numpy()
+    return 1 - kept
+
+
+LOST = Feature("small_weights_lost", 1, "pair", small_weights_lost, _lost_by_pairs)
+"""The feature of :func:`small_weights_lost`."""
 _NORM, _INDEPENDENCE = [
     feature for name in ("norm", "residual_independence") if (feature := DIRECTIONS[name].feature) is not None
 ]
@@ -132,7 +149,7 @@ class _Measured:
             pairs,
             compute(models, [_NORM], layers)[_NORM.name],
             compute_pairs(models, _INDEPENDENCE, layers, pairs),
-            (compute_pairs(models, _LOST, layers, pairs), compute_pairs(models, _LOST, layers, pairs[:, ::-1])),
+            (compute_pairs(models, LOST, layers, pairs), compute_pairs(models, LOST, layers, pairs[:, ::-1])),
         )
 
     def matrix(self, key: Key, squared: Array, elements: int) -> Matrix:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mothr.baselines.linea.fitted.features import expected_features, pair_features, root_features
-from mothr.baselines.linea.fitted.measure import measure, small_weights_lost
+from mothr.baselines.linea.fitted.measure import LOST, measure, small_weights_lost
+from mothr.benchmark.weights.features import compute, compute_pairs
 from mothr.benchmark.weights.layers import Layers
 
 BACKBONE = Layers.parse("backbone")
@@ -93,6 +94,15 @@ def test_a_pruned_model_has_lost_the_small_weights_also_after_training(trained):
     lost = small_weights_lost(torch.stack([parent, pruned, other]), ("F32",) * 3)
     assert lost[0, 1] == pytest.approx(1, abs=0.1)
     assert lost[0, 2] == pytest.approx(0, abs=0.1)
+
+
+def test_requested_pairs_have_the_values_of_all_pairs(grown):
+    models, _ = grown()
+    [key] = Layers.parse("re:layers.0.mlp.up_proj.*").select_from(models)
+    pairs = np.array([[0, 3], [5, 1], [0, 2], [4, 4]])
+    wanted = compute(models, [LOST], Layers.parse("re:layers.0.mlp.up_proj.*"))["small_weights_lost"][key][1]
+    found = compute_pairs(models, LOST, Layers.parse("re:layers.0.mlp.up_proj.*"), pairs)[key]
+    np.testing.assert_allclose(found, wanted[pairs[:, 0], pairs[:, 1]], atol=1e-12)
 
 
 def test_a_zero_matrix_has_no_small_weights():
