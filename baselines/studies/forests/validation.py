@@ -41,7 +41,8 @@ class Validation:
     """A row for each field, regime and method: field, regime, method, edges, trees, found (mean over trees of the share of edges
     that were found), low, high, and p, the Holm-adjusted p-value of the paired test against ``linea-fitted``."""
     edges: pd.DataFrame
-    """A row for each field and edge of ``linea-fitted``: field, regime, split, tree, parent, child, found, confidence."""
+    """A row for each field and edge of ``linea-fitted``: field, regime, split, tree, parent, child, found, and the
+    confidence of an edge that was found."""
 
 
 def validate(
