@@ -88,7 +88,29 @@ class ForestDistribution:
         total = edges.sum(axis=0) + roots
         return edges / total, roots / total
 
-    def best_forest(self) -> NDArray[np.int64]:
-        """Returns the forest with the largest expected number of right parents: the parent of each node, (n,), -1 for a root."""
-        edges, roots = self.probabilities
-        return arborescence(-edges, -roots)
+    @cached_property
+    def one_root_probabilities(self) -> tuple[Array, Array]:
+        """The same as ``probabilities`` under the condition that there is one root (Koo et al. 2007, equations 8 to 10).
+
+        The condition is dropped if no forest has one root.
+        """
+        laplacian = np.diag(self.edges.sum(axis=0)) - self.edges
+        laplacian[0] = self.roots
+        if not np.linalg.slogdet(laplacian)[0] > 0:
+            return self.probabilities
+        inverse = np.linalg.inv(laplacian)
+        own, crossed = np.diag(inverse).copy(), inverse.T.copy()
+        own[0], crossed[0] = 0.0, 0.0
+        edges = np.clip(self.edges * (own - crossed), 0.0, 1.0)
+        roots = np.clip(self.roots * inverse[:, 0], 0.0, 1.0)
+        total = edges.sum(axis=0) + roots
+        return edges / total, roots / total
+
+    def best_forest(self, *, one_root: bool = False) -> NDArray[np.int64]:
+        """Returns the forest with the largest expected number of right parents: the parent of each node, (n,), -1 for a root.
+
+        With ``one_root`` the forest has as few roots as the allowed edges permit: one, if they connect all nodes.
+        """
+        edges, roots = self.one_root_probabilities if one_root else self.probabilities
+        # A root more costs more than all parents together gain, so the fewest roots are chosen.
+        return arborescence(np.where(self.edges > 0, -edges, np.inf), (len(roots) + 1) * one_root - roots)

@@ -45,16 +45,16 @@ class FittedLinea(SharedSteps):
         return fitted().fitted_on
 
     def __call__(self, models: ModelSet, rng: np.random.Generator) -> Prediction:
-        """Returns a forest with the probability of each edge; ``rng`` is not used."""
+        """Returns a forest with the probability of each edge; a given tree has one root. ``rng`` is not used."""
         return assemble(models, self, lambda trained, _: self.edges(trained, fitted()), rng)
 
     def edges(self, models: ModelSet, model: ForestModel) -> list[tuple[Pair, float]]:
         """Returns the (parent, child) edges between the trained models of one tree, each with its probability."""
         if len(models) < 2:
             return []
-        distribution = model.distribution(self.evidence(models))
-        probability, _ = distribution.probabilities
-        parents = distribution.best_forest()
+        distribution, one_root = model.distribution(self.evidence(models)), models.given.trees is not None
+        probability, _ = distribution.one_root_probabilities if one_root else distribution.probabilities
+        parents = distribution.best_forest(one_root=one_root)
         return [
             ((int(parent), child), float(probability[parent, child]))
             for child, parent in enumerate(parents)

@@ -108,3 +108,31 @@ def test_one_model_is_a_root():
 def test_malformed_scores_are_refused(edges, roots, message):
     with pytest.raises(MothrError, match=message):
         ForestDistribution.from_scores(edges, roots)
+
+
+def test_under_the_condition_of_one_root_the_probabilities_are_those_of_all_trees(scores):
+    edges, roots = scores
+    listed = [parents for parents in forests(4) if parents.count(-1) == 1]
+    weights = np.exp([total(parents, edges, roots) for parents in listed])
+    wanted_edges, wanted_roots = np.zeros((4, 4)), np.zeros(4)
+    for parents, weight in zip(listed, weights / weights.sum(), strict=True):
+        for child, parent in enumerate(parents):
+            if parent < 0:
+                wanted_roots[child] += weight
+            else:
+                wanted_edges[parent, child] += weight
+    distribution = ForestDistribution.from_scores(edges, roots)
+    np.testing.assert_allclose(distribution.one_root_probabilities[0], wanted_edges, atol=1e-6)
+    np.testing.assert_allclose(distribution.one_root_probabilities[1], wanted_roots, atol=1e-6)
+    best = distribution.best_forest(one_root=True)
+    assert (best < 0).sum() == 1
+    assert total(best, wanted_edges, wanted_roots) == pytest.approx(
+        max(total(parents, wanted_edges, wanted_roots) for parents in listed), abs=1e-6
+    )
+
+
+def test_where_no_tree_connects_all_nodes_there_are_as_few_roots_as_possible():
+    distribution = ForestDistribution.from_scores(np.zeros((4, 4)), np.zeros(4))
+    halves = np.kron(np.eye(2), np.ones((2, 2))) > 0
+    apart = distribution.restricted(halves, np.ones(4, dtype=bool))
+    assert (apart.best_forest(one_root=True) < 0).sum() == 2

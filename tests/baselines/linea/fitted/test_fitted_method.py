@@ -8,6 +8,7 @@ from mothr.baselines.linea import FittedLinea
 from mothr.benchmark.errors import MothrError
 from mothr.benchmark.run.method import about
 from mothr.benchmark.run.registry import find_method
+from mothr.benchmark.side_information import SideInformation
 
 
 def predict(models, **fields):
@@ -62,3 +63,12 @@ def test_it_abstains_below_the_probability_that_the_user_sets(grown):
 def test_a_field_out_of_range_is_named():
     with pytest.raises(MothrError, match="most_candidates"):
         FittedLinea(most_candidates=0)
+
+
+def test_a_given_tree_has_one_root(grown):
+    models, truth = grown((None, 0, 0, 1, 1, 2, 2, None, 7, 7, 8, 8, 9, 9))
+    shuffled = {node: position % 3 for position, node in enumerate(sorted(models.ids))}
+    result = predict(models.with_given(SideInformation(trees=shuffled))).graph
+    assert len(result.roots) == 3
+    right = {node: label for label, tree in enumerate(truth.trees) for node in tree}
+    assert predict(models.with_given(SideInformation(trees=right))).graph == truth
