@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mothr.baselines.cli.options import DatasetArgument, DatasetsArgument
+from mothr.baselines.cli.options import DatasetArgument, DatasetsArgument, require_dev_splits
 from mothr.benchmark.cli.command import Json, say, table
-from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
 
@@ -23,16 +22,9 @@ def fit_direction(
     Example: mothr fit-direction data/vthr-ft-dev data/llama-ft-dev --out baselines/parts/learned.toml
     """
     from mothr.baselines.studies import fitting
-    from mothr.benchmark.data.dataset import open_manifest
 
     one_thread()
-    for folder in data:
-        split = open_manifest(folder).name
-        if not split.endswith("-dev"):
-            raise MothrError(
-                f"{folder}: {split} is not a dev split; a score that is fitted on a test split cannot be judged on it. "
-                "Name dev splits only"
-            )
+    require_dev_splits(data)
     result = fitting.fit([fitting.edge_scores(folder) for folder in data])
     fitting.write(result, out)
     rows = [

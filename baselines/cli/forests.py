@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mothr.baselines.cli.options import DatasetsArgument, OutputOption, comma_separated, json_rows
+from mothr.baselines.cli.options import DatasetsArgument, OutputOption, comma_separated, json_rows, require_dev_splits
 from mothr.benchmark.cli.command import Json, say, table
-from mothr.benchmark.errors import MothrError
 from mothr.benchmark.weights.engine import one_thread
 
 FIELDS = "family,kind,optimizer,learning_rate,steps,weight_decay,task_rule,stored,init,shape"
@@ -31,7 +30,7 @@ def fit_linea(
     from mothr.baselines.studies.forests.examples import examples_of
 
     one_thread()
-    _require_dev_splits(data)
+    require_dev_splits(data)
     found = [example for dataset in open_datasets(data, "body") for example in examples_of(dataset)]
     losses = fitting.losses_left_out(found, fitting.PENALTIES if penalty is None else (penalty,))
     chosen = min(losses, key=losses.__getitem__)
@@ -73,7 +72,7 @@ def validate(
     from mothr.benchmark.run.registry import find_method
 
     one_thread()
-    _require_dev_splits(data)
+    require_dev_splits(data)
     fields = comma_separated("--leave-out", leave_out)
     for name in fields:
         if name not in (*EDGE_FIELDS, "split"):
@@ -97,15 +96,3 @@ def validate(
         as_json,
         lambda: f"{table(rows)}\np: paired test against linea-fitted, after Holm; {out}: regimes.csv, edges.csv",
     )
-
-
-def _require_dev_splits(data: list[Path]) -> None:
-    from mothr.benchmark.data.dataset import open_manifest
-
-    for folder in data:
-        split = open_manifest(folder).name
-        if "-dev" not in split:
-            raise MothrError(
-                f"{folder}: {split} is not a dev split; a method that is fitted on a test split cannot be judged on it. "
-                "Name dev splits only"
-            )

@@ -30,6 +30,20 @@ SettingOption = Annotated[
 ]
 
 
+def require_dev_splits(data: list[Path]) -> None:
+    """Raises MothrError if one of the data sets is not a dev split, or a draw of one. Only the manifests are read."""
+    from mothr.benchmark.data.dataset import open_manifest
+    from mothr.benchmark.run.plan import selects
+
+    for folder in data:
+        split = open_manifest(folder).name
+        if not selects(["*-dev", "*-dev-draw-*"], split):
+            raise MothrError(
+                f"{folder}: {split} is not a dev split; a score that is fitted on a test split cannot be judged on it. "
+                "Name dev splits only"
+            )
+
+
 def require_matplotlib() -> None:
     """Raises MothrError if matplotlib, which draws the figures, is not installed."""
     if find_spec("matplotlib") is None:
