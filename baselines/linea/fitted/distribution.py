@@ -90,7 +90,7 @@ class ForestDistribution:
 
     @cached_property
     def one_root_probabilities(self) -> tuple[Array, Array]:
-        """The same as ``probabilities`` under the condition that there is one root (Koo et al. 2007, equations 8 to 10).
+        """The same as ``probabilities`` under the condition that there is one root (Koo et al. 2007, the case of a single root).
 
         The condition is dropped if no forest has one root.
         """
@@ -114,3 +114,11 @@ class ForestDistribution:
         edges, roots = self.one_root_probabilities if one_root else self.probabilities
         # A root more costs more than all parents together gain, so the fewest roots are chosen.
         return arborescence(np.where(self.edges > 0, -edges, np.inf), (len(roots) + 1) * one_root - roots)
+
+    def best_edges(self, *, one_root: bool = False) -> list[tuple[tuple[int, int], float]]:
+        """Returns the (parent, child) edges of :meth:`best_forest`, each with its probability."""
+        probability, _ = self.one_root_probabilities if one_root else self.probabilities
+        parents = self.best_forest(one_root=one_root).tolist()
+        return [
+            ((parent, child), float(probability[parent, child])) for child, parent in enumerate(parents) if parent >= 0
+        ]

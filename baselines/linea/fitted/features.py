@@ -1,7 +1,8 @@
 """Features: the statistics in the form that a weighted sum needs, each bounded, so that no statistic decides alone.
 
-A statistic x gives one feature max(1, r) tanh(x / r) for each scale r. A weighted sum of these is a monotone function of x if
-the weights are not negative. The features of triples are means over the parents g that the candidate s may have.
+A statistic x of pairs gives one feature max(1, r) tanh(x / r) for each scale r, and one of triples tanh(x / r). A weighted sum of
+these is a monotone function of x if the weights are not negative. The features of triples are means over the parents g that the
+candidate s may have.
 """
 
 import numpy as np
@@ -17,6 +18,9 @@ SIBLING_STATISTICS = ("update.mean", "update.kept")
 """Statistics of triples that also tell whether another child of the candidate is the better parent."""
 ROOT_PROBABILITY = "candidate.is_root"
 """Feature of a candidate: the probability that it is a root."""
+
+LEAST_CONDITION = 1e-3
+"""Least probability of a condition. Below it, the condition contradicts the first distribution, which then tells little."""
 
 Features = dict[str, Array]
 """Features by name: (n, k) for candidates, (n,) for roots."""
@@ -77,10 +81,6 @@ def expected_features(evidence: Evidence, edges: Array, roots: Array) -> Feature
                 np.add.at(against, (c[counted], slot[counted]), weight[counted])
                 features[f"siblings.{name}/{scale:g}"] = -against
     return features | {ROOT_PROBABILITY: roots[candidates.parents]}
-
-
-LEAST_CONDITION = 1e-3
-"""Least probability of a condition. Below it, the condition contradicts the first distribution, which then tells little."""
 
 
 def _bounded(values: Array, scale: float) -> Array:

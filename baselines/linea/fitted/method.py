@@ -52,14 +52,8 @@ class FittedLinea(SharedSteps):
         """Returns the (parent, child) edges between the trained models of one tree, each with its probability."""
         if len(models) < 2:
             return []
-        distribution, one_root = model.distribution(self.evidence(models)), models.given.trees is not None
-        probability, _ = distribution.one_root_probabilities if one_root else distribution.probabilities
-        parents = distribution.best_forest(one_root=one_root)
-        return [
-            ((int(parent), child), float(probability[parent, child]))
-            for child, parent in enumerate(parents)
-            if parent >= 0
-        ]
+        distribution = model.distribution(self.evidence(models))
+        return distribution.best_edges(one_root=models.given.trees is not None)
 
     def evidence(self, models: ModelSet) -> Evidence:
         """Returns the statistics of the trained models of one tree, at least two."""

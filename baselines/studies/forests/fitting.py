@@ -74,6 +74,7 @@ def _fit_round(
         (
             np.stack([values[name] for name in edge_names], axis=-1),
             np.stack([item.root_features[name] for name in root_names], axis=-1),
+            item.evidence.candidates.matrix(item.edges.astype(np.float64), 0.0) > 0,
         )
         for item, values in zip(found, features, strict=True)
     ]
@@ -82,11 +83,9 @@ def _fit_round(
     def loss(weights: Array) -> tuple[float, Array]:
         of_edges, of_roots = weights[: len(edge_names)], weights[len(edge_names) :]
         total, gradient = float(penalties @ weights**2), 2 * penalties * weights
-        for item, (edges, roots) in zip(found, stacked, strict=True):
+        for item, (edges, roots, allowed) in zip(found, stacked, strict=True):
             everything = distribution_of(item.evidence, edges @ of_edges, roots @ of_roots)
-            right = everything.restricted(
-                item.evidence.candidates.matrix(item.edges.astype(np.float64), 0.0) > 0, item.roots
-            )
+            right = everything.restricted(allowed, item.roots)
             total += everything.log_normaliser - right.log_normaliser
             edge_excess, root_excess = _excess(item, everything, right)
             gradient[: len(edge_names)] += np.einsum("ck,ckf->f", edge_excess, edges)

@@ -113,13 +113,8 @@ def _left_out(
 
 def _edges(example: Example, model: ForestModel) -> dict[Edge, float]:
     """Returns {(parent, child): confidence} of the edges that ``model`` finds in an example."""
-    distribution = model.distribution(example.evidence)
-    probability, _ = distribution.probabilities
-    return {
-        (example.ids[parent], example.ids[child]): float(probability[parent, child])
-        for child, parent in enumerate(distribution.best_forest())
-        if parent >= 0
-    }
+    found = model.distribution(example.evidence).best_edges()
+    return {(example.ids[parent], example.ids[child]): probability for (parent, child), probability in found}
 
 
 def _derived_edges(datasets: Sequence[OpenedDataset]) -> dict[Edge, float]:
