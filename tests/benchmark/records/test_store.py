@@ -332,6 +332,15 @@ def test_a_writer_rewrites_the_file_seldom_and_loses_nothing(record, tmp_path, m
     assert len(store.read_all(tmp_path)) == 50
 
 
+@pytest.fixture
+def _interruptible():
+    """SIGINT raises KeyboardInterrupt. A shell that starts the tests in the background makes them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_a_writer_that_is_interrupted_keeps_what_was_made(record, tmp_path):
     def interrupted():
         with store.RunWriter(tmp_path) as writer:
